@@ -1,0 +1,266 @@
+package sr
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// The attributes that make the report land in the right patient and study: the
+// Patient, General Study and Patient Study modules as the images have them.
+// Those of type 2 are there even when the images lack them.
+var (
+	copied = []dicom.Tag{
+		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence,
+		dicom.OtherPatientIDs, dicom.OtherPatientNames, dicom.OtherPatientIDsSequence,
+		dicom.PatientBirthTime, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight, dicom.EthnicGroup,
+		dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence,
+		dicom.StudyDescription, dicom.IssuerOfAccessionNumberSequence, dicom.TimezoneOffsetFromUTC,
+	}
+	copiedOrEmpty = []dicom.Tag{
+		dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex,
+		dicom.StudyInstanceUID, dicom.StudyDate, dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber,
+		dicom.ReferringPhysicianName,
+	}
+)
+
+// header writes everything around the content tree: PS3.3 A.35.13.3.
+func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
+	d.SetString(dicom.SpecificCharacterSet, "ISO_IR 192") // every DataSet holds UTF-8
+	d.SetString(dicom.SOPClassUID, r.SOPClassUID)
+	d.SetString(dicom.SOPInstanceUID, r.SOPInstanceUID)
+
+	for _, t := range copiedOrEmpty {
+		d.SetString(t)
+	}
+	d.Copy(r.Source, copiedOrEmpty...)
+	d.Copy(r.Source, copied...)
+
+	// SR Document Series, C.17.1.
+	d.SetString(dicom.Modality, "SR")
+	d.SetString(dicom.SeriesInstanceUID, r.SeriesInstanceUID)
+	d.SetInt(dicom.SeriesNumber, r.SeriesNumber)
+	if r.SeriesDescription != "" {
+		d.SetString(dicom.SeriesDescription, r.SeriesDescription)
+	}
+	d.SetSeq(dicom.ReferencedPerformedProcedureStepSequence) // type 2
+
+	r.Equipment.header(d)
+
+	// SR Document General, C.17.2.
+	at := inZone(r.ContentTime, r.Source.String(dicom.TimezoneOffsetFromUTC))
+	d.SetString(dicom.SeriesDate, at.Format("20060102"))
+	d.SetString(dicom.SeriesTime, at.Format("150405"))
+	d.SetString(dicom.ContentDate, at.Format("20060102"))
+	d.SetString(dicom.ContentTime, at.Format("150405"))
+	d.SetInt(dicom.InstanceNumber, r.InstanceNumber)
+	d.SetString(dicom.PreliminaryFlag, "FINAL")
+	d.SetString(dicom.CompletionFlag, "COMPLETE")
+	d.SetString(dicom.VerificationFlag, "UNVERIFIED") // verifying is a person's act
+	d.SetSeq(dicom.PerformedProcedureCodeSequence)    // type 2
+	if len(e.current) > 0 {
+		d.SetSeq(dicom.CurrentRequestedProcedureEvidenceSequence, e.current.encode()...)
+	}
+	if len(e.other) > 0 {
+		d.SetSeq(dicom.PertinentOtherEvidenceSequence, e.other.encode()...)
+	}
+	if len(r.Predecessors) > 0 {
+		var p references
+		for _, doc := range r.Predecessors {
+			p.add(doc)
+		}
+		d.SetSeq(dicom.PredecessorDocumentsSequence, p.encode()...)
+	}
+	if s := r.codingSchemes(root); len(s) > 0 {
+		d.SetSeq(dicom.CodingSchemeIdentificationSequence, s...)
+	}
+}
+
+// header is General Equipment and the item of Contributing Equipment that IHE
+// AIR asks of whoever runs an algorithm.
+func (e Equipment) header(d *dicom.DataSet) {
+	contributing := dicom.New()
+	contributing.SetSeq(dicom.PurposeOfReferenceCodeSequence, processingEquipment.encode())
+	contributing.SetString(dicom.DeviceUID, e.DeviceUID)
+	for _, d := range []*dicom.DataSet{d, contributing} {
+		d.SetString(dicom.Manufacturer, e.Manufacturer)
+		d.SetString(dicom.ManufacturerModelName, e.ModelName)
+		d.SetString(dicom.SoftwareVersions, e.SoftwareVersion)
+		if e.SerialNumber != "" {
+			d.SetString(dicom.DeviceSerialNumber, e.SerialNumber)
+		}
+	}
+	d.SetSeq(dicom.ContributingEquipmentSequence, contributing)
+}
+
+// inZone gives the time as a clock shows it in the zone "+HHMM"; without one, as
+// the caller's clock does. Timezone Offset From UTC holds for the whole data
+// set, PS3.3 C.12.1.1.8.
+func inZone(t time.Time, offset string) time.Time {
+	if len(offset) != 5 || !strings.ContainsRune("+-", rune(offset[0])) {
+		return t
+	}
+	hhmm, err := strconv.ParseUint(offset[1:], 10, 16)
+	if err != nil {
+		return t
+	}
+	seconds := int(hhmm/100)*3600 + int(hhmm%100)*60
+	if offset[0] == '-' {
+		seconds = -seconds
+	}
+	return t.In(time.FixedZone(offset, seconds))
+}
+
+// codingSchemes describes the private schemes that the tree uses, PS3.3 C.12.1.
+func (r Report) codingSchemes(root *item) []*dicom.DataSet {
+	var private []string
+	use := func(c Code) {
+		if strings.HasPrefix(c.Scheme, "99") && !slices.Contains(private, c.Scheme) {
+			private = append(private, c.Scheme)
+		}
+	}
+	root.walk(func(it *item) { use(it.name); use(it.code); use(it.unit) })
+	slices.Sort(private)
+	items := make([]*dicom.DataSet, len(private))
+	for i, p := range private {
+		d := dicom.New()
+		d.SetString(dicom.CodingSchemeDesignator, p)
+		for _, s := range r.CodingSchemes {
+			if s.Designator == p {
+				d.SetString(dicom.CodingSchemeName, clean(s.Name))
+				d.SetString(dicom.CodingSchemeResponsibleOrganization, clean(s.Organization))
+			}
+		}
+		items[i] = d
+	}
+	return items
+}
+
+// Evidence is every instance that the tree names: those of the report's own
+// study as Current Requested Procedure Evidence, the others as Pertinent Other
+// Evidence, PS3.3 C.17.2.3. An instance is in one of the two, once.
+type evidence struct {
+	current, other references
+	at             map[string]Document // by SOP Instance UID
+}
+
+func (r Report) evidence() (evidence, error) {
+	e := evidence{at: map[string]Document{}}
+	study := r.Source.String(dicom.StudyInstanceUID)
+	add := func(d Document, field string, index ...any) error {
+		field = fmt.Sprintf(field, index...)
+		if err := d.check(); err != nil {
+			return missing(field, err.Error())
+		}
+		if d.SeriesInstanceUID == r.SeriesInstanceUID {
+			return missing(field, "is in the series of the report, which must have a series of its own") // C.17.1
+		}
+		if old, known := e.at[d.SOPInstanceUID]; known {
+			if old != d {
+				return missing(field, fmt.Sprintf("instance %s is named before with another study, series or SOP class", d.SOPInstanceUID))
+			}
+			return nil
+		}
+		e.at[d.SOPInstanceUID] = d
+		if d.StudyInstanceUID == study {
+			e.current.add(d)
+		} else {
+			e.other.add(d)
+		}
+		return nil
+	}
+	for i, s := range r.Images {
+		for j, in := range s.Instances {
+			if err := add(Document{s.StudyInstanceUID, s.SeriesInstanceUID, in}, "Images[%d].Instances[%d]", i, j); err != nil {
+				return e, err
+			}
+		}
+	}
+	for i, d := range r.Contours {
+		if err := add(d, "Contours[%d]", i); err != nil {
+			return e, err
+		}
+	}
+	for i, g := range r.Groups {
+		if err := add(g.Segment.Document, "Groups[%d].Segment", i); err != nil {
+			return e, err
+		}
+	}
+	for i, d := range r.Predecessors {
+		if err := d.check(); err != nil {
+			return e, missing(fmt.Sprintf("Predecessors[%d]", i), err.Error())
+		}
+	}
+	return e, nil
+}
+
+func (d Document) check() error {
+	if !dicom.ValidUID(d.StudyInstanceUID) || !dicom.ValidUID(d.SeriesInstanceUID) {
+		return fmt.Errorf("needs a valid Study and Series Instance UID, has %q and %q", d.StudyInstanceUID, d.SeriesInstanceUID)
+	}
+	return d.Instance.check()
+}
+
+// covers makes sure that no reference in the tree is without evidence.
+func (e evidence) covers(root *item) error {
+	var err error
+	root.walk(func(it *item) {
+		if (it.vt == image || it.vt == composite) && e.at[it.ref.SOPInstanceUID].Instance != it.ref {
+			err = fmt.Errorf("sr: instance %s is named in the tree and is not in the evidence", it.ref.SOPInstanceUID)
+		}
+	})
+	return err
+}
+
+// References is a Hierarchical SOP Instance Reference Macro, PS3.3 C.17.2.1:
+// studies, their series, their instances, each in the order of first mention.
+type references []studyReference
+
+type studyReference struct {
+	uid    string
+	series []seriesReference
+}
+
+type seriesReference struct {
+	uid       string
+	instances []Instance
+}
+
+func (r *references) add(d Document) {
+	i := slices.IndexFunc(*r, func(s studyReference) bool { return s.uid == d.StudyInstanceUID })
+	if i < 0 {
+		i = len(*r)
+		*r = append(*r, studyReference{uid: d.StudyInstanceUID})
+	}
+	st := &(*r)[i]
+	j := slices.IndexFunc(st.series, func(s seriesReference) bool { return s.uid == d.SeriesInstanceUID })
+	if j < 0 {
+		j = len(st.series)
+		st.series = append(st.series, seriesReference{uid: d.SeriesInstanceUID})
+	}
+	st.series[j].instances = append(st.series[j].instances, d.Instance)
+}
+
+func (r references) encode() []*dicom.DataSet {
+	studies := make([]*dicom.DataSet, len(r))
+	for i, st := range r {
+		series := make([]*dicom.DataSet, len(st.series))
+		for j, se := range st.series {
+			instances := make([]*dicom.DataSet, len(se.instances))
+			for k, in := range se.instances {
+				instances[k] = in.encode()
+			}
+			series[j] = dicom.New()
+			series[j].SetString(dicom.SeriesInstanceUID, se.uid)
+			series[j].SetSeq(dicom.ReferencedSOPSequence, instances...)
+		}
+		studies[i] = dicom.New()
+		studies[i].SetString(dicom.StudyInstanceUID, st.uid)
+		studies[i].SetSeq(dicom.ReferencedSeriesSequence, series...)
+	}
+	return studies
+}

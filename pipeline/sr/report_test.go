@@ -1,0 +1,547 @@
+package sr
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+const (
+	study    = "1.2.826.0.1.3680043.8.498.1"
+	ctSeries = "1.2.826.0.1.3680043.8.498.2"
+	ctFrame  = "1.2.826.0.1.3680043.8.498.3"
+)
+
+// source is what a CT slice says of patient and study, with characters that ISO
+// 8859-1 and ASCII do not have.
+func source() *dicom.DataSet {
+	d := dicom.New()
+	d.SetString(dicom.SOPClassUID, dicom.CTImageStorage)
+	d.SetString(dicom.PatientName, "Żółć^Łucja=山田^花子")
+	d.SetString(dicom.PatientID, "RN-0042")
+	d.SetString(dicom.IssuerOfPatientID, "HOSP")
+	d.SetString(dicom.OtherPatientIDs, "A1", "A2")
+	d.SetString(dicom.PatientBirthDate, "19610203")
+	d.SetString(dicom.PatientSex, "F")
+	d.SetString(dicom.PatientAge, "053Y")
+	d.SetString(dicom.PatientSize, "1.68")
+	d.SetString(dicom.PatientWeight, "71.5")
+	d.SetString(dicom.StudyInstanceUID, study)
+	d.SetString(dicom.StudyDate, "20140501")
+	d.SetString(dicom.StudyTime, "101112")
+	d.SetString(dicom.StudyID, "S1")
+	d.SetString(dicom.AccessionNumber, "ACC1")
+	d.SetString(dicom.ReferringPhysicianName, "Referrer^R")
+	d.SetString(dicom.StudyDescription, "CT thorax")
+	d.SetString(dicom.TimezoneOffsetFromUTC, "+0200")
+	d.SetString(dicom.SeriesInstanceUID, ctSeries)
+	d.SetString(dicom.SeriesDescription, "must not be copied")
+	d.SetString(dicom.BodyPartExamined, "CHEST")
+	return d
+}
+
+func concept(t testing.TB, ibsi string) Code {
+	t.Helper()
+	c, ok := Concept(ibsi)
+	if !ok {
+		t.Fatalf("no concept %s", ibsi)
+	}
+	return c
+}
+
+func measure(t testing.TB, ibsi string, v float64) Measurement {
+	t.Helper()
+	u, _ := UnitFor(ibsi, "HU")
+	return Measurement{Concept: concept(t, ibsi), Value: v, Unit: u}
+}
+
+// sample is a report of one lesion from an RT Structure Set and one from a SEG of another study.
+func sample(t testing.TB) Report {
+	t.Helper()
+	images := Series{SeriesInstanceUID: ctSeries, Modality: "CT", FrameOfReferenceUID: ctFrame}
+	for i := range 6 {
+		images.Instances = append(images.Instances, Instance{dicom.CTImageStorage, ctSeries + ".10" + strconv.Itoa(i)})
+	}
+	entropy := measure(t, "TU9B", 6.1234567890123456)
+	entropy.Modifiers = []CodePair{
+		{Code{"4R0B", IBSI, "Intensity discretisation"}, Code{"Q3RU", IBSI, "Fixed bin size"}},
+		{Code{"5QB6", IBSI, "Feature aggregation"}, Code{"IAZD", IBSI, "merged 3D directions"}},
+	}
+	entropy.Parameters = []Parameter{{Code{"bin-width", "99RADNODE", "Bin width"}, 25, Unit("HU")}}
+	return Report{
+		SOPInstanceUID:    "2.25.101",
+		SeriesInstanceUID: "2.25.102",
+		SeriesNumber:      9001,
+		SeriesDescription: "Radiomics (IBSI) GTVp",
+		InstanceNumber:    2,
+		ContentTime:       time.Date(2026, 3, 1, 23, 30, 15, 0, time.UTC),
+		Source:            source(),
+		Equipment: Equipment{Manufacturer: "radnode", ModelName: "radnode", SoftwareVersion: "0.1.0", SerialNumber: "n1",
+			DeviceUID: "2.25.7", Name: "RADNODE"},
+		ProcedureReported: []Code{{"25045-6", "LN", "CT unspecified body region"}},
+		Images:            []Series{images},
+		Contours: []Document{{SeriesInstanceUID: "1.2.826.0.1.3680043.8.498.4",
+			Instance: Instance{dicom.RTStructureSetStorage, "1.2.826.0.1.3680043.8.498.5"}}},
+		Predecessors: []Document{{SeriesInstanceUID: "2.25.102", Instance: Instance{dicom.Comprehensive3DSRStorage, "2.25.100"}}},
+		Algorithm:    Algorithm{"radnode features", "0.1.0", []string{"INT:LIN:3D:1mm RS:[-1000,400] FBS:25HU", `profile\ct-default`}},
+		Groups: []Group{{
+			TrackingIdentifier: "GTVp – rechts \\ oben",
+			TrackingUID:        "2.25.200",
+			Category:           sct("49755003", "Morphologically Abnormal Structure"),
+			Finding:            sct("108369006", "Neoplasm"),
+			Site:               sct("39607008", "Lung"),
+			Laterality:         sct("24028007", "Right"),
+			Segment:            Segment{Document{study, "2.25.300", Instance{dicom.SegmentationStorage, "2.25.301"}}, 1},
+			SourceSeries:       ctSeries,
+			Measurements: []Measurement{
+				measure(t, "RNU0", 12345.678901234567), measure(t, "2PR5", 0.1+0.2), measure(t, "C0JK", 5.0/3e9),
+				measure(t, "Q4LE", -46.900000000000006), measure(t, "ECT3", 1e300), measure(t, "99N0", -1.2345678901234567e-300),
+				measure(t, "L0JK", math.Nextafter(1, 2)), entropy,
+			},
+			Comments: []string{"Not computable: NI2N Correlation of GLCM (constant ROI)"},
+		}, {
+			TrackingIdentifier: "node 4R",
+			TrackingUID:        "2.25.201",
+			Segment:            Segment{Document{"1.2.826.0.1.3680043.8.498.99", "2.25.400", Instance{dicom.SegmentationStorage, "2.25.401"}}, 3},
+			SourceSeries:       ctSeries,
+			Method:             dcm("126030", "Sum of segmented voxel method for volume"),
+			Algorithm:          Algorithm{"radnode features", "0.1.0", []string{"FBN:32"}},
+			Measurements:       []Measurement{measure(t, "YEKZ", 64)},
+		}},
+		Summary:       []string{"GTVp, right lung: 12.3 cm3, mean -46.9 HU. 8 features, 1 not computable."},
+		CodingSchemes: []CodingScheme{{"99RADNODE", "radnode concepts", "radnode"}},
+	}
+}
+
+func make1(t testing.TB, r Report) *dicom.DataSet {
+	t.Helper()
+	d, err := New(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func encode(t testing.TB, d *dicom.DataSet) []byte {
+	t.Helper()
+	b, err := d.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// file is the report as a Part 10 file.
+func file(t testing.TB, d *dicom.DataSet) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	meta := dicom.FileMeta{
+		MediaStorageSOPClassUID:    d.String(dicom.SOPClassUID),
+		MediaStorageSOPInstanceUID: d.String(dicom.SOPInstanceUID),
+		TransferSyntaxUID:          dicom.ExplicitVRLittleEndian,
+	}
+	if err := dicom.WriteFile(&b, meta, d); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func read(t testing.TB, b []byte) *dicom.DataSet {
+	t.Helper()
+	f, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.DataSet
+}
+
+func TestMeasurementsReadBackAsWritten(t *testing.T) {
+	for _, class := range sopClasses {
+		r := sample(t)
+		r.SOPClassUID = class
+		r.Groups[0].TrackingIdentifier += "\n" // cleaned
+		d := read(t, file(t, make1(t, r)))
+		if got := d.String(dicom.SOPClassUID); got != class {
+			t.Errorf("SOP class %s, want %s", got, class)
+		}
+		got, err := Measurements(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(sample(t).Groups, got); diff != "" {
+			t.Errorf("SOP class %s, want - got +:\n%s", class, diff)
+		}
+		for g := range got {
+			for i, m := range got[g].Measurements {
+				if w := r.Groups[g].Measurements[i].Value; math.Float64bits(w) != math.Float64bits(m.Value) {
+					t.Errorf("%s: %x became %x", m.Concept, w, m.Value)
+				}
+			}
+		}
+	}
+}
+
+func TestSameReportSameBytes(t *testing.T) {
+	first := file(t, make1(t, sample(t)))
+	for range 5 {
+		if !bytes.Equal(first, file(t, make1(t, sample(t)))) {
+			t.Fatal("the same report gave other bytes")
+		}
+	}
+	other := sample(t)
+	other.Groups[0].Measurements[0].Value = math.Nextafter(other.Groups[0].Measurements[0].Value, 0)
+	if bytes.Equal(first, file(t, make1(t, other))) {
+		t.Fatal("another value gave the same bytes")
+	}
+}
+
+func TestNewLeavesTheReportAlone(t *testing.T) {
+	r := sample(t)
+	r.Groups[0].Finding.Meaning = strings.Repeat("x", 80)
+	r.Groups[0].TrackingIdentifier = "a\x1b"
+	before := encode(t, r.Source)
+	make1(t, r)
+	if r.Groups[0].Finding.Meaning != strings.Repeat("x", 80) || r.Groups[0].TrackingIdentifier != "a\x1b" ||
+		r.Contours[0].StudyInstanceUID != "" || r.Images[0].StudyInstanceUID != "" || !bytes.Equal(before, encode(t, r.Source)) {
+		t.Error("New changed its input")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	long := strings.Repeat("x", 65)
+	for _, c := range []struct {
+		name  string
+		field string // what the error has to name
+		spoil func(*Report)
+	}{
+		{"source", "Source", func(r *Report) { r.Source = nil }},
+		{"study", "Source", func(r *Report) { r.Source.SetString(dicom.StudyInstanceUID) }},
+		{"class", "SOPClassUID", func(r *Report) { r.SOPClassUID = dicom.CTImageStorage }},
+		{"title", "Title", func(r *Report) { r.Title = dcm("111111", "Novel") }},
+		{"instance", "SOPInstanceUID", func(r *Report) { r.SOPInstanceUID = "1.02" }},
+		{"series", "SeriesInstanceUID", func(r *Report) { r.SeriesInstanceUID = "" }},
+		{"series number", "SeriesNumber", func(r *Report) { r.SeriesNumber = 0 }},
+		{"instance number", "InstanceNumber", func(r *Report) { r.InstanceNumber = 0 }},
+		{"time", "ContentTime", func(r *Report) { r.ContentTime = time.Time{} }},
+		{"manufacturer", "Equipment.Manufacturer", func(r *Report) { r.Equipment.Manufacturer = "" }},
+		{"model", "Equipment.ModelName", func(r *Report) { r.Equipment.ModelName = long }},
+		{"version", "Equipment.SoftwareVersion", func(r *Report) { r.Equipment.SoftwareVersion = `1\2` }},
+		{"device", "Equipment.DeviceUID", func(r *Report) { r.Equipment.DeviceUID = "" }},
+		{"images", "Images", func(r *Report) { r.Images = nil }},
+		{"image series", "Images[0].SeriesInstanceUID", func(r *Report) { r.Images[0].SeriesInstanceUID = "x" }},
+		{"image modality", "Images[0].Modality", func(r *Report) { r.Images[0].Modality = "XX" }},
+		{"image frame", "Images[0].FrameOfReferenceUID", func(r *Report) { r.Images[0].FrameOfReferenceUID = "x" }},
+		{"image instances", "Images[0].Instances", func(r *Report) { r.Images[0].Instances = nil }},
+		{"procedure", "CODE", func(r *Report) { r.ProcedureReported = []Code{{}} }},
+		{"image class", "SOP Class UID", func(r *Report) { r.Images[0].Instances[2].SOPClassUID = "" }},
+		{"contours", "Contours[0]", func(r *Report) { r.Contours[0].SeriesInstanceUID = "" }},
+		{"predecessor", "Predecessors[0]", func(r *Report) { r.Predecessors[0].SOPInstanceUID = "" }},
+		{"own series", "Groups[1].Segment", func(r *Report) { r.Groups[1].Segment.SeriesInstanceUID = r.SeriesInstanceUID }},
+		{"two places", "Groups[1].Segment", func(r *Report) { r.Groups[1].Segment.SOPInstanceUID = r.Groups[0].Segment.SOPInstanceUID }},
+		{"segment number", "Groups[1].Segment.Number", func(r *Report) { r.Groups[1].Segment.Number = 0 }},
+		{"tracking", "Groups[0].TrackingIdentifier", func(r *Report) { r.Groups[0].TrackingIdentifier = " \n" }},
+		{"tracking uid", "Groups[0].TrackingUID", func(r *Report) { r.Groups[0].TrackingUID = "" }},
+		{"source series", "Groups[0].SourceSeries", func(r *Report) { r.Groups[0].SourceSeries = "1.2.3" }},
+		{"laterality", "Groups[0].Site", func(r *Report) { r.Groups[0].Site = Code{} }},
+		{"no measurement", "Groups[1].Measurements", func(r *Report) { r.Groups[1].Measurements = nil }},
+		{"comment", "Groups[0].Comments[0]", func(r *Report) { r.Groups[0].Comments = []string{""} }},
+		{"algorithm", "Algorithm.Version", func(r *Report) { r.Algorithm.Version = "" }},
+		{"algorithm name", "Groups[1].Algorithm.Name", func(r *Report) { r.Groups[1].Algorithm.Name = "" }},
+		{"parameter", "Algorithm.Parameters[1]", func(r *Report) { r.Algorithm.Parameters[1] = "" }},
+		{"nothing", "Groups", func(r *Report) { r.Groups, r.Summary = nil, nil }},
+		{"summary", "Summary[0]", func(r *Report) { r.Summary = []string{"\x00"} }},
+		{"scheme", "CodingSchemes[0]", func(r *Report) { r.CodingSchemes[0].Designator = "" }},
+		{"NaN", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.NaN() }},
+		{"infinity", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.Inf(-1) }},
+		{"concept", "concept name", func(r *Report) { r.Groups[0].Measurements[0].Concept.Scheme = "" }},
+		{"long concept", "longer than 64", func(r *Report) { r.Groups[0].Measurements[0].Concept.Meaning = long }},
+		{"unit", "mm3", func(r *Report) { r.Groups[0].Measurements[0].Unit.Meaning = "" }},
+		{"twice", "Groups[0].Measurements[8]", func(r *Report) {
+			again := r.Groups[0].Measurements[7]
+			again.Value, again.Modifiers = 1, []CodePair{again.Modifiers[1], again.Modifiers[0]}
+			r.Groups[0].Measurements = append(r.Groups[0].Measurements, again)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := sample(t)
+			c.spoil(&r)
+			d, err := New(r)
+			if err == nil || !strings.Contains(err.Error(), c.field) {
+				t.Fatalf("error %v, want one that names %s", err, c.field)
+			}
+			if d != nil {
+				t.Error("a data set together with an error")
+			}
+			for _, secret := range []string{"RN-0042", "ucja"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the error shows the patient: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// The same concept is fine where something that is written tells two apart.
+func TestNewTakesOneConceptWithTwoParameters(t *testing.T) {
+	r := sample(t)
+	for _, f := range []float64{0.1, 0.9} {
+		m := measure(t, "BC2M", f)
+		m.Parameters = []Parameter{{Code{"fraction", "99RADNODE", "Intensity fraction"}, f, Unit("1")}}
+		r.Groups[1].Measurements = append(r.Groups[1].Measurements, m)
+	}
+	make1(t, r)
+}
+
+func TestSummaryAloneIsAReport(t *testing.T) {
+	r := sample(t)
+	r.Groups = nil
+	d := make1(t, r)
+	if g, err := Measurements(d); err != nil || g != nil {
+		t.Errorf("Measurements = %v, %v", g, err)
+	}
+	root := tree(t, d)
+	if root.find(imagingMeasurements) != nil || root.find(qualitativeEvals) == nil {
+		t.Error("TID 1500 wants Qualitative Evaluations alone")
+	}
+}
+
+func TestForeignNamesAreCut(t *testing.T) {
+	r := sample(t)
+	r.SeriesDescription = "Radiomics\t" + strings.Repeat("ą", 30) + `\` + strings.Repeat("b", 40)
+	r.Groups[0].Finding.Meaning = strings.Repeat("ż", 65)
+	r.Groups[0].TrackingIdentifier = "\x1b[31m" + strings.Repeat("long ", 4000) + `a\b`
+	d := read(t, file(t, make1(t, r)))
+	if got, want := d.Strings(dicom.SeriesDescription), "Radiomics "+strings.Repeat("ą", 30)+"/"+strings.Repeat("b", 22)+"…"; len(got) != 1 || got[0] != want {
+		t.Errorf("Series Description %q, want %q", got, want)
+	}
+	g, err := Measurements(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Repeat("ż", 63) + "…"; g[0].Finding.Meaning != want {
+		t.Errorf("meaning %q, want %q", g[0].Finding.Meaning, want)
+	}
+	if want := "[31m" + strings.Repeat("long ", 4000) + `a\b`; g[0].TrackingIdentifier != want {
+		t.Errorf("Tracking Identifier %.40q, want %.40q", g[0].TrackingIdentifier, want)
+	}
+}
+
+// Patient and study are what the images say, byte for byte.
+func TestHeaderIsTheImages(t *testing.T) {
+	r := sample(t)
+	d := read(t, file(t, make1(t, r)))
+	for _, tag := range append(append([]dicom.Tag{}, copied...), copiedOrEmpty...) {
+		if got, want := d.Bytes(tag), read(t, file(t, withClass(r.Source))).Bytes(tag); !bytes.Equal(got, want) {
+			t.Errorf("%s is %q, in the images %q", tag, got, want)
+		}
+	}
+	for tag, want := range map[dicom.Tag]string{
+		dicom.Modality: "SR", dicom.SeriesInstanceUID: "2.25.102", dicom.SeriesNumber: "9001", dicom.InstanceNumber: "2",
+		dicom.SeriesDescription: "Radiomics (IBSI) GTVp", dicom.Manufacturer: "radnode", dicom.SoftwareVersions: "0.1.0",
+		dicom.CompletionFlag: "COMPLETE", dicom.VerificationFlag: "UNVERIFIED", dicom.SpecificCharacterSet: "ISO_IR 192",
+		// 23:30:15 UTC in the zone of the images, which is +0200.
+		dicom.ContentDate: "20260302", dicom.ContentTime: "013015", dicom.BodyPartExamined: "",
+	} {
+		if got := d.String(tag); got != want {
+			t.Errorf("%s = %q, want %q", tag, got, want)
+		}
+	}
+	for _, tag := range []dicom.Tag{dicom.ReferencedPerformedProcedureStepSequence, dicom.PerformedProcedureCodeSequence} {
+		if !d.Has(tag) {
+			t.Errorf("%s of type 2 is absent", tag)
+		}
+	}
+	c := d.Seq(dicom.ContributingEquipmentSequence)
+	if len(c) != 1 || c[0].String(dicom.DeviceUID) != "2.25.7" || c[0].String(dicom.Manufacturer) != "radnode" ||
+		!parseCode(c[0], dicom.PurposeOfReferenceCodeSequence).is(processingEquipment) {
+		t.Errorf("Contributing Equipment Sequence is %v", c)
+	}
+	s := d.Seq(dicom.CodingSchemeIdentificationSequence)
+	if len(s) != 1 || s[0].String(dicom.CodingSchemeDesignator) != "99RADNODE" || s[0].String(dicom.CodingSchemeName) != "radnode concepts" {
+		t.Errorf("Coding Scheme Identification Sequence is %v", s)
+	}
+}
+
+func withClass(d *dicom.DataSet) *dicom.DataSet {
+	d.SetString(dicom.SOPInstanceUID, "1.2.3")
+	return d
+}
+
+// A source with almost nothing still gives the attributes of type 2.
+func TestHeaderOfABareSource(t *testing.T) {
+	r := sample(t)
+	r.Source = dicom.New()
+	r.Source.SetString(dicom.StudyInstanceUID, study)
+	d := make1(t, r)
+	for _, tag := range copiedOrEmpty {
+		if !d.Has(tag) {
+			t.Errorf("%s is absent", tag)
+		}
+	}
+	if got := d.String(dicom.ContentTime); got != "233015" {
+		t.Errorf("Content Time %s without a zone in the source, want the caller's clock", got)
+	}
+}
+
+func tree(t testing.TB, d *dicom.DataSet) *item {
+	t.Helper()
+	root, err := parse(d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// All instances that the tree names, and no others, are in the evidence, each
+// in the sequence of its study.
+func TestEvidence(t *testing.T) {
+	d := make1(t, sample(t))
+	named := map[string]bool{}
+	tree(t, d).walk(func(it *item) {
+		if it.ref.SOPInstanceUID != "" {
+			named[it.ref.SOPInstanceUID] = true
+		}
+	})
+	at := places(d)
+	if len(named) != 6+1+2 || len(at) != len(named) {
+		t.Errorf("%d instances named, %d in the evidence, want 9", len(named), len(at))
+	}
+	for uid := range named {
+		if _, ok := at[uid]; !ok {
+			t.Errorf("%s is not in the evidence", uid)
+		}
+	}
+	for tag, want := range map[dicom.Tag][]string{
+		dicom.CurrentRequestedProcedureEvidenceSequence: {study},
+		dicom.PertinentOtherEvidenceSequence:            {"1.2.826.0.1.3680043.8.498.99"},
+		dicom.PredecessorDocumentsSequence:              {study},
+	} {
+		var got []string
+		for _, s := range d.Seq(tag) {
+			got = append(got, s.String(dicom.StudyInstanceUID))
+		}
+		if !cmp.Equal(got, want) {
+			t.Errorf("%s has the studies %v, want %v", tag, got, want)
+		}
+	}
+	current := d.Seq(dicom.CurrentRequestedProcedureEvidenceSequence)[0].Seq(dicom.ReferencedSeriesSequence)
+	var series []string
+	for _, s := range current {
+		series = append(series, s.String(dicom.SeriesInstanceUID))
+	}
+	if want := []string{ctSeries, "1.2.826.0.1.3680043.8.498.4", "2.25.300"}; !cmp.Equal(series, want) {
+		t.Errorf("series of the evidence %v, want %v", series, want)
+	}
+}
+
+// The order of the rows in TID 1500 and TID 1411, and their template ids.
+func TestRowsAreInTemplateOrder(t *testing.T) {
+	root := tree(t, make1(t, sample(t)))
+	rows := func(it *item) (s []string) {
+		for _, c := range it.children {
+			s = append(s, string(c.rel)+" "+string(c.vt)+" "+c.name.Value)
+		}
+		return s
+	}
+	want := []string{
+		"HAS CONCEPT MOD CODE 121049", "HAS OBS CONTEXT CODE 121005", "HAS OBS CONTEXT UIDREF 121012", "HAS OBS CONTEXT TEXT 121013",
+		"HAS OBS CONTEXT TEXT 121014", "HAS OBS CONTEXT TEXT 121015", "HAS OBS CONTEXT TEXT 121016", "HAS CONCEPT MOD CODE 121058",
+		"CONTAINS CONTAINER 111028", "CONTAINS CONTAINER 126010", "CONTAINS CONTAINER C0034375",
+	}
+	if diff := cmp.Diff(want, rows(root)); diff != "" {
+		t.Errorf("TID 1500:\n%s", diff)
+	}
+	lib := root.find(imageLibrary)
+	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT UIDREF 112227", "CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE ",
+		"CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE "}
+	if diff := cmp.Diff(want, rows(lib.children[0])); diff != "" {
+		t.Errorf("TID 1600:\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"CONTAINS COMPOSITE "}, rows(lib.children[1])); diff != "" {
+		t.Errorf("TID 1600, contours:\n%s", diff)
+	}
+	groups := root.find(imagingMeasurements).children[4:] // after algorithm name, version and two parameters
+	want = []string{
+		"HAS OBS CONTEXT TEXT 112039", "HAS OBS CONTEXT UIDREF 112040", "CONTAINS CODE 276214006", "CONTAINS CODE 121071",
+		"CONTAINS IMAGE 121191", "CONTAINS UIDREF 121232", "HAS CONCEPT MOD CODE 363698007",
+		"CONTAINS NUM RNU0", "CONTAINS NUM 2PR5", "CONTAINS NUM C0JK", "CONTAINS NUM Q4LE", "CONTAINS NUM ECT3", "CONTAINS NUM 99N0",
+		"CONTAINS NUM L0JK", "CONTAINS NUM TU9B", "CONTAINS TEXT 121106",
+	}
+	if diff := cmp.Diff(want, rows(groups[0])); diff != "" {
+		t.Errorf("TID 1411:\n%s", diff)
+	}
+	want = []string{
+		"HAS OBS CONTEXT TEXT 112039", "HAS OBS CONTEXT UIDREF 112040", "CONTAINS IMAGE 121191", "CONTAINS UIDREF 121232",
+		"HAS CONCEPT MOD CODE 370129005", "HAS CONCEPT MOD TEXT 111001", "HAS CONCEPT MOD TEXT 111003", "HAS CONCEPT MOD TEXT 111002",
+		"CONTAINS NUM YEKZ",
+	}
+	if diff := cmp.Diff(want, rows(groups[1])); diff != "" {
+		t.Errorf("TID 1411, second group:\n%s", diff)
+	}
+	for it, want := range map[*item]string{root: "1500", lib: "1600", groups[0]: "1411", groups[1]: "1411"} {
+		if it.template != want {
+			t.Errorf("template of %s is %q, want %s", it.name, it.template, want)
+		}
+	}
+	if s := groups[0].find(referencedSegment).segment; s != 1 {
+		t.Errorf("Referenced Segment Number %d, want 1", s)
+	}
+}
+
+// OHIF takes ContentSequence of every NUM apart in reports with the title 126000.
+func TestEveryNumHasAChildUnderTheGenericTitle(t *testing.T) {
+	for _, title := range titles {
+		r := sample(t)
+		r.Title = title
+		root := tree(t, make1(t, r))
+		if !root.name.is(title) {
+			t.Errorf("title %s, want %s", root.name, title)
+		}
+		root.find(imagingMeasurements).walk(func(it *item) {
+			if it.vt != num || it.rel != contains {
+				return
+			}
+			first := len(it.children) > 0 && it.children[0].rel == hasConceptMod
+			if want := title.is(ImagingMeasurementReport) || it.name.Value == "TU9B"; first != want {
+				t.Errorf("%s: %s has a HAS CONCEPT MOD child: %v, want %v", title, it.name, first, want)
+			}
+		})
+		got, err := Measurements(make1(t, r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r.Groups, got); diff != "" {
+			t.Errorf("%s: want - got +:\n%s", title, diff)
+		}
+	}
+}
+
+// BenchmarkNew is a report of four regions with 174 measurements each, to the last byte.
+func BenchmarkNew(b *testing.B) {
+	r := sample(b)
+	var all []Measurement
+	for ibsi := range concepts {
+		all = append(all, measure(b, ibsi, math.Pi*float64(len(all)+1)))
+	}
+	for _, more := range []string{"BC2M", "GBPN"} { // the histogram features that a profile has twice
+		m := measure(b, more, math.E)
+		m.Parameters = []Parameter{{Code{"fraction", "99RADNODE", "Fraction"}, 0.9, Unit("1")}}
+		all = append(all, m)
+	}
+	g := r.Groups[0]
+	g.Measurements = all
+	r.Groups = []Group{g, g, g, g}
+	b.ReportAllocs()
+	var size int
+	for b.Loop() {
+		size = len(encode(b, make1(b, r)))
+	}
+	b.ReportMetric(float64(size), "bytes/report")
+}

@@ -1,0 +1,134 @@
+package sr
+
+import "slices"
+
+// measurementReport is TID 1500 Measurement Report.
+func (r Report) measurementReport() *item {
+	root := newContainer(r.Title, "1500")
+	root.add(hasConceptMod, newCode(languageOfContent, english)) // row 2, TID 1204
+	r.Equipment.observe(root)                                    // row 3
+	for _, c := range r.ProcedureReported {                      // row 4
+		root.add(hasConceptMod, newCode(procedureReported, c))
+	}
+	root.add(contains, r.imageLibrary()) // row 5
+	if len(r.Groups) > 0 {
+		m := root.add(contains, newContainer(imagingMeasurements, "")) // row 6
+		r.Algorithm.identify(m)                                        // row 6b
+		for _, g := range r.Groups {
+			m.add(contains, g.measurementGroup(r.Title)) // row 8
+		}
+	}
+	if len(r.Summary) > 0 {
+		q := root.add(contains, newContainer(qualitativeEvals, "")) // row 12
+		for _, s := range r.Summary {
+			q.add(contains, newText(summary, s)) // row 14
+		}
+	}
+	return root
+}
+
+// observe is TID 1001 with one observer, a device: TID 1002 and TID 1004.
+func (e Equipment) observe(root *item) {
+	root.add(hasObsContext, newCode(observerType, device))
+	root.add(hasObsContext, newUID(deviceObserverUID, e.DeviceUID))
+	for _, t := range []struct {
+		name  Code
+		value string
+	}{
+		{deviceObserverName, e.Name},
+		{deviceManufacturer, e.Manufacturer},
+		{deviceModelName, e.ModelName},
+		{deviceSerialNumber, e.SerialNumber},
+	} {
+		if t.value != "" {
+			root.add(hasObsContext, newText(t.name, t.value))
+		}
+	}
+}
+
+// imageLibrary is TID 1600: one group for each image series, with what its
+// images have in common (TID 1602), and one for the contours.
+func (r Report) imageLibrary() *item {
+	lib := newContainer(imageLibrary, "1600")
+	for _, s := range r.Images {
+		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
+		g.add(hasAcqContext, newCode(modality, dcm(s.Modality, modalities[s.Modality])))
+		if s.FrameOfReferenceUID != "" {
+			g.add(hasAcqContext, newUID(frameOfReferenceUID, s.FrameOfReferenceUID))
+		}
+		for _, i := range s.Instances {
+			g.add(contains, &item{vt: image, ref: i}) // TID 1601 row 1
+		}
+	}
+	if len(r.Contours) > 0 {
+		// No Modality here: RTSTRUCT is in CID 33 of the newer TID 1602 but not in
+		// CID 29 of the older, and validators know the older.
+		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
+		for _, d := range r.Contours {
+			g.add(contains, &item{vt: composite, ref: d.Instance}) // TID 1601 row 3
+		}
+	}
+	return lib
+}
+
+// measurementGroup is TID 1411 Volumetric ROI Measurements and Qualitative Evaluations.
+func (g Group) measurementGroup(title Code) *item {
+	it := newContainer(measurementGroup, "1411")
+	it.add(hasObsContext, newText(trackingIdentifier, g.TrackingIdentifier)) // row 2
+	// Row 3. OHIF takes the first UIDREF of a group for the tracking UID, whatever its name.
+	it.add(hasObsContext, newUID(trackingUID, g.TrackingUID))
+	if !g.Category.zero() {
+		it.add(contains, newCode(findingCategory, g.Category)) // row 3a
+	}
+	if !g.Finding.zero() {
+		it.add(contains, newCode(finding, g.Finding)) // row 3b
+	}
+	it.add(contains, &item{vt: image, name: referencedSegment, ref: g.Segment.Instance, segment: g.Segment.Number}) // row 7
+	it.add(contains, newUID(sourceSeries, g.SourceSeries))                                                          // row 12
+	g.roiMeasurements(it, title)                                                                                    // row 15
+	for _, c := range g.Comments {
+		it.add(contains, newText(comment, c)) // row 17
+	}
+	return it
+}
+
+// roiMeasurements is TID 1419 ROI Measurements.
+func (g Group) roiMeasurements(it *item, title Code) {
+	if !g.Method.zero() {
+		it.add(hasConceptMod, newCode(measurementMethod, g.Method)) // row 1
+	}
+	if !g.Site.zero() {
+		site := it.add(hasConceptMod, newCode(findingSite, g.Site)) // row 2
+		if !g.Laterality.zero() {
+			site.add(hasConceptMod, newCode(laterality, g.Laterality)) // row 3
+		}
+	}
+	g.Algorithm.identify(it) // row 4b
+	for _, m := range g.Measurements {
+		n := it.add(contains, newNum(m.Concept, m.Value, m.Unit)) // row 5
+		for _, p := range m.Modifiers {
+			n.add(hasConceptMod, newCode(p.Name, p.Value)) // rows 6 to 9
+		}
+		for _, p := range m.Parameters {
+			n.add(inferredFrom, newNum(p.Concept, p.Value, p.Unit)) // row 13
+		}
+		// OHIF throws on a NUM without children in a report with this title
+		// (cornerstone-dicom-sr, groups that are not drawn from coordinates), and
+		// with it goes the whole study. Row 18 is the child that says nothing new.
+		if title.is(ImagingMeasurementReport) && len(m.Modifiers) == 0 {
+			n.children = slices.Insert(n.children, 0, &item{rel: hasConceptMod, vt: text, name: equivalentMeaning, text: m.Concept.Meaning})
+		}
+	}
+}
+
+// identify is TID 4019 Algorithm Identification.
+func (a Algorithm) identify(it *item) {
+	if a.zero() {
+		return
+	}
+	it.add(hasConceptMod, newText(algorithmName, clean(a.Name)))
+	it.add(hasConceptMod, newText(algorithmVersion, clean(a.Version)))
+	for _, p := range a.Parameters {
+		it.add(hasConceptMod, newText(algorithmParameters, clean(p)))
+	}
+}

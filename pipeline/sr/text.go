@@ -1,0 +1,305 @@
+package sr
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// Text writes a Structured Report of any template as indented lines for a
+// person at a terminal. It shows the patient. Numbers are rounded to seven
+// significant digits, references are shortened, and no character of the document
+// reaches the terminal as a control sequence.
+func Text(w io.Writer, d *dicom.DataSet) error {
+	if d.String(dicom.ValueType) != string(container) {
+		return fmt.Errorf("sr: no Structured Report: Value Type (0040,A040) is %q, SOP class %s",
+			d.String(dicom.ValueType), cmp.Or(dicom.UIDName(d.String(dicom.SOPClassUID)), "unknown"))
+	}
+	root, err := parse(d, 0)
+	if err != nil {
+		return err
+	}
+	p := &printer{w: bufio.NewWriter(w)}
+	p.line(0, nameOf(root))
+	p.document(d)
+	var context []*item
+	for _, c := range root.children {
+		if c.vt != container {
+			context = append(context, c)
+		}
+	}
+	p.children(0, context)
+	for _, c := range root.children {
+		if c.vt == container {
+			p.line(0, "")
+			p.item(0, c, 0)
+		}
+	}
+	return p.w.Flush()
+}
+
+type printer struct{ w *bufio.Writer }
+
+// line writes one line; the text is escaped here and nowhere else.
+func (p *printer) line(indent int, s string) {
+	pad := strings.Repeat("  ", indent)
+	for i, l := range strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n") {
+		if i > 0 {
+			pad = strings.Repeat("  ", indent+2)
+		}
+		p.w.WriteString(strings.TrimRight(pad+escape(l), " "))
+		p.w.WriteByte('\n')
+	}
+}
+
+// escape shows what is not graphic, the marks that reverse the direction of
+// writing included, as \u and its number.
+func escape(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || r == utf8.RuneError }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\t':
+			b.WriteByte(' ')
+		case unicode.IsGraphic(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		}
+	}
+	return b.String()
+}
+
+// document is the header: what the tree does not say.
+func (p *printer) document(d *dicom.DataSet) {
+	show := func(label string, parts ...string) {
+		var there []string
+		for _, s := range parts {
+			if s != "" {
+				there = append(there, s)
+			}
+		}
+		if len(there) > 0 {
+			p.line(1, fmt.Sprintf("%-10s%s", label, strings.Join(there, ", ")))
+		}
+	}
+	with := func(prefix string, t dicom.Tag) string {
+		if s := d.String(t); s != "" {
+			return prefix + s
+		}
+		return ""
+	}
+	show("document", shortClass(d.String(dicom.SOPClassUID)), d.String(dicom.CompletionFlag), d.String(dicom.VerificationFlag),
+		strings.TrimSpace(day(d.String(dicom.ContentDate))+" "+clock(d.String(dicom.ContentTime))))
+	show("", d.String(dicom.SOPInstanceUID))
+	show("patient", d.String(dicom.PatientName), with("ID ", dicom.PatientID), with("sex ", dicom.PatientSex),
+		joined("born ", day(d.String(dicom.PatientBirthDate))))
+	show("study", day(d.String(dicom.StudyDate)), d.String(dicom.StudyDescription), with("accession ", dicom.AccessionNumber))
+	show("", d.String(dicom.StudyInstanceUID))
+	show("series", with("", dicom.SeriesNumber), d.String(dicom.SeriesDescription), with("instance ", dicom.InstanceNumber))
+	show("made by", d.String(dicom.Manufacturer), d.String(dicom.ManufacturerModelName), with("version ", dicom.SoftwareVersions))
+}
+
+func joined(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// day shows a DA as people write dates; anything else as it is.
+func day(s string) string {
+	if len(s) == 8 && strings.Trim(s, "0123456789") == "" {
+		return s[:4] + "-" + s[4:6] + "-" + s[6:]
+	}
+	return s
+}
+
+// clock shows a TM to the second; anything else as it is.
+func clock(s string) string {
+	if len(s) >= 6 && strings.Trim(s[:6], "0123456789") == "" {
+		return s[:2] + ":" + s[2:4] + ":" + s[4:6]
+	}
+	return s
+}
+
+func (p *printer) item(indent int, it *item, width int) {
+	s := p.head(it, width)
+	var below []*item
+	if it.vt == container {
+		below = it.children
+	} else if len(it.children) > 0 {
+		var details []string
+		for _, c := range it.children {
+			if c.flat() {
+				details = append(details, inline(c))
+			} else {
+				below = append(below, c)
+			}
+		}
+		if len(details) > 0 {
+			s += "  (" + strings.Join(details, "; ") + ")"
+		}
+	}
+	p.line(indent, s)
+	p.children(indent+1, below)
+}
+
+// children aligns the numbers of a container and draws runs of bare references
+// together: an image library may have a thousand.
+func (p *printer) children(indent int, items []*item) {
+	width := 0
+	for _, c := range items {
+		if c.vt == num {
+			width = max(width, min(utf8.RuneCountInString(nameOf(c)), 64))
+		}
+	}
+	for i := 0; i < len(items); {
+		run := i
+		for run < len(items) && items[run].bare() && items[run].vt == items[i].vt && items[run].ref.SOPClassUID == items[i].ref.SOPClassUID {
+			run++
+		}
+		if run-i > 3 {
+			p.line(indent, fmt.Sprintf("%d × %s  %s to %s", run-i, shortClass(items[i].ref.SOPClassUID),
+				shortUID(items[i].ref.SOPInstanceUID), shortUID(items[run-1].ref.SOPInstanceUID)))
+			i = run
+			continue
+		}
+		p.item(indent, items[i], width)
+		i++
+	}
+}
+
+// bare says whether the item is a reference and nothing more.
+func (it *item) bare() bool {
+	return (it.vt == image || it.vt == composite) && it.name.zero() && it.segment == 0 && len(it.children) == 0
+}
+
+// flat says whether the item fits into its parent's line.
+func (it *item) flat() bool {
+	if it.vt == container || strings.ContainsRune(it.text, '\n') {
+		return false
+	}
+	for _, c := range it.children {
+		if !c.flat() {
+			return false
+		}
+	}
+	return true
+}
+
+func inline(it *item) string {
+	s := nameOf(it)
+	if v := valueOf(it); v != "" {
+		s += ": " + v
+	}
+	for i, c := range it.children {
+		joint := ", "
+		if i == 0 {
+			joint = " with "
+		}
+		s += joint + inline(c)
+	}
+	return s
+}
+
+func (p *printer) head(it *item, width int) string {
+	name, value := nameOf(it), valueOf(it)
+	switch {
+	case it.vt == num:
+		return name + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(name))) + "  " + value
+	case it.vt == container && value == "":
+		return name
+	case it.name.zero():
+		return value
+	}
+	return name + ": " + value
+}
+
+func nameOf(it *item) string {
+	switch {
+	case it.name.Meaning != "":
+		return it.name.Meaning
+	case it.name.Value != "":
+		return it.name.Value
+	}
+	return strings.ToLower(string(it.vt))
+}
+
+func valueOf(it *item) string {
+	switch it.vt {
+	case container:
+		return ""
+	case code:
+		return cmp.Or(it.code.Meaning, it.code.Value, "(empty)")
+	case num:
+		if math.IsNaN(it.value) {
+			return "(no value)"
+		}
+		return strings.TrimSpace(round(it.value) + " " + unitText(it.unit))
+	case pName:
+		return it.text
+	case image, composite, waveform:
+		s := shortClass(it.ref.SOPClassUID) + " " + shortUID(it.ref.SOPInstanceUID)
+		if it.segment > 0 {
+			s += ", segment " + strconv.Itoa(it.segment)
+		}
+		return s
+	case date:
+		return day(it.text)
+	case timeOfDay:
+		return clock(it.text)
+	case sCoord, sCoord3D, tCoord:
+		return strings.TrimSpace(string(it.vt) + " " + it.text)
+	}
+	return cmp.Or(it.text, "(empty)")
+}
+
+// round gives seven significant digits, and never fewer than the whole part has.
+func round(v float64) string {
+	a := math.Abs(v)
+	if a >= 1e6 && a < 1e15 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	r, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 6, 64), 64)
+	if err != nil {
+		r = v // the largest numbers have nothing to be rounded up to
+	}
+	if v == 0 || (a >= 1e-4 && a < 1e15) {
+		return strconv.FormatFloat(r, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(r, 'e', -1, 64)
+}
+
+// unitText writes a UCUM unit as people do.
+func unitText(u Code) string {
+	if u.Scheme != "UCUM" {
+		return cmp.Or(u.Meaning, u.Value)
+	}
+	if u.Value == "1" {
+		return ""
+	}
+	return strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "{", " ", "}", "").Replace(u.Value)
+}
+
+func shortClass(uid string) string {
+	return strings.TrimSuffix(cmp.Or(dicom.UIDName(uid), uid, "(no SOP class)"), " Storage")
+}
+
+// shortUID keeps the end of a UID, where those of one study differ.
+func shortUID(uid string) string {
+	if r := []rune(uid); len(r) > 20 {
+		return "…" + string(r[len(r)-16:])
+	}
+	return cmp.Or(uid, "(no UID)")
+}
