@@ -1,0 +1,303 @@
+// Package roi reads regions of interest from RT structure sets (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8), says which images they
+// name, puts them on a grid, and writes the voxels as a Segmentation (PS3.3 C.8.20).
+//
+// Start at [References], which tells what a structure set needs, then [Regions] and [Rasterise]; [WriteSEG] makes the
+// object that records exactly the voxels that were measured.
+//
+// The rule by which contours become voxels: a voxel belongs to the region if its centre lies inside the contour, by the
+// even-odd rule; contours of one plane are combined by exclusive or, so that an inner contour is a hole and a keyhole is
+// one as well (PS3.3 C.8.8.6.3). A centre on the outline belongs to the region on the side of the lower index: left and
+// upper outlines are inside, right and lower ones outside, so that regions which share an outline share no voxel and leave
+// none between them. Nothing is interpolated between slices.
+package roi
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// A Refusal says why a structure set or a region cannot be measured. It is found with errors.As.
+type Refusal struct {
+	Code   string // stable, for programs: see the Code constants
+	Text   string // what is wrong, with the data element
+	Remedy string // what to do about it
+}
+
+// Codes of refusal.
+const (
+	NotContours   = "contours.class"     // not an RT structure set
+	NoRegions     = "contours.none"      // a structure set without regions
+	RegionNumber  = "contours.number"    // regions cannot be told apart
+	NoContour     = "contours.absent"    // a region without contours
+	GeometricType = "contours.type"      // points and open lines enclose nothing
+	BadData       = "contours.data"      // coordinates that cannot be read
+	OffPlane      = "contours.plane"     // drawn across the slices
+	OutsideVolume = "contours.outside"   // drawn where there is no image
+	EmptyRegion   = "contours.empty"     // no voxel centre inside
+	NoSegment     = "segmentation.empty" // nothing to write
+	BadSegment    = "segmentation.input" // segments that do not fit together
+)
+
+// Error returns the text with the remedy.
+func (r *Refusal) Error() string {
+	if r.Remedy == "" {
+		return r.Text
+	}
+	return r.Text + "; " + r.Remedy
+}
+
+// A Code is a coded concept, PS3.3 8.8.
+type Code struct{ Value, Scheme, Meaning string }
+
+// A Region is one item of Structure Set ROI Sequence (3006,0020) with its contours and its observation.
+type Region struct {
+	Number                 int    // ROI Number (3006,0022): names may repeat, numbers do not
+	Name                   string // ROI Name (3006,0026)
+	Description            string // ROI Description (3006,0028)
+	GenerationAlgorithm    string // ROI Generation Algorithm (3006,0036): AUTOMATIC, SEMIAUTOMATIC, MANUAL or ""
+	Label                  string // ROI Observation Label (3006,0085)
+	ObservationDescription string // ROI Observation Description (3006,0088)
+	InterpretedType        string // RT ROI Interpreted Type (3006,00A4): GTV, ORGAN, ... or ""
+	Category, Type         Code   // what it is, as the structure set codes it; zero where it does not. See [Region.Property]
+	TrackingID             string // Tracking ID (0062,0020), else the name
+	TrackingUID            string // Tracking UID (0062,0021), else derived from the structure set's UID and the number
+	FrameOfReference       string // Referenced Frame of Reference UID (3006,0024)
+	SeriesUIDs             []string
+	Images                 []string // SOP Instance UIDs that the contours name, in order of first mention
+	Contours               [][][3]float64
+	Notes                  []string
+	Refusal                *Refusal // why it cannot be put on a grid; nil where it can
+}
+
+// maxCoordinate bounds contour data: ten kilometres are no patient.
+const maxCoordinate = 1e7
+
+// Regions returns every region of a structure set, in the order of Structure Set ROI Sequence. A region that cannot be
+// measured is there with its Refusal; the error, a *[Refusal], is for the structure set as a whole.
+func Regions(d *dicom.DataSet) ([]Region, error) {
+	if err := isStructureSet(d); err != nil {
+		return nil, err
+	}
+	set := d.String(dicom.SOPInstanceUID)
+	rois := d.Seq(dicom.StructureSetROISequence)
+	if len(rois) == 0 {
+		return nil, &Refusal{NoRegions, "StructureSetROISequence (3006,0020) is absent or empty", "export the structure set with its regions"}
+	}
+	contours, observations := byNumber(d.Seq(dicom.ROIContourSequence)), byNumber(d.Seq(dicom.RTROIObservationsSequence))
+	seen := make(map[int]int)
+	var regions []Region
+	for i, item := range rois {
+		number, ok := item.Int(dicom.ROINumber)
+		r := Region{
+			Number:              number,
+			Name:                item.String(dicom.ROIName),
+			Description:         item.String(dicom.ROIDescription),
+			GenerationAlgorithm: item.String(dicom.ROIGenerationAlgorithm),
+			FrameOfReference:    item.String(dicom.ReferencedFrameOfReferenceUID),
+			TrackingID:          item.String(dicom.TrackingID),
+			TrackingUID:         item.String(dicom.TrackingUID),
+		}
+		if first, twice := seen[number]; !ok || twice {
+			text := fmt.Sprintf("(3006,0020)[%d].(3006,0022) ROI Number is absent", i+1)
+			if twice {
+				text = fmt.Sprintf("(3006,0020)[%d].(3006,0022) ROI Number %d is taken by another region: its contours cannot be told apart", i+1, number)
+				if regions[first].Refusal == nil {
+					regions[first].Refusal = &Refusal{RegionNumber, text, "export the structure set with a number for each region"}
+				}
+			}
+			r.Refusal = &Refusal{RegionNumber, text, "export the structure set with a number for each region"}
+		} else {
+			seen[number] = i
+		}
+		for _, o := range observations[number] {
+			r.observe(o)
+		}
+		if r.TrackingID == "" {
+			r.TrackingID = r.Name
+		}
+		if r.TrackingID == "" {
+			r.TrackingID = "ROI " + strconv.Itoa(number)
+		}
+		if r.TrackingUID == "" {
+			r.TrackingUID = dicom.UIDFrom("tracking", set, strconv.Itoa(number))
+		}
+		if r.Refusal == nil {
+			r.Refusal = r.draw(contours[number])
+		}
+		regions = append(regions, r)
+	}
+	return regions, nil
+}
+
+func isStructureSet(d *dicom.DataSet) error {
+	if class := d.String(dicom.SOPClassUID); class != dicom.RTStructureSetStorage {
+		name := dicom.UIDName(class)
+		if name == "" {
+			name = class
+		}
+		return &Refusal{NotContours, fmt.Sprintf("SOPClassUID (0008,0016) is %q, not RT Structure Set Storage", name), "send an RT structure set"}
+	}
+	return nil
+}
+
+// byNumber groups items by Referenced ROI Number (3006,0084). An item without one belongs to no region.
+func byNumber(items []*dicom.DataSet) map[int][]*dicom.DataSet {
+	m := make(map[int][]*dicom.DataSet, len(items))
+	for _, item := range items {
+		if n, ok := item.Int(dicom.ReferencedROINumber); ok {
+			m[n] = append(m[n], item)
+		}
+	}
+	return m
+}
+
+// observe takes what an item of RT ROI Observations Sequence (3006,0080) says. A region may have several observations
+// (PS3.3 C.8.8.8); the first that says something counts.
+func (r *Region) observe(o *dicom.DataSet) {
+	first := func(have *string, t dicom.Tag) {
+		if *have == "" {
+			*have = o.String(t)
+		}
+	}
+	first(&r.Label, dicom.ROIObservationLabel)
+	first(&r.ObservationDescription, dicom.ROIObservationDescription)
+	first(&r.InterpretedType, dicom.RTROIInterpretedType)
+	first(&r.TrackingID, dicom.TrackingID)
+	first(&r.TrackingUID, dicom.TrackingUID)
+	if r.Type == (Code{}) {
+		r.Type = readCode(o.Seq(dicom.RTROIIdentificationCodeSequence))
+	}
+	if r.Category == (Code{}) {
+		r.Category = readCode(o.Seq(dicom.SegmentedPropertyCategoryCodeSequence))
+	}
+}
+
+// readCode reads the first complete code of a sequence, PS3.3 Table 8.8-1.
+func readCode(items []*dicom.DataSet) Code {
+	for _, item := range items {
+		c := Code{item.String(dicom.CodeValue), item.String(dicom.CodingSchemeDesignator), item.String(dicom.CodeMeaning)}
+		if c.Value == "" {
+			c.Value = item.String(dicom.LongCodeValue)
+		}
+		if c.Value != "" && c.Scheme != "" && c.Meaning != "" {
+			return c
+		}
+	}
+	return Code{}
+}
+
+// draw reads the contours of a region, PS3.3 C.8.8.6, and says what keeps them from enclosing voxels.
+func (r *Region) draw(items []*dicom.DataSet) *Refusal {
+	var degenerate, miscounted int
+	number := 0
+	for _, item := range items {
+		for _, s := range item.Seq(dicom.SourceSeriesSequence) {
+			r.SeriesUIDs = appendNew(r.SeriesUIDs, s.String(dicom.SeriesInstanceUID))
+		}
+		for _, c := range item.Seq(dicom.ContourSequence) {
+			number++
+			at := fmt.Sprintf("ROI %d, contour %d", r.Number, number)
+			for _, image := range c.Seq(dicom.ContourImageSequence) {
+				r.Images = append(r.Images, image.String(dicom.ReferencedSOPInstanceUID))
+			}
+			switch kind := c.String(dicom.ContourGeometricType); kind {
+			case "CLOSED_PLANAR", "CLOSEDPLANAR_XOR": // PS3.3 C.8.8.6.1: both enclose, and combine by exclusive or
+			default:
+				return &Refusal{GeometricType, fmt.Sprintf("%s: ContourGeometricType (3006,0042) is %q, which encloses no voxels", at, kind), "draw the region with closed planar contours"}
+			}
+			v, err := c.Floats(dicom.ContourData)
+			if err != nil {
+				return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) cannot be read: %v", at, err), "export the structure set again"}
+			}
+			if len(v)%3 != 0 {
+				return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) has %d values, not triplets of x, y, z", at, len(v)), "export the structure set again"}
+			}
+			points := make([][3]float64, len(v)/3)
+			for i := range points {
+				points[i] = [3]float64(v[3*i:])
+				for _, x := range points[i] {
+					if !(math.Abs(x) < maxCoordinate) {
+						return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) point %d has the coordinate %v, which is no place in mm", at, i+1, x), "export the structure set again"}
+					}
+				}
+			}
+			if n, ok := c.Int(dicom.NumberOfContourPoints); ok && n != len(points) {
+				miscounted++
+			}
+			if len(points) < 3 {
+				degenerate++
+				continue
+			}
+			r.Contours = append(r.Contours, points)
+		}
+	}
+	slicesUnique(&r.Images)
+	if miscounted > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("Number of Contour Points (3006,0046) is not that of Contour Data in %d contours; the data count", miscounted))
+	}
+	if degenerate > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d contours of fewer than three points enclose nothing and are left out", degenerate))
+	}
+	if len(r.Contours) == 0 {
+		return &Refusal{NoContour, fmt.Sprintf("ROI %d has no closed contour in ROIContourSequence (3006,0039)", r.Number), "draw the region, or leave it out of the export"}
+	}
+	return nil
+}
+
+func appendNew(list []string, s string) []string {
+	if s == "" || slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// slicesUnique keeps the first of equal strings and drops empty ones.
+func slicesUnique(list *[]string) {
+	seen := make(map[string]bool, len(*list))
+	*list = slices.DeleteFunc(*list, func(s string) bool {
+		twice := s == "" || seen[s]
+		seen[s] = true
+		return twice
+	})
+}
+
+// The codes that RT ROI Interpreted Type (3006,00A4) stands for: categories of CID 7150, types of CID 7151, 9534 and 9535.
+var (
+	tissue     = Code{"85756007", "SCT", "Tissue"}
+	anatomical = Code{"91723000", "SCT", "Anatomical Structure"}
+	abnormal   = Code{"49755003", "SCT", "Morphologically Abnormal Structure"}
+	spatial    = Code{"309825002", "SCT", "Spatial and Relational Concept"}
+
+	interpreted = map[string][2]Code{
+		"GTV":            {abnormal, {"228791009", "SCT", "GTV"}},
+		"CTV":            {spatial, {"228792002", "SCT", "CTV"}},
+		"PTV":            {spatial, {"228793007", "SCT", "PTV"}},
+		"ITV":            {spatial, {"130056", "DCM", "ITV"}},
+		"TREATED_VOLUME": {spatial, {"130059", "DCM", "Treated Volume"}},
+		"IRRAD_VOLUME":   {spatial, {"228790005", "SCT", "Irradiated Volume"}},
+		"OAR":            {spatial, {"130060", "DCM", "Organ At Risk"}},
+		"AVOIDANCE":      {spatial, {"130058", "DCM", "Avoidance Volume"}},
+		"ORGAN":          {anatomical, {"91772007", "SCT", "Organ"}},
+	}
+)
+
+// Property returns what kind of thing the region is, as Segmented Property Category and Type want it: by the codes of the
+// structure set, else by its interpreted type, else tissue.
+func (r Region) Property() (category, kind Code) {
+	category, kind = tissue, tissue
+	if c, ok := interpreted[strings.ToUpper(r.InterpretedType)]; ok {
+		category, kind = c[0], c[1]
+	}
+	if r.Type != (Code{}) {
+		kind = r.Type
+	}
+	if r.Category != (Code{}) {
+		category = r.Category
+	}
+	return category, kind
+}
