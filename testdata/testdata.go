@@ -16,6 +16,10 @@ var FS embed.FS
 
 // The studies in FS: each folder is one image series and the structure set drawn on it.
 const (
-	IBSIDigitalPhantom = "ibsi-digital-phantom"
-	SyntheticCT        = "synthetic-ct"
+	DigitalPhantom = "ibsi-digital-phantom"
+	SyntheticCT    = "synthetic-ct"
 )
+
+// DigitalPhantomReference is a file of FS: the figures that IBSI-1 publishes for DigitalPhantom, one a line after
+// a heading: reference value; tolerance; tag.
+const DigitalPhantomReference = "ibsi1/digital-phantom.csv"

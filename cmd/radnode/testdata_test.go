@@ -70,7 +70,7 @@ func TestTestdataIsValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	checked := 0
-	for _, study := range []string{testdata.IBSIDigitalPhantom, testdata.SyntheticCT} {
+	for _, study := range []string{testdata.DigitalPhantom, testdata.SyntheticCT} {
 		files, err := filepath.Glob(filepath.Join(folder, study, "*.dcm"))
 		if err != nil {
 			t.Fatal(err)
