@@ -260,6 +260,7 @@ func TestNewRefuses(t *testing.T) {
 		{"scheme", "CodingSchemes[0]", func(r *Report) { r.CodingSchemes[0].Designator = "" }},
 		{"NaN", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.NaN() }},
 		{"infinity", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.Inf(-1) }},
+		{"huge", "DS", func(r *Report) { r.Groups[0].Measurements[0].Value = math.MaxFloat64 }},
 		{"concept", "concept name", func(r *Report) { r.Groups[0].Measurements[0].Concept.Scheme = "" }},
 		{"long concept", "longer than 64", func(r *Report) { r.Groups[0].Measurements[0].Concept.Meaning = long }},
 		{"unit", "mm3", func(r *Report) { r.Groups[0].Measurements[0].Unit.Meaning = "" }},

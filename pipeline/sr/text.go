@@ -271,10 +271,7 @@ func round(v float64) string {
 	if a >= 1e6 && a < 1e15 {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
-	r, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 6, 64), 64)
-	if err != nil {
-		r = v // the largest numbers have nothing to be rounded up to
-	}
+	r, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 6, 64), 64)
 	if v == 0 || (a >= 1e-4 && a < 1e15) {
 		return strconv.FormatFloat(r, 'f', -1, 64)
 	}
@@ -289,7 +286,8 @@ func unitText(u Code) string {
 	if u.Value == "1" {
 		return ""
 	}
-	return strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "{", " ", "}", "").Replace(u.Value)
+	s := strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "{", " ", "}", " ").Replace(u.Value)
+	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), " )", ")")
 }
 
 func shortClass(uid string) string {

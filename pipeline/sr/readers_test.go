@@ -1,0 +1,359 @@
+package sr
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// need gives a program that other people wrote to read reports. Without it the
+// test is skipped, and fails where everything is meant to be installed.
+func need(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		absent(t, program+" is not installed")
+	}
+	return path
+}
+
+func absent(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// python runs a script with the interpreter that has highdicom and pydicom.
+func python(t testing.TB, script string, args ...string) []byte {
+	t.Helper()
+	interpreter := os.Getenv("RADNODE_PYTHON")
+	if interpreter == "" {
+		interpreter = "python3"
+	}
+	interpreter = need(t, interpreter)
+	if err := exec.Command(interpreter, "-c", "import highdicom, pydicom").Run(); err != nil {
+		absent(t, "highdicom is not installed: RADNODE_PYTHON names the interpreter that has it")
+	}
+	var out, problems bytes.Buffer
+	cmd := exec.Command(interpreter, append([]string{"-W", "ignore", "-c", script}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, problems.Bytes())
+	}
+	return out.Bytes()
+}
+
+func save(t testing.TB, d *dicom.DataSet) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "report.dcm")
+	if err := os.WriteFile(name, file(t, d), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// variants are the reports that the validators see: each SOP class, each kind
+// of content that New can leave out.
+func variants(t testing.TB) map[string]*dicom.DataSet {
+	t.Helper()
+	all := map[string]*dicom.DataSet{"full": make1(t, sample(t))}
+	for name, change := range map[string]func(*Report){
+		"Comprehensive SR":    func(r *Report) { r.SOPClassUID = dicom.ComprehensiveSRStorage },
+		"Enhanced SR":         func(r *Report) { r.SOPClassUID = dicom.EnhancedSRStorage },
+		"generic title":       func(r *Report) { r.Title = ImagingMeasurementReport },
+		"summary alone":       func(r *Report) { r.Groups = nil },
+		"measurements alone":  func(r *Report) { r.Summary, r.Contours, r.Predecessors, r.ProcedureReported = nil, nil, nil, nil },
+		"bare source":         func(r *Report) { r.Source = dicom.New(); r.Source.SetString(dicom.StudyInstanceUID, study) },
+		"bare equipment":      func(r *Report) { r.Equipment.SerialNumber, r.Equipment.Name = "", "" },
+		"every feature there": func(r *Report) { r.Groups = r.Groups[:1]; r.Groups[0].Measurements = everyFeature(t) },
+	} {
+		r := sample(t)
+		change(&r)
+		all[name] = make1(t, r)
+	}
+	return all
+}
+
+func everyFeature(t testing.TB) (all []Measurement) {
+	for ibsi := range concepts {
+		all = append(all, measure(t, ibsi, float64(len(all))*math.Pi))
+	}
+	return all
+}
+
+func TestDciodvfy(t *testing.T) {
+	dciodvfy := need(t, "dciodvfy")
+	for name, d := range variants(t) {
+		out, err := exec.Command(dciodvfy, "-new", save(t, d)).CombinedOutput()
+		if err != nil || bytes.Contains(out, []byte("Error")) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestDsrdump(t *testing.T) {
+	dsrdump := need(t, "dsrdump")
+	for name, d := range variants(t) {
+		out, err := exec.Command(dsrdump, "+Pc", save(t, d)).CombinedOutput()
+		if err != nil || bytes.Contains(out, []byte("E: ")) || !bytes.Contains(out, []byte("2.25.101")) && !bytes.Contains(out, []byte("Report")) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// The shared script also asks pixelmed, which knows the rows of the templates
+// as of 2022. It takes its time, so it sees one file.
+func TestTemplateValidator(t *testing.T) {
+	if testing.Short() {
+		t.Skip("pixelmed takes half a minute")
+	}
+	script := shared(t, "tools", "sr-check")
+	for _, p := range []string{"bash", "java", "dciodvfy", "dsrdump", "dcmdump"} {
+		need(t, p)
+	}
+	out, err := exec.Command("bash", script, save(t, make1(t, sample(t)))).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("Found Root Template TID_1500")) || !bytes.Contains(out, []byte("IOD validation complete")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+const highdicomReader = `
+import sys, json, highdicom
+sr = highdicom.sr.srread(sys.argv[1])
+groups = []
+for g in sr.content.get_volumetric_roi_measurement_groups():
+    seg = [i for i in g[0].ContentSequence if i.ValueType == "IMAGE"][0].ReferencedSOPSequence[0]
+    groups.append({
+        "name": g.tracking_identifier, "uid": g.tracking_uid, "reference": g.reference_type.meaning,
+        "finding": g.finding_type.meaning if g.finding_type else "", "sites": [s.value.meaning for s in g.finding_sites],
+        "segment": int(seg.ReferencedSegmentNumber), "seg": seg.ReferencedSOPInstanceUID,
+        "nums": [[m.name.value, m.name.scheme_designator, m.name.meaning, float(m.value).hex(), m.unit.value] for m in g.get_measurements()],
+    })
+json.dump(groups, sys.stdout)
+`
+
+// highdicom, which 3D Slicer reads reports with, gets the same bits.
+func TestHighdicom(t *testing.T) {
+	r := sample(t)
+	r.Groups[0].Measurements = append(r.Groups[0].Measurements, everyFeature(t)...)
+	seen := map[string]bool{}
+	var once []Measurement
+	for _, m := range r.Groups[0].Measurements {
+		if !seen[m.key()] {
+			once = append(once, m)
+		}
+		seen[m.key()] = true
+	}
+	r.Groups[0].Measurements = once
+	var got []struct {
+		Name, UID, Reference, Finding string
+		Sites                         []string
+		Segment                       int
+		Seg                           string
+		Nums                          [][5]string
+	}
+	if err := json.Unmarshal(python(t, highdicomReader, save(t, make1(t, r))), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(r.Groups) {
+		t.Fatalf("%d groups, want %d", len(got), len(r.Groups))
+	}
+	for i, g := range r.Groups {
+		h := got[i]
+		if h.Name != g.TrackingIdentifier || h.UID != g.TrackingUID || h.Reference != "Referenced Segment" || h.Finding != g.Finding.Meaning ||
+			h.Segment != g.Segment.Number || h.Seg != g.Segment.SOPInstanceUID || len(h.Nums) != len(g.Measurements) {
+			t.Fatalf("group %d is %+v", i, h)
+		}
+		if !g.Site.zero() && (len(h.Sites) != 1 || h.Sites[0] != g.Site.Meaning) {
+			t.Errorf("group %d has the sites %v", i, h.Sites)
+		}
+		for k, m := range g.Measurements {
+			n := h.Nums[k]
+			v, err := strconv.ParseFloat(n[3], 64)
+			if err != nil || math.Float64bits(v) != math.Float64bits(m.Value) {
+				t.Errorf("%s is %s (%v), want %x", m.Concept, n[3], err, m.Value)
+			}
+			if (Code{n[0], n[1], n[2]}) != m.Concept || n[4] != m.Unit.Value {
+				t.Errorf("%s is %v", m.Concept, n)
+			}
+		}
+	}
+}
+
+const pydicomReader = `
+import sys, json, pydicom
+d = pydicom.dcmread(sys.argv[1])
+d.walk(lambda ds, e: e.value)
+json.dump({"name": str(d.PatientName), "class": d.SOPClassUID.name, "id": d.PatientID, "groups": len(d.ContentSequence[-2].ContentSequence) - 4}, sys.stdout)
+`
+
+func TestPydicom(t *testing.T) {
+	var got struct {
+		Name, Class, ID string
+		Groups          int
+	}
+	if err := json.Unmarshal(python(t, pydicomReader, save(t, make1(t, sample(t)))), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Name != "Żółć^Łucja=山田^花子" || got.ID != "RN-0042" || got.Class != "Comprehensive 3D SR Storage" || got.Groups != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+const pydicomCodes = `
+import sys, json
+from pydicom.sr._concepts_dict import concepts
+json.dump({s + " " + c: m for s in ("IBSI", "DCM", "SCT", "UCUM") for k in concepts[s].values() for c, (m, _) in k.items()}, sys.stdout)
+`
+
+// pydicom's dictionary is made from PS3.16: codes and meanings that it has are
+// the standard's.
+func TestMeaningsAreTheStandards(t *testing.T) {
+	var standard map[string]string
+	if err := json.Unmarshal(python(t, pydicomCodes), &standard); err != nil {
+		t.Fatal(err)
+	}
+	check := func(c Code) bool {
+		want, ok := standard[c.Scheme+" "+c.Value]
+		if ok && want != c.Meaning {
+			t.Errorf("%s, in the standard %q", c, want)
+		}
+		return ok
+	}
+	features := 0
+	for ibsi := range concepts {
+		if check(concept(t, ibsi)) {
+			features++
+		}
+	}
+	if features != 147 { // PS3.16 CID 218 and what it includes
+		t.Errorf("%d features are in the standard, want 147", features)
+	}
+	known := 0
+	for u := range units {
+		if check(Unit(u)) {
+			known++
+		}
+	}
+	if known < 14 {
+		t.Errorf("%d units are in the standard, want 14 at least", known)
+	}
+	for m, meaning := range modalities {
+		if !check(dcm(m, meaning)) {
+			t.Errorf("modality %s is not in the standard", m)
+		}
+	}
+	// PS3.16 calls the concept of TID 1411 row 3a by a shorter name than SNOMED.
+	rows := 0
+	tree(t, make1(t, sample(t))).walk(func(it *item) {
+		if it.name.Scheme == "DCM" || it.name.Scheme == "SCT" && !it.name.is(findingCategory) {
+			rows++
+			if !check(it.name) {
+				t.Errorf("%s is not in the standard", it.name)
+			}
+		}
+	})
+	if rows < 30 {
+		t.Errorf("only %d names compared", rows)
+	}
+}
+
+// Reports of other programs: what their own readers find in them.
+func TestMeasurementsOfOthers(t *testing.T) {
+	for _, c := range []struct {
+		path    []string
+		groups  int
+		numbers int
+		first   float64
+		unit    string
+		segment int
+	}{
+		{[]string{"data", "dcmqi", "sr-example", "sr.dcm"}, 1, 22, 6.01529, "{SUVbw}g/ml", 1},
+		{[]string{"data", "highdicom", "sr_document.dcm"}, 1, 1, 1.7, "cm2", 0},
+		{[]string{"data", "highdicom", "sr_document_with_multiple_groups.dcm"}, 4, 4, math.NaN(), "[hnsf'U]", 0},
+	} {
+		b, err := os.ReadFile(shared(t, c.path...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := read(t, b)
+		groups, err := Measurements(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, g := range groups {
+			n += len(g.Measurements)
+			if g.TrackingIdentifier == "" || !dicom.ValidUID(g.TrackingUID) {
+				t.Errorf("%s: group %+v", c.path[2], g)
+			}
+		}
+		if len(groups) != c.groups || n != c.numbers {
+			t.Errorf("%s: %d groups, %d numbers, want %d and %d", c.path[2], len(groups), n, c.groups, c.numbers)
+			continue
+		}
+		m := groups[0].Measurements[0]
+		if !math.IsNaN(c.first) && m.Value != c.first || m.Unit.Value != c.unit || groups[0].Segment.Number != c.segment {
+			t.Errorf("%s: %v %s, segment %d, want %v %s, segment %d", c.path[2], m.Value, m.Unit, groups[0].Segment.Number, c.first, c.unit, c.segment)
+		}
+		if c.segment > 0 && (groups[0].Site.Meaning == "" || groups[0].Segment.SeriesInstanceUID == "" || len(m.Modifiers) != 1 || m.Modifiers[0].Value.Meaning != "Mean") {
+			t.Errorf("%s: %+v", c.path[2], groups[0])
+		}
+	}
+}
+
+func TestMeasurementsRefusesOtherDocuments(t *testing.T) {
+	if _, err := Measurements(source()); err == nil || !strings.Contains(err.Error(), "126010") {
+		t.Errorf("a CT image gave %v", err)
+	}
+	// Nested deeper than any template: refused, not followed.
+	d := newContainer(ImagingMeasurementReport, "").encode()
+	for range 3 * maxDepth {
+		outer := newContainer(measurementGroup, "").encode()
+		outer.SetSeq(dicom.ContentSequence, d)
+		d = outer
+	}
+	if _, err := Measurements(d); err == nil || !strings.Contains(err.Error(), "deep") {
+		t.Errorf("deep nesting gave %v", err)
+	}
+	if err := Text(new(bytes.Buffer), d); err == nil {
+		t.Error("Text takes any depth")
+	}
+}
+
+// A number without a value, the standard's own way to say "not computable"
+// (PS3.3 C.18.1), is read as such.
+func TestNumberWithoutValue(t *testing.T) {
+	root := tree(t, make1(t, sample(t)))
+	d := root.encode()
+	num := d.Seq(dicom.ContentSequence)[9].Seq(dicom.ContentSequence)[4].Seq(dicom.ContentSequence)[7]
+	num.SetSeq(dicom.MeasuredValueSequence)
+	groups, err := Measurements(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := groups[0].Measurements[0]; !math.IsNaN(m.Value) || m.Concept.Value != "RNU0" {
+		t.Errorf("%+v, want NaN for RNU0", m)
+	}
+	var out strings.Builder
+	if err := Text(&out, d); err != nil || !strings.Contains(out.String(), "Volume of Mesh                 (no value)") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	// Numeric Value alone, as older writers have it.
+	v := dicom.New()
+	v.SetString(dicom.NumericValue, "12.5")
+	num.SetSeq(dicom.MeasuredValueSequence, v)
+	if groups, _ = Measurements(d); groups[0].Measurements[0].Value != 12.5 {
+		t.Errorf("%+v, want 12.5", groups[0].Measurements[0])
+	}
+}
