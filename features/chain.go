@@ -1,0 +1,185 @@
+package features
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// An ROI is a region after the chain, ready for the families: the image and two
+// masks on one grid, which is the part of the interpolated image around the
+// region.
+type ROI struct {
+	Image     *voxel.Grid
+	Morph     *voxel.Mask // morphological mask (IBSI G5KJ): the region's shape
+	Intensity *voxel.Mask // intensity mask (IBSI SEFI): Morph without what re-segmentation took away
+
+	Geometry      voxel.Geometry // of the whole interpolated image
+	Offset        [3]int         // of Image's voxel 0 in Geometry
+	VoxelsInitial int            // of the mask as given
+	Notes         []string
+}
+
+// Prepare is the chain of the manual's chapter 2, a step a line. The profile
+// must be valid.
+func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) {
+	if err := sameGrid(g, m); err != nil {
+		return nil, err
+	}
+	roi, err := interpolate(g, m, p.Resample)
+	if err != nil {
+		return nil, err
+	}
+	if p.Resample.Round {
+		round(roi.Image)
+	}
+	resegmentRange(roi, p.Resegment.Range)
+	resegmentOutliers(roi, p.Resegment.Outliers)
+	return roi, nil
+}
+
+// sameGrid refuses a mask that is not on the image's grid.
+func sameGrid(g *voxel.Grid, m *voxel.Mask) error {
+	if err := g.Valid(); err != nil {
+		return fmt.Errorf("features: image: %w", err)
+	}
+	if len(g.Data) != g.Len() || len(m.Data) != m.Len() {
+		return errors.New("features: a grid holds another number of voxels than its size says")
+	}
+	// A hundredth of a voxel is below what any format keeps apart.
+	tol := 0.01 * min(g.Spacing[0], g.Spacing[1], g.Spacing[2])
+	if !g.Geometry.Equal(m.Geometry, tol) {
+		return fmt.Errorf("features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
+			m.Size, m.Origin, g.Size, g.Origin)
+	}
+	return nil
+}
+
+// interpolate brings image and mask to the profile's spacing, on the grid whose
+// centre is the image's centre (IBSI 3WE3). Of the image it keeps the region's
+// bounding box and the reach of the local intensity sphere around it; the
+// voxels are those of the whole interpolated image, bit for bit.
+func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample) (*ROI, error) {
+	roi := &ROI{Geometry: g.Geometry, VoxelsInitial: m.Count()}
+	if roi.VoxelsInitial == 0 {
+		return nil, fmt.Errorf("features: %w", ErrEmptyROI)
+	}
+	image, err := voxel.ParseMethod(r.Image)
+	mask, err2 := voxel.ParseMethod(r.Mask)
+	whole := m.Bounds()
+	mask0 := m
+	if (Profile{Resample: r}).interpolates() {
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		roi.Geometry = voxel.Aligned(g.Geometry, [3]float64(r.Spacing))
+		whole = voxel.Covered(g.Geometry, roi.Geometry, whole)
+		if whole.Empty() { // between two voxel centres of a coarser grid
+			whole = voxel.Box{Max: [3]int{1, 1, 1}}
+		}
+		m = voxel.ResampleMask(m, roi.Geometry, whole, mask, r.MaskThreshold)
+	} else {
+		m = m.Crop(whole)
+	}
+	if b := m.Bounds(); b.Empty() {
+		roi.Notes = append(roi.Notes, fmt.Sprintf("none of the ROI's %d voxels is left after interpolation", roi.VoxelsInitial))
+	} else {
+		m = m.Crop(b)
+		whole = voxel.Box{Min: whole.Min, Max: whole.Min}.Add(b.Min)
+		for a := range 3 {
+			whole.Max[a] += b.Size()[a]
+		}
+	}
+	box := whole.Grow(sphereReach(roi.Geometry.Spacing), roi.Geometry.Box())
+	if (Profile{Resample: r}).interpolates() {
+		roi.Image = voxel.Resample(g, roi.Geometry, box, image)
+	} else {
+		roi.Image = g.Crop(box)
+	}
+	roi.Offset = box.Min
+	roi.Morph = place(m, roi.Image.Geometry, box, whole)
+	roi.Intensity = &voxel.Mask{Geometry: roi.Morph.Geometry, Data: append([]uint8(nil), roi.Morph.Data...)}
+	for a := range 3 {
+		if edge := mask0.Bounds(); edge.Min[a] == 0 || edge.Max[a] == g.Size[a] {
+			roi.Notes = append(roi.Notes, "the ROI touches the border of the image")
+			break
+		}
+	}
+	return roi, nil
+}
+
+// place puts a mask of box inner into the grid of box outer.
+func place(m *voxel.Mask, g voxel.Geometry, outer, inner voxel.Box) *voxel.Mask {
+	out := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
+	for z := range m.Size[2] {
+		for y := range m.Size[1] {
+			at := ((z+inner.Min[2]-outer.Min[2])*g.Size[1]+y+inner.Min[1]-outer.Min[1])*g.Size[0] + inner.Min[0] - outer.Min[0]
+			copy(out.Data[at:], m.Data[(z*m.Size[1]+y)*m.Size[0]:][:m.Size[0]])
+		}
+	}
+	return out
+}
+
+// round takes every intensity to the nearest whole number (IBSI 68QD); halves,
+// which interpolation to half the spacing makes often, go to the even one, so
+// that they do not shift the mean.
+func round(g *voxel.Grid) {
+	for i, v := range g.Data {
+		g.Data[i] = float32(math.RoundToEven(float64(v)))
+	}
+}
+
+// resegmentRange takes voxels outside [lowest, highest] out of the intensity
+// mask (IBSI USB3).
+func resegmentRange(roi *ROI, r []float64) {
+	if len(r) != 2 {
+		return
+	}
+	keep(roi, r[0], r[1])
+}
+
+// resegmentOutliers takes voxels farther than k standard deviations from the
+// mean out of the intensity mask (IBSI 7ACA). Mean and population standard
+// deviation are those of the voxels that the range has left.
+func resegmentOutliers(roi *ROI, k float64) {
+	x := intensities(roi)
+	if k == 0 || len(x) == 0 {
+		return
+	}
+	mean, variance := meanVariance(x)
+	d := float64(k * math.Sqrt(variance))
+	keep(roi, mean-d, mean+d)
+}
+
+func keep(roi *ROI, lowest, highest float64) {
+	for i, in := range roi.Intensity.Data {
+		if v := float64(roi.Image.Data[i]); in != 0 && !(v >= lowest && v <= highest) {
+			roi.Intensity.Data[i] = 0
+		}
+	}
+}
+
+// intensities are the values under the intensity mask, x fastest.
+func intensities(roi *ROI) []float64 {
+	x := make([]float64, 0, roi.Intensity.Count())
+	for i, in := range roi.Intensity.Data {
+		if in != 0 {
+			x = append(x, float64(roi.Image.Data[i]))
+		}
+	}
+	return x
+}
+
+// meanVariance is the mean and the population variance.
+func meanVariance(x []float64) (mean, variance float64) {
+	for _, v := range x {
+		mean += v
+	}
+	mean /= float64(len(x))
+	for _, v := range x {
+		variance += float64((v - mean) * (v - mean))
+	}
+	return mean, variance / float64(len(x))
+}

@@ -1,0 +1,347 @@
+package features
+
+import (
+	"math"
+	"slices"
+
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// A symmetric matrix, of which the upper triangle counts.
+type sym3 [3][3]float64
+
+// eigenvalues by cyclic Jacobi rotations, largest first. The library's
+// routines would be fused differently on each processor.
+func (a sym3) eigenvalues() [3]float64 {
+	for range 32 {
+		if a[0][1] == 0 && a[0][2] == 0 && a[1][2] == 0 {
+			break
+		}
+		for p := range 2 {
+			for q := p + 1; q < 3; q++ {
+				a.rotate(p, q)
+			}
+		}
+	}
+	v := []float64{a[0][0], a[1][1], a[2][2]}
+	slices.Sort(v)
+	return [3]float64{v[2], v[1], v[0]}
+}
+
+// rotate makes a[p][q] zero.
+func (a *sym3) rotate(p, q int) {
+	if a[p][q] == 0 {
+		return
+	}
+	if s := math.Abs(a[p][p]) + math.Abs(a[q][q]); s+math.Abs(a[p][q])*1e-3 == s {
+		a[p][q] = 0
+		return
+	}
+	theta := (a[q][q] - a[p][p]) / (2 * a[p][q])
+	t := 1 / (math.Abs(theta) + math.Sqrt(float64(theta*theta)+1))
+	if theta < 0 {
+		t = -t
+	}
+	c := 1 / math.Sqrt(float64(t*t)+1)
+	s := float64(t * c)
+	d := float64(t * a[p][q])
+	a[p][p] -= d
+	a[q][q] += d
+	a[p][q] = 0
+	r := 3 - p - q
+	at := func(i, j int) *float64 { return &a[min(i, j)][max(i, j)] }
+	x, y := *at(p, r), *at(q, r)
+	*at(p, r) = float64(c*x) - float64(s*y)
+	*at(q, r) = float64(s*x) + float64(c*y)
+}
+
+// principalVariances are the eigenvalues of the covariance matrix of the voxel
+// centres, largest first, in mm² (manual 3.1.12 to 3.1.16). The sums are of
+// whole numbers, so they do not depend on where the ROI lies.
+func principalVariances(m *voxel.Mask) [3]float64 {
+	var n int64
+	var sum [3]int64
+	var prod [3][3]int64
+	b := m.Bounds() // indices are counted from here, which keeps the sums small
+	i := 0
+	for z := range m.Size[2] {
+		for y := range m.Size[1] {
+			for x := range m.Size[0] {
+				in := m.Data[i]
+				i++
+				if in == 0 {
+					continue
+				}
+				n++
+				p := [3]int64{int64(x - b.Min[0]), int64(y - b.Min[1]), int64(z - b.Min[2])}
+				for a := range 3 {
+					sum[a] += p[a]
+					for c := a; c < 3; c++ {
+						prod[a][c] += p[a] * p[c]
+					}
+				}
+			}
+		}
+	}
+	var cov sym3
+	for a := range 3 {
+		for c := a; c < 3; c++ {
+			// n·Σpq − Σp·Σq can pass 63 bits for millions of voxels; float64
+			// products of 2⁵³ and below are near enough.
+			nn := float64(n)
+			v := float64(prod[a][c])/nn - float64(float64(sum[a])/nn*(float64(sum[c])/nn))
+			cov[a][c] = float64(v * float64(m.Spacing[a]*m.Spacing[c]))
+		}
+	}
+	return cov.eigenvalues()
+}
+
+// ellipsoidVolume and ellipsoidArea take the three semi-axes.
+func ellipsoidVolume(s [3]float64) float64 {
+	return float64(4*math.Pi/3) * float64(float64(s[0]*s[1])*s[2])
+}
+
+// ellipsoidArea is the manual's series of Legendre polynomials (3.1.22), cut
+// after degree 20 as there:
+//
+//	A = 4πab Σ (αβ)ᵛ/(1−4v²) P_v((α²+β²)/2αβ),  α² = 1−b²/a²,  β² = 1−c²/a²
+//
+// The recurrence is for (αβ)ᵛP_v, which also exists where α = 0.
+func ellipsoidArea(s [3]float64) float64 {
+	v := []float64{s[0], s[1], s[2]}
+	slices.Sort(v)
+	a, b, c := v[2], v[1], v[0]
+	alpha2 := 1 - float64(b*b)/float64(a*a)
+	beta2 := 1 - float64(c*c)/float64(a*a)
+	mean, prod := (alpha2+beta2)/2, float64(alpha2*beta2)
+	const degree = 20
+	before, p, sum := 0.0, 1.0, 1.0
+	for n := 1; n <= degree; n++ {
+		k := float64(n)
+		before, p = p, (float64(float64((2*k-1)*mean)*p)-float64(float64((k-1)*prod)*before))/k
+		sum += p / (1 - 4*k*k)
+	}
+	return float64(float64(4*math.Pi*float64(a*b)) * sum)
+}
+
+// enclosingEllipsoid is the ellipsoid of least volume around the points: its
+// semi-axes. Khachiyan's algorithm with Todd and Yıldırım's away steps (2007):
+// weights on the points rise until κ, the points' squared distance in the metric
+// of the weights, is nowhere above d+1 = 4 by more than a millionth. The result
+// is then widened to hold every point, so it is never too small, and its volume
+// is at most 1.5·10⁻⁶ too large.
+func enclosingEllipsoid(points [][3]float64) [3]float64 {
+	const tolerance, most = 1e-6, 100_000
+	q, centre, scale := homogeneous(points)
+	u := startWeights(q)
+	var inv [4][4]float64
+	kappa := make([]float64, len(q))
+	for step := range most {
+		if step%500 == 0 { // rank-one updates gather rounding errors
+			inv = invert4(weighted(q, u))
+			for i, p := range q {
+				kappa[i] = quad(&inv, p)
+			}
+		}
+		up, down := 0, -1
+		for i, k := range kappa {
+			if k > kappa[up] {
+				up = i
+			}
+			if u[i] > 0 && (down < 0 || k < kappa[down]) {
+				down = i
+			}
+		}
+		over, under := kappa[up]/4-1, 1-kappa[down]/4
+		if over <= tolerance && under <= tolerance {
+			break
+		}
+		j, beta := up, 0.0
+		if over >= under {
+			beta = (kappa[up] - 4) / (4 * (kappa[up] - 1))
+		} else {
+			j = down
+			beta = -min((4-kappa[down])/(4*(kappa[down]-1)), u[down]/(1-u[down]))
+			if kappa[down] <= 1 {
+				beta = -u[down] / (1 - u[down])
+			}
+		}
+		dropped := j == down && beta == -u[down]/(1-u[down])
+		for i := range u {
+			u[i] *= 1 - beta
+		}
+		u[j] += beta
+		if dropped {
+			u[j] = 0
+		}
+		// Sherman–Morrison for (1−β)X + β q qᵀ.
+		var w [4]float64
+		for a := range 4 {
+			for b := range 4 {
+				w[a] += float64(inv[a][b] * q[j][b])
+			}
+		}
+		f := beta / (1 - beta + float64(beta*kappa[j]))
+		g := 1 / (1 - beta)
+		for a := range 4 {
+			for b := range 4 {
+				inv[a][b] = float64((inv[a][b] - float64(f*float64(w[a]*w[b]))) * g)
+			}
+		}
+		for i, p := range q {
+			d := float64(w[0]*p[0]) + float64(w[1]*p[1]) + float64(w[2]*p[2]) + w[3]
+			kappa[i] = float64((kappa[i] - float64(f*float64(d*d))) * g)
+		}
+	}
+	return semiAxes(q, u, centre, scale)
+}
+
+// homogeneous moves the points into the cube from -1 to 1 and adds a 1 to each:
+// the least ellipsoid moves along under such maps.
+func homogeneous(points [][3]float64) (q [][4]float64, centre, scale [3]float64) {
+	lo, hi := points[0], points[0]
+	for _, p := range points {
+		for k := range 3 {
+			lo[k], hi[k] = min(lo[k], p[k]), max(hi[k], p[k])
+		}
+	}
+	q = make([][4]float64, len(points))
+	for k := range 3 {
+		centre[k], scale[k] = (lo[k]+hi[k])/2, (hi[k]-lo[k])/2
+	}
+	for i, p := range points {
+		q[i][3] = 1
+		for k := range 3 {
+			q[i][k] = (p[k] - centre[k]) / scale[k]
+		}
+	}
+	return q, centre, scale
+}
+
+// startWeights puts equal weight on the two points that are farthest along each
+// of 13 directions (Kumar and Yıldırım 2005): enough for three dimensions, and
+// few to drop later.
+func startWeights(q [][4]float64) []float64 {
+	u := make([]float64, len(q))
+	for d := 14; d < 27; d++ {
+		dir := [3]float64{float64(d%3 - 1), float64(d/3%3 - 1), float64(d/9 - 1)}
+		lo, hi, at := math.Inf(1), math.Inf(-1), [2]int{}
+		for i, p := range q {
+			h := float64(dir[0]*p[0]) + float64(dir[1]*p[1]) + float64(dir[2]*p[2])
+			if h < lo {
+				lo, at[0] = h, i
+			}
+			if h > hi {
+				hi, at[1] = h, i
+			}
+		}
+		u[at[0]], u[at[1]] = 1, 1
+	}
+	n := 0.0
+	for _, w := range u {
+		n += w
+	}
+	for i := range u {
+		u[i] /= n
+	}
+	return u
+}
+
+// weighted is Σ u q qᵀ.
+func weighted(q [][4]float64, u []float64) (x [4][4]float64) {
+	for i, p := range q {
+		if u[i] == 0 {
+			continue
+		}
+		for a := range 4 {
+			for b := range 4 {
+				x[a][b] += float64(u[i] * float64(p[a]*p[b]))
+			}
+		}
+	}
+	return x
+}
+
+func quad(m *[4][4]float64, p [4]float64) float64 {
+	s := 0.0
+	for a := range 4 {
+		for b := range 4 {
+			s += float64(float64(p[a]*p[b]) * m[a][b])
+		}
+	}
+	return s
+}
+
+// invert4 is Gauss–Jordan with pivots; the matrix is positive definite.
+func invert4(m [4][4]float64) (inv [4][4]float64) {
+	for i := range 4 {
+		inv[i][i] = 1
+	}
+	for c := range 4 {
+		pivot := c
+		for r := c + 1; r < 4; r++ {
+			if math.Abs(m[r][c]) > math.Abs(m[pivot][c]) {
+				pivot = r
+			}
+		}
+		m[c], m[pivot] = m[pivot], m[c]
+		inv[c], inv[pivot] = inv[pivot], inv[c]
+		d := m[c][c]
+		for k := range 4 {
+			m[c][k] /= d
+			inv[c][k] /= d
+		}
+		for r := range 4 {
+			f := m[r][c]
+			if r == c || f == 0 {
+				continue
+			}
+			for k := range 4 {
+				m[r][k] -= float64(f * m[c][k])
+				inv[r][k] -= float64(f * inv[c][k])
+			}
+		}
+	}
+	return inv
+}
+
+// semiAxes of the ellipsoid with the weights u, in mm.
+func semiAxes(q [][4]float64, u []float64, centre, scale [3]float64) [3]float64 {
+	var mean [3]float64
+	for i, p := range q {
+		for k := range 3 {
+			mean[k] += float64(u[i] * p[k])
+		}
+	}
+	var cov sym3
+	for i, p := range q {
+		for a := range 3 {
+			for b := a; b < 3; b++ {
+				cov[a][b] += float64(u[i] * float64((p[a]-mean[a])*(p[b]-mean[b])))
+			}
+		}
+	}
+	// {x: (x−mean)ᵀ cov⁻¹ (x−mean) ≤ 3}, widened to the farthest point.
+	var full [4][4]float64
+	for a := range 3 {
+		for b := range 3 {
+			full[a][b] = cov[min(a, b)][max(a, b)]
+		}
+	}
+	full[3][3] = 1
+	inv := invert4(full)
+	far := 0.0
+	for _, p := range q {
+		far = max(far, quad(&inv, [4]float64{p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0}))
+	}
+	for a := range 3 {
+		for b := a; b < 3; b++ {
+			cov[a][b] = float64(cov[a][b] * float64(scale[a]*scale[b]))
+		}
+	}
+	s := cov.eigenvalues()
+	for k := range s {
+		s[k] = math.Sqrt(float64(s[k] * far))
+	}
+	return s
+}

@@ -1,0 +1,306 @@
+package features_test
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// A reference is one row of an IBSI reference table.
+type reference struct {
+	tag, text        string
+	value, tolerance float64
+	standard         bool // whether there is a value
+}
+
+// readReference reads "reference value;tolerance;tag".
+func readReference(t *testing.T, file string) []reference {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.Comma = ';'
+	rows, err := r.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []reference
+	for _, row := range rows[1:] {
+		ref := reference{tag: row[2], text: row[0]}
+		if row[0] != "" {
+			ref.standard = true
+			ref.value, err = strconv.ParseFloat(row[0], 64)
+			if err == nil {
+				ref.tolerance, err = strconv.ParseFloat(row[1], 64)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		out = append(out, ref)
+	}
+	return out
+}
+
+// matches compares at the table's precision, three significant figures: the
+// value is rounded to them first, as the table's own was. A reference with more
+// figures (counts of voxels) is compared as it is.
+func (r reference) matches(got float64) bool {
+	digits := 3
+	if n := len(strings.TrimLeft(r.text, "-")); !strings.Contains(r.text, ".") && n <= 5 {
+		digits = max(3, n)
+	}
+	if got != 0 {
+		got, _ = strconv.ParseFloat(strconv.FormatFloat(got, 'e', digits-1, 64), 64)
+	}
+	return math.Abs(got-r.value) <= r.tolerance+1e-9*math.Abs(r.value)
+}
+
+// ofTheseFamilies drops the rows of families that are not in the table yet.
+func ofTheseFamilies(refs []reference) []reference {
+	var out []reference
+	for _, r := range refs {
+		for _, f := range features.Table {
+			if strings.HasPrefix(r.tag, string(f.Family)+"_") && !strings.HasPrefix(r.tag, "morph_mask_") {
+				out = append(out, r)
+				break
+			}
+		}
+	}
+	return out
+}
+
+func compare(t *testing.T, refs []reference, values []features.Value) {
+	t.Helper()
+	got := map[string]features.Value{}
+	for _, v := range values {
+		got[v.Tag] = v
+	}
+	for _, r := range refs {
+		v, ok := got[r.tag]
+		switch {
+		case !ok:
+			t.Errorf("%s is in the reference table and not in the output", r.tag)
+		case v.Reason != "":
+			t.Errorf("%s has no value: %s", r.tag, v.Reason)
+		case r.standard && !r.matches(v.Value):
+			t.Errorf("%s = %.6g, want %s ± %g", r.tag, v.Value, r.text, r.tolerance)
+		}
+	}
+}
+
+// shared finds reference data beside the checkout.
+func shared(t testing.TB, path ...string) string {
+	t.Helper()
+	root := os.Getenv("RADNODE_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "shared")
+	}
+	p := filepath.Join(append([]string{root, "data"}, path...)...)
+	if _, err := os.Stat(p); err != nil {
+		t.Skipf("needs the reference data, set RADNODE_SHARED or put it at ../shared: %v", err)
+	}
+	return p
+}
+
+func readNIfTI(t testing.TB, file string) *voxel.Grid {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g, err := voxel.ReadNIfTI(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// digitalPhantom reads testdata/digital-phantom.txt.
+func digitalPhantom(t testing.TB) (*voxel.Grid, *voxel.Mask) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/digital-phantom.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	geo := geometry([3]int{5, 4, 4}, [3]float64{2, 2, 2})
+	g, m := &voxel.Grid{Geometry: geo}, &voxel.Mask{Geometry: geo}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		for _, s := range strings.Fields(line) {
+			v, err := strconv.ParseFloat(strings.Trim(s, "()"), 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := uint8(1)
+			if s[0] == '(' {
+				in = 0
+			}
+			g.Data, m.Data = append(g.Data, float32(v)), append(m.Data, in)
+		}
+	}
+	return g, m
+}
+
+// geometry is a grid along the patient's axes.
+func geometry(size [3]int, spacing [3]float64) voxel.Geometry {
+	return voxel.Geometry{Size: size, Spacing: spacing, Axes: [3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}
+}
+
+// plain is a profile that changes nothing.
+func plain() features.Profile {
+	return features.Profile{Families: []features.Family{features.Morphology, features.LocalIntensity, features.Statistics}}
+}
+
+func TestDigitalPhantom(t *testing.T) {
+	g, m := digitalPhantom(t)
+	refs := ofTheseFamilies(readReference(t, "testdata/digital-phantom.csv"))
+	if len(refs) != len(features.Table) {
+		t.Errorf("%d rows in the reference table, %d features", len(refs), len(features.Table))
+	}
+	res, err := features.Extract(context.Background(), g, m, plain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, refs, res.Values)
+}
+
+// The configurations of the manual's chapter 5, table 5.1.
+var configurations = map[string]features.Profile{
+	"a": {
+		Resegment:  features.Resegment{Range: []float64{-500, 400}},
+		Discretise: features.Discretise{Method: "fbs", Width: 25},
+	},
+	"b": {
+		Resample:   features.Resample{Spacing: []float64{2, 2, 0}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
+		Resegment:  features.Resegment{Range: []float64{-500, 400}},
+		Discretise: features.Discretise{Method: "fbn", Bins: 32},
+	},
+	"c": {
+		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
+		Resegment:  features.Resegment{Range: []float64{-1000, 400}},
+		Discretise: features.Discretise{Method: "fbs", Width: 25},
+	},
+	"d": {
+		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
+		Resegment:  features.Resegment{Outliers: 3},
+		Discretise: features.Discretise{Method: "fbn", Bins: 32},
+	},
+	"e": {
+		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "cubic", Mask: "linear", MaskThreshold: 0.5, Round: true},
+		Resegment:  features.Resegment{Range: []float64{-1000, 400}, Outliers: 3},
+		Discretise: features.Discretise{Method: "fbn", Bins: 32},
+	},
+}
+
+func TestCTPhantom(t *testing.T) {
+	image := readNIfTI(t, shared(t, "ibsi1", "ct_phantom", "nifti", "image", "phantom.nii.gz"))
+	mask := readNIfTI(t, shared(t, "ibsi1", "ct_phantom", "nifti", "mask", "mask.nii.gz")).Threshold(0.5)
+	for _, c := range []string{"a", "b", "c", "d", "e"} {
+		t.Run(c, func(t *testing.T) {
+			p := configurations[c]
+			p.Families = plain().Families
+			refs := readReference(t, shared(t, "ibsi1", "reference_values", "chest_config_"+c+".csv"))
+			res, err := features.Extract(context.Background(), image, mask, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, ofTheseFamilies(refs), res.Values)
+			n := 0
+			for tag, v := range diagnostics(t, image, mask, p) {
+				for _, r := range refs {
+					if r.tag == tag {
+						n++
+						if !r.matches(v) {
+							t.Errorf("%s = %v, want %s ± %g", tag, v, r.text, r.tolerance)
+						}
+					}
+				}
+			}
+			if n != 60 {
+				t.Errorf("%d of 60 diagnostic values compared", n)
+			}
+		})
+	}
+}
+
+// diagnostics are the 60 values that the reference tables give for the steps of
+// the chain.
+func diagnostics(t *testing.T, image *voxel.Grid, mask *voxel.Mask, p features.Profile) map[string]float64 {
+	d := map[string]float64{}
+	grid := func(at string, g *voxel.Grid) {
+		mean, lo, hi := math.NaN(), math.Inf(1), math.Inf(-1)
+		sum := 0.0
+		for _, v := range g.Data {
+			x := float64(v)
+			sum, lo, hi = sum+x, min(lo, x), max(hi, x)
+		}
+		mean = sum / float64(len(g.Data))
+		for a, axis := range "xyz" {
+			d[fmt.Sprintf("img_dim_%c_%s_img", axis, at)] = float64(g.Size[a])
+			d[fmt.Sprintf("vox_dim_%c_%s_img", axis, at)] = g.Spacing[a]
+		}
+		d["mean_int_"+at+"_img"], d["min_int_"+at+"_img"], d["max_int_"+at+"_img"] = mean, lo, hi
+	}
+	region := func(at string, whole voxel.Geometry, roi *features.ROI) {
+		for a, axis := range "xyz" {
+			d[fmt.Sprintf("int_mask_dim_%c_%s_roi", axis, at)] = float64(whole.Size[a])
+			d[fmt.Sprintf("int_mask_bb_dim_%c_%s_roi", axis, at)] = float64(roi.Intensity.Bounds().Size()[a])
+			d[fmt.Sprintf("morph_mask_bb_dim_%c_%s_roi", axis, at)] = float64(roi.Morph.Bounds().Size()[a])
+		}
+		d["int_mask_vox_count_"+at+"_roi"] = float64(roi.Intensity.Count())
+		d["morph_mask_vox_count_"+at+"_roi"] = float64(roi.Morph.Count())
+		sum, lo, hi := 0.0, math.Inf(1), math.Inf(-1)
+		for i, in := range roi.Intensity.Data {
+			if x := float64(roi.Image.Data[i]); in != 0 {
+				sum, lo, hi = sum+x, min(lo, x), max(hi, x)
+			}
+		}
+		d["int_mask_mean_int_"+at+"_roi"] = sum / float64(roi.Intensity.Count())
+		d["int_mask_min_int_"+at+"_roi"], d["int_mask_max_int_"+at+"_roi"] = lo, hi
+	}
+	chain := func(p features.Profile) *features.ROI {
+		roi, err := features.Prepare(image, mask, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return roi
+	}
+	grid("init", image)
+	first := chain(features.Profile{})
+	region("init", first.Geometry, first)
+	interpolated := p
+	interpolated.Resegment = features.Resegment{}
+	second := chain(interpolated)
+	whole := image
+	if len(p.Resample.Spacing) > 0 {
+		method, err := voxel.ParseMethod(p.Resample.Image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole = voxel.Resample(image, second.Geometry, second.Geometry.Box(), method)
+		for i, v := range whole.Data {
+			whole.Data[i] = float32(math.RoundToEven(float64(v)))
+		}
+	}
+	grid("interp", whole)
+	region("interp", second.Geometry, second)
+	third := chain(p)
+	region("reseg", third.Geometry, third)
+	return d
+}

@@ -1,0 +1,274 @@
+package features
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// A Profile says how an image is processed before and while features are
+// computed. The YAML names are those of the configuration file.
+type Profile struct {
+	Name       string     `yaml:"-"`
+	Resample   Resample   `yaml:"resample"`
+	Resegment  Resegment  `yaml:"resegment"`
+	Discretise Discretise `yaml:"discretise"`
+	IVH        IVH        `yaml:"ivh"`
+	Aggregate  []string   `yaml:"aggregate"`
+	Families   []Family   `yaml:"families"`
+	Filters    []string   `yaml:"filters"`
+}
+
+// Resample is interpolation (IBSI VTM2) and rounding (68QD).
+type Resample struct {
+	Spacing       []float64 `yaml:"spacing"`        // mm along columns, rows, slices; 0 keeps an axis; empty keeps all
+	Image         string    `yaml:"image"`          // nearest, linear, cubic
+	Mask          string    `yaml:"mask"`           // nearest, linear
+	MaskThreshold float64   `yaml:"mask_threshold"` // the part of a voxel that makes it part of the ROI (E8H9)
+	Round         bool      `yaml:"round"`          // to the nearest whole intensity, halves to even
+}
+
+// Resegment is re-segmentation (IBSI IF9H) of the intensity mask: first by
+// range, then by outliers.
+type Resegment struct {
+	Range    []float64 `yaml:"range"`    // lowest and highest intensity kept, USB3; [-500, .inf] is open above; empty for none
+	Outliers float64   `yaml:"outliers"` // standard deviations around the mean that are kept, 7ACA; 0 for all
+}
+
+// Discretise is discretisation (IBSI 4R0B) for histogram and texture.
+type Discretise struct {
+	Method string  `yaml:"method"`          // none, fbs, fbn
+	Width  float64 `yaml:"width,omitempty"` // of a bin, fbs
+	Bins   int     `yaml:"bins,omitempty"`  // fbn
+}
+
+// IVH is the discretisation for the intensity-volume histogram alone.
+type IVH = Discretise
+
+// aggregations are the six ways to merge texture matrices (IBSI 5QB6).
+var aggregations = []string{"2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb", "3D_avg", "3D_comb"}
+
+// DefaultProfile is the built-in profile of a modality (0008,0060): ct-default,
+// mr-default, pt-default, or "default" for any other.
+func DefaultProfile(modality string) Profile {
+	p := Profile{
+		Name:       "default",
+		Resample:   Resample{Spacing: []float64{1, 1, 1}, Image: "linear", Mask: "linear", MaskThreshold: 0.5},
+		Discretise: Discretise{Method: "fbn", Bins: 32},
+		IVH:        IVH{Method: "none"},
+		Aggregate:  []string{"3D_comb"},
+		Families:   []Family{Morphology, LocalIntensity, Statistics},
+		Filters:    []string{},
+	}
+	switch modality {
+	case "CT":
+		p.Name = "ct-default"
+		p.Resample.Round = true // CT numbers are whole
+		p.Resegment = Resegment{Range: []float64{-1000, 400}, Outliers: 3}
+		p.Discretise = Discretise{Method: "fbs", Width: 25}
+	case "MR":
+		p.Name = "mr-default"
+		p.Resegment.Outliers = 3 // intensities have no unit: no range, a fixed number of bins
+	case "PT":
+		p.Name = "pt-default"
+		p.Resegment.Range = []float64{0, math.Inf(1)}
+		p.Discretise = Discretise{Method: "fbs", Width: 0.25} // SUV
+	}
+	return p
+}
+
+// Validate names the first field that is wrong and what it may be.
+func (p Profile) Validate() error {
+	bad := func(field, format string, a ...any) error {
+		name := p.Name
+		if name == "" {
+			name = "profile"
+		}
+		return fmt.Errorf("%s: %s: %s", name, field, fmt.Sprintf(format, a...))
+	}
+	r := p.Resample
+	if n := len(r.Spacing); n != 0 && n != 3 {
+		return bad("resample.spacing", "has %d numbers, want three: columns, rows, slices in mm (0 keeps an axis)", n)
+	}
+	for _, s := range r.Spacing {
+		if !(s >= 0 && s <= 100) || s != 0 && s < 0.01 {
+			return bad("resample.spacing", "%v mm, want 0 (keep the axis) or 0.01 to 100", s)
+		}
+	}
+	if _, err := voxel.ParseMethod(r.Image); err != nil && p.interpolates() {
+		return bad("resample.image", "%q, want nearest, linear or cubic", r.Image)
+	}
+	if p.interpolates() {
+		if r.Mask != "nearest" && r.Mask != "linear" {
+			return bad("resample.mask", "%q, want nearest or linear", r.Mask)
+		}
+		if !(r.MaskThreshold > 0 && r.MaskThreshold <= 1) {
+			return bad("resample.mask_threshold", "%v, want above 0 and at most 1 (0.5 is usual)", r.MaskThreshold)
+		}
+	}
+	if rg := p.Resegment.Range; len(rg) != 0 {
+		if len(rg) != 2 {
+			return bad("resegment.range", "has %d numbers, want lowest and highest (-.inf and .inf leave a side open)", len(rg))
+		}
+		if !(rg[0] <= rg[1]) || math.IsInf(rg[0], 1) || math.IsInf(rg[1], -1) {
+			return bad("resegment.range", "%v to %v, want the lower bound first", rg[0], rg[1])
+		}
+	}
+	if k := p.Resegment.Outliers; !(k >= 0) || math.IsInf(k, 0) {
+		return bad("resegment.outliers", "%v, want a number of standard deviations, or 0 to keep all", k)
+	}
+	for _, d := range []struct {
+		field string
+		Discretise
+	}{{"discretise", p.Discretise}, {"ivh", p.IVH}} {
+		switch d.Method {
+		case "none", "":
+		case "fbs":
+			if !(d.Width > 0) || math.IsInf(d.Width, 0) {
+				return bad(d.field+".width", "%v, want the width of a bin above 0", d.Width)
+			}
+		case "fbn":
+			if d.Bins < 2 || d.Bins > 65536 {
+				return bad(d.field+".bins", "%d, want 2 to 65536", d.Bins)
+			}
+		default:
+			return bad(d.field+".method", "%q, want none, fbs or fbn", d.Method)
+		}
+	}
+	for _, a := range p.Aggregate {
+		if !slices.Contains(aggregations, a) {
+			return bad("aggregate", "%q, want any of %s", a, strings.Join(aggregations, ", "))
+		}
+	}
+	if len(p.Families) == 0 {
+		return bad("families", "is empty, want any of %s", available())
+	}
+	for i, f := range p.Families {
+		if !slices.ContainsFunc(families, func(k family) bool { return k.name == f }) {
+			return bad("families", "%q is not available, want any of %s", f, available())
+		}
+		if slices.Contains(p.Families[:i], f) {
+			return bad("families", "%q is there twice", f)
+		}
+	}
+	if len(p.Filters) > 0 {
+		return bad("filters", "%q is not available, want none", p.Filters[0])
+	}
+	return nil
+}
+
+func available() string {
+	var s []string
+	for _, f := range families {
+		s = append(s, string(f.name))
+	}
+	return strings.Join(s, ", ")
+}
+
+// interpolates tells whether any axis gets another spacing.
+func (p Profile) interpolates() bool {
+	return slices.ContainsFunc(p.Resample.Spacing, func(s float64) bool { return s != 0 })
+}
+
+// Hash is the SHA-256 of what the profile asks for, in hex. It does not depend
+// on the name, on the order of families, nor on settings that are not used.
+func (p Profile) Hash() string {
+	var b strings.Builder
+	line := func(key string, v ...string) { b.WriteString(key + "=" + strings.Join(v, ",") + "\n") }
+	line("profile", "1") // changes with this list
+	if p.interpolates() {
+		line("spacing", numbers(p.Resample.Spacing)...)
+		line("image", p.Resample.Image)
+		line("mask", p.Resample.Mask, number(p.Resample.MaskThreshold))
+	}
+	line("round", strconv.FormatBool(p.Resample.Round))
+	line("range", numbers(p.Resegment.Range)...)
+	line("outliers", number(p.Resegment.Outliers))
+	line("discretise", p.Discretise.canonical()...)
+	line("ivh", p.IVH.canonical()...)
+	for _, a := range aggregations {
+		if slices.Contains(p.Aggregate, a) {
+			line("aggregate", a)
+		}
+	}
+	for _, f := range families {
+		if slices.Contains(p.Families, f.name) {
+			line("family", string(f.name))
+		}
+	}
+	line("filters", p.Filters...)
+	h := sha256.Sum256([]byte(b.String()))
+	return hex.EncodeToString(h[:])
+}
+
+func (d Discretise) canonical() []string {
+	switch d.Method {
+	case "fbs":
+		return []string{"fbs", number(d.Width)}
+	case "fbn":
+		return []string{"fbn", strconv.Itoa(d.Bins)}
+	}
+	return []string{"none"}
+}
+
+// Notation is the profile in the short notation of the manual's chapter 4, as
+// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]; RS:3σ; FBS:25". "RND" (rounding) and
+// the 2D of an interpolation in the plane are spelled in its manner.
+func (p Profile) Notation() string {
+	var s []string
+	if p.interpolates() {
+		method := map[string]string{"nearest": "NN", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
+		dims, sp := "3D", p.Resample.Spacing
+		if sp[2] == 0 {
+			dims, sp = "2D", sp[:2]
+		}
+		size := strings.Join(numbers(sp), "x")
+		if !slices.ContainsFunc(sp, func(v float64) bool { return v != sp[0] }) {
+			size = number(sp[0])
+		}
+		s = append(s, "INT:"+method+":"+dims+":"+size+"mm")
+	}
+	if p.Resample.Round {
+		s = append(s, "RND")
+	}
+	if r := p.Resegment.Range; len(r) == 2 {
+		open, shut := "[", "]"
+		lo, hi := number(r[0]), number(r[1])
+		if math.IsInf(r[0], -1) {
+			open, lo = "(", "-∞"
+		}
+		if math.IsInf(r[1], 1) {
+			shut, hi = ")", "∞"
+		}
+		s = append(s, "RS:"+open+lo+","+hi+shut)
+	}
+	if k := p.Resegment.Outliers; k > 0 {
+		s = append(s, "RS:"+number(k)+"σ")
+	}
+	if c := p.Discretise.canonical(); c[0] != "none" {
+		s = append(s, strings.ToUpper(c[0])+":"+c[1])
+	}
+	if c := p.IVH.canonical(); c[0] != "none" {
+		s = append(s, "IVH:"+strings.ToUpper(c[0])+":"+c[1])
+	}
+	if len(s) == 0 {
+		return "none"
+	}
+	return strings.Join(s, "; ")
+}
+
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+func numbers(v []float64) []string {
+	var s []string
+	for _, x := range v {
+		s = append(s, number(x))
+	}
+	return s
+}
