@@ -1,0 +1,41 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// A disk is every operation of the log on the file system. Tests replace single functions to make them fail
+// the way a real disk does.
+type disk struct {
+	open     func(name string, flag int, perm os.FileMode) (*os.File, error)
+	writeAt  func(f *os.File, b []byte, off int64) (int, error)
+	sync     func(f *os.File) error // the data and the size of f survive a power cut
+	truncate func(f *os.File, size int64) error
+	reserve  func(f *os.File, size int64) // asks for the blocks of f up to size; only a hint
+	rename   func(from, to string) error
+	remove   func(name string) error
+	syncDir  func(dir string) error // the names in dir survive a power cut
+}
+
+// realDisk is the operating system's.
+func realDisk() disk {
+	return disk{
+		open:     os.OpenFile,
+		writeAt:  func(f *os.File, b []byte, off int64) (int, error) { return f.WriteAt(b, off) },
+		sync:     syncData,
+		truncate: func(f *os.File, size int64) error { return f.Truncate(size) },
+		reserve:  reserve,
+		rename:   os.Rename,
+		remove:   os.Remove,
+		syncDir:  syncDir,
+	}
+}
+
+// makeDir creates dir and makes its name durable in the folder above.
+func (d *disk) makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(dir))
+}

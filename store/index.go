@@ -1,0 +1,688 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// The buckets of the index. Every value begins with a CRC-32C of its key and the rest of it, because bbolt has
+// checksums for its two meta pages only. A NUL divides the parts of a key; no UID holds one.
+var (
+	bucketMeta      = []byte("meta")      // "log" -> marker, checkpoint, and whether a rebuild is under way
+	bucketInstances = []byte("instances") // SOP Instance UID -> location, entry
+	bucketStudies   = []byte("studies")   // Study Instance UID, SOP Instance UID -> nothing
+	bucketConflicts = []byte("conflicts") // SOP Instance UID, digest -> location, entry
+	bucketStates    = []byte("states")    // Study Instance UID, subject -> State
+	bucketJobs      = []byte("jobs")      // key -> Job that is pending or parked
+	bucketDone      = []byte("done")      // key -> queue
+	bucketFiles     = []byte("files")     // number of a large object's file -> SOP Instance UID
+	bucketDamage    = []byte("damage")    // file, offset -> Damage
+
+	buckets = [][]byte{bucketMeta, bucketInstances, bucketStudies, bucketConflicts, bucketStates, bucketJobs, bucketDone, bucketFiles, bucketDamage}
+	metaKey = []byte("log")
+)
+
+var errIndexDamaged = errors.New("the index is damaged; it is rebuilt at the next start")
+
+// An index is the bbolt file. It never holds anything that the log does not.
+type index struct {
+	db         *bolt.DB
+	path       string
+	marker     uint64
+	checkpoint location // all records before it are in the index
+	rebuilding bool     // the index began empty and has not caught up yet
+}
+
+// openIndex opens the index at path, or begins an empty one where it is missing, damaged, or of another log.
+func openIndex(path string, marker uint64, segs []segment, logger *slog.Logger) (*index, error) {
+	if _, err := os.Stat(path); err == nil {
+		ix, err := tryIndex(path, marker, segs)
+		if err == nil {
+			return ix, nil
+		}
+		aside := path + ".damaged"
+		logger.Warn("store: index cannot be used; rebuilding it from the log", "error", err, "kept_as", aside)
+		if err := os.Rename(path, aside); err != nil {
+			return nil, err
+		}
+	} else if !isNotExist(err) {
+		return nil, err
+	}
+	db, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
+	ix := &index{db: db, path: path, marker: marker, rebuilding: true}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return indexMeta{marker: marker, rebuilding: true}.put(tx)
+	})
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return ix, nil
+}
+
+func openBolt(path string) (*bolt.DB, error) {
+	return bolt.Open(path, 0o640, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, InitialMmapSize: indexMap, NoStatistics: true})
+}
+
+// tryIndex opens the index and reads all of it, so that damage shows now and not in the middle of a study.
+func tryIndex(path string, marker uint64, segs []segment) (ix *index, err error) {
+	if _, err := os.Stat(path + ".rebuild"); err == nil {
+		_ = os.Remove(path + ".rebuild")
+		return nil, errIndexDamaged
+	}
+	defer catchDamage(&err)
+	db, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
+	ix = &index{db: db, path: path, marker: marker}
+	err = ix.verify(segs)
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return ix, nil
+}
+
+// catchDamage turns a panic or a page fault inside bbolt into an error: it trusts its pages.
+func catchDamage(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w (%v)", errIndexDamaged, r)
+	}
+}
+
+func (ix *index) verify(segs []segment) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	tx, err := ix.begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	defer catchDamage(&err)
+	counts := make(map[string]int)
+	for _, name := range buckets {
+		b := tx.Bucket(name)
+		if b == nil {
+			return fmt.Errorf("%w: no bucket %s", errIndexDamaged, name)
+		}
+		var last []byte
+		c := b.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if bytes.Compare(k, last) <= 0 {
+				return fmt.Errorf("%w: keys of bucket %s are out of order", errIndexDamaged, name)
+			}
+			if _, err := unseal(k, v); err != nil {
+				return err
+			}
+			last = k
+			counts[string(name)]++
+		}
+	}
+	m, err := readMeta(tx)
+	if err != nil {
+		return err
+	}
+	if m.rebuilding {
+		return errors.New("its rebuild was interrupted")
+	}
+	if m.marker != ix.marker {
+		return errors.New("it belongs to another log")
+	}
+	if counts[string(bucketInstances)] != int(m.instances) || counts[string(bucketStudies)] != int(m.instances) {
+		return fmt.Errorf("%w: it names %d instances and should name %d", errIndexDamaged, counts[string(bucketInstances)], m.instances)
+	}
+	ix.checkpoint = m.checkpoint
+	for _, s := range segs {
+		if s.num == m.checkpoint.Segment && m.checkpoint.Offset <= min(s.end, s.size) {
+			return nil
+		}
+	}
+	if len(segs) == 0 && m.checkpoint == (location{}) {
+		return nil
+	}
+	return errors.New("the log ends before the point up to which it was indexed")
+}
+
+// seal puts the checksum in front of a value.
+func seal(key, value []byte) []byte {
+	b := make([]byte, 4, 4+len(value))
+	b = append(b, value...)
+	binary.LittleEndian.PutUint32(b, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value))
+	return b
+}
+
+func unseal(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < 4 || binary.LittleEndian.Uint32(sealed) != crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, sealed[4:]) {
+		return nil, fmt.Errorf("%w: wrong checksum", errIndexDamaged)
+	}
+	return sealed[4:], nil
+}
+
+type indexMeta struct {
+	marker     uint64
+	checkpoint location
+	rebuilding bool
+	instances  uint64
+}
+
+func readMeta(tx *bolt.Tx) (indexMeta, error) {
+	v, err := unseal(metaKey, tx.Bucket(bucketMeta).Get(metaKey))
+	if err != nil || len(v) != 33 {
+		return indexMeta{}, errIndexDamaged
+	}
+	return indexMeta{
+		marker:     binary.LittleEndian.Uint64(v),
+		checkpoint: location{binary.LittleEndian.Uint64(v[8:]), int64(binary.LittleEndian.Uint64(v[16:]))},
+		instances:  binary.LittleEndian.Uint64(v[24:]),
+		rebuilding: v[32] != 0,
+	}, nil
+}
+
+func (m indexMeta) put(tx *bolt.Tx) error {
+	var v []byte
+	v = binary.LittleEndian.AppendUint64(v, m.marker)
+	v = binary.LittleEndian.AppendUint64(v, m.checkpoint.Segment)
+	v = binary.LittleEndian.AppendUint64(v, uint64(m.checkpoint.Offset))
+	v = binary.LittleEndian.AppendUint64(v, m.instances)
+	if m.rebuilding {
+		v = append(v, 1)
+	} else {
+		v = append(v, 0)
+	}
+	return tx.Bucket(bucketMeta).Put(metaKey, seal(metaKey, v))
+}
+
+// begin opens the transaction for read.
+func (ix *index) begin() (*bolt.Tx, error) {
+	tx, err := ix.db.Begin(false)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return nil, ErrClosed
+	}
+	return tx, err
+}
+
+// read runs fn in tx and ends tx. Damage in the index becomes an error and a note to rebuild it at the next start.
+func (ix *index) read(tx *bolt.Tx, fn func(tx *bolt.Tx) error) (err error) {
+	defer func() {
+		if errors.Is(err, errIndexDamaged) {
+			_ = os.WriteFile(ix.path+".rebuild", nil, 0o640)
+		}
+	}()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer tx.Rollback()
+	defer catchDamage(&err)
+	return fn(tx)
+}
+
+func (ix *index) close() error { return ix.db.Close() }
+
+// A located instance is an entry with the place of its bytes.
+type located struct {
+	entry *entry
+	at    location // of its data set; in a file of its own when entry.File is set
+}
+
+func (l *located) encode() ([]byte, error) {
+	text, err := json.Marshal(l.entry)
+	if err != nil {
+		return nil, err
+	}
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 16+len(text)), l.at.Segment)
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.at.Offset))
+	return append(b, text...), nil
+}
+
+func decodeLocated(b []byte) (*located, error) {
+	if len(b) < 16 {
+		return nil, errIndexDamaged
+	}
+	l := &located{entry: new(entry), at: location{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}}
+	if err := json.Unmarshal(b[16:], l.entry); err != nil {
+		return nil, fmt.Errorf("%w: %w", errIndexDamaged, err)
+	}
+	return l, nil
+}
+
+// join builds a key of two parts.
+func join(a, b string) []byte {
+	k := make([]byte, 0, len(a)+1+len(b))
+	return append(append(append(k, a...), 0), b...)
+}
+
+func fileKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// An overlay holds what was applied and is not in the index yet.
+type overlay struct {
+	records   int
+	instances map[string]*located
+	studies   map[string]map[string]*located // study -> SOP Instance UID
+	conflicts map[string][]*located
+	states    map[string]map[string]*State // study -> subject
+	jobs      map[string]*Job              // as they are now; nil when done
+	done      map[string]string            // key -> queue
+	damage    []Damage
+}
+
+func newOverlay() *overlay {
+	return &overlay{
+		instances: make(map[string]*located), studies: make(map[string]map[string]*located), conflicts: make(map[string][]*located),
+		states: make(map[string]map[string]*State), jobs: make(map[string]*Job), done: make(map[string]string),
+	}
+}
+
+// overlays returns what is not in the index yet, oldest first. s.mu is held.
+func (s *Store) overlays() []*overlay {
+	if s.frozen != nil {
+		return []*overlay{s.frozen, s.active}
+	}
+	return []*overlay{s.active}
+}
+
+// apply makes one record visible. s.mu is held, and the record is durable. An error refuses the whole record.
+func (s *Store) apply(r *record) error {
+	s.active.records++
+	switch r.kind {
+	case kindInstance:
+		s.addInstance(&located{r.entry, r.at})
+	case kindConflict:
+		s.active.conflicts[r.entry.SOPInstance] = append(s.active.conflicts[r.entry.SOPInstance], &located{r.entry, r.at})
+	case kindStep:
+		return s.applyStep(r.step, r.at)
+	}
+	return nil
+}
+
+func (s *Store) addInstance(l *located) {
+	e := l.entry
+	s.active.instances[e.SOPInstance] = l
+	m := s.active.studies[e.Study]
+	if m == nil {
+		m = make(map[string]*located)
+		s.active.studies[e.Study] = m
+	}
+	m[e.SOPInstance] = l
+	if !e.Computed {
+		for w := range s.watches {
+			w.mark(e.Study)
+		}
+	}
+}
+
+func (s *Store) applyStep(st *step, at location) error {
+	if err := s.allowed(st); err != nil {
+		return err
+	}
+	for i := range st.Instances {
+		e := &st.Instances[i]
+		l := &located{e, location{at.Segment, at.Offset + e.Start}}
+		if e.Conflict {
+			s.active.conflicts[e.SOPInstance] = append(s.active.conflicts[e.SOPInstance], l)
+		} else {
+			s.addInstance(l)
+		}
+	}
+	for i := range st.States {
+		x := &st.States[i]
+		m := s.active.states[x.Study]
+		if m == nil {
+			m = make(map[string]*State)
+			s.active.states[x.Study] = m
+		}
+		m[x.Subject] = x
+	}
+	for _, key := range st.Done {
+		s.active.done[key] = s.jobs.finish(key)
+		s.active.jobs[key] = nil
+	}
+	if r := st.Retry; r != nil {
+		s.active.jobs[r.Key] = s.jobs.retry(r)
+	}
+	if p := st.Park; p != nil {
+		s.active.jobs[p.Key] = s.jobs.park(p)
+	}
+	for i := range st.Jobs {
+		known, err := s.known(st.Jobs[i].Key)
+		if err != nil {
+			// The record is durable and the next start applies it, with an index that is whole again.
+			s.logger.Error("store: cannot look up a job", "key", st.Jobs[i].Key, "error", err)
+			continue
+		}
+		if !known {
+			s.active.jobs[st.Jobs[i].Key] = s.jobs.add(st.Jobs[i])
+		}
+	}
+	return nil
+}
+
+// allowed refuses a step that speaks of a job which is not there any more. s.mu is held.
+func (s *Store) allowed(st *step) error {
+	keys := st.Done
+	if st.Retry != nil {
+		keys = append(keys[:len(keys):len(keys)], st.Retry.Key)
+	}
+	if st.Park != nil {
+		keys = append(keys[:len(keys):len(keys)], st.Park.Key)
+	}
+	for i, key := range keys {
+		if s.jobs.has(key) && !slices.Contains(keys[:i], key) {
+			continue
+		}
+		known, err := s.known(key)
+		if err != nil {
+			return err
+		}
+		if known {
+			return fmt.Errorf("store: job %q: %w", key, ErrFinished)
+		}
+		return fmt.Errorf("store: job %q: %w", key, ErrNotFound)
+	}
+	return nil
+}
+
+// known tells whether a job of this key exists or ever did. s.mu is held.
+func (s *Store) known(key string) (bool, error) {
+	if s.jobs.has(key) {
+		return true, nil
+	}
+	for _, o := range s.overlays() {
+		if _, ok := o.done[key]; ok {
+			return true, nil
+		}
+	}
+	tx, err := s.index.begin()
+	if err != nil {
+		return false, err
+	}
+	found := false
+	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		found = tx.Bucket(bucketDone).Get([]byte(key)) != nil
+		return nil
+	})
+	return found, err
+}
+
+// find returns the instance of this UID.
+func (s *Store) find(uid string) (*located, error) {
+	s.mu.RLock()
+	for _, o := range s.overlays() {
+		if l := o.instances[uid]; l != nil {
+			s.mu.RUnlock()
+			return l, nil
+		}
+	}
+	tx, err := s.index.begin() // under the lock, so that nothing moves from the overlay to the index unseen
+	s.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	var l *located
+	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		l, err = getLocated(tx, uid)
+		return err
+	})
+	return l, err
+}
+
+func getLocated(tx *bolt.Tx, uid string) (*located, error) {
+	v := tx.Bucket(bucketInstances).Get([]byte(uid))
+	if v == nil {
+		return nil, ErrNotFound
+	}
+	b, err := unseal([]byte(uid), v)
+	if err != nil {
+		return nil, err
+	}
+	return decodeLocated(b)
+}
+
+// conflicts returns the evidence kept beside the instance of this UID.
+func (s *Store) conflicts(uid string) ([]*located, error) {
+	s.mu.RLock()
+	var found []*located
+	for _, o := range s.overlays() {
+		found = append(found, o.conflicts[uid]...)
+	}
+	tx, err := s.index.begin()
+	s.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		return eachBelow(tx, bucketConflicts, uid, func(_ string, v []byte) error {
+			l, err := decodeLocated(v)
+			found = append(found, l)
+			return err
+		})
+	})
+	return found, err
+}
+
+// indexDelay is how long a record may wait for company before it is written to the index. Nobody waits for that: until
+// then it is found in the overlay.
+const (
+	indexDelay = 250 * time.Millisecond
+	indexRetry = 2 * time.Second
+)
+
+// runIndex writes the index behind the log, in batches.
+func (s *Store) runIndex() {
+	defer close(s.indexed)
+	for {
+		select {
+		case <-s.indexing:
+		case <-s.closing:
+			return
+		}
+		delay := indexDelay
+		for {
+			t := time.NewTimer(delay)
+			select {
+			case <-t.C:
+			case <-s.closing:
+				t.Stop()
+				return
+			}
+			err := s.flushIndex()
+			if err == nil {
+				break
+			}
+			s.logger.Warn("store: cannot write the index; the log has everything, trying again", "error", err)
+			delay = indexRetry
+		}
+	}
+}
+
+// flushIndex writes what was applied to the index in one transaction. Only one goroutine at a time calls it.
+func (s *Store) flushIndex() error {
+	s.mu.Lock()
+	if s.frozen == nil {
+		s.frozen, s.active = s.active, newOverlay()
+		s.freezing = s.applied
+	}
+	o, end := s.frozen, s.freezing
+	s.mu.Unlock()
+
+	err := s.index.write(o, end)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.frozen = nil
+	s.mu.Unlock()
+	return nil
+}
+
+func (ix *index) write(o *overlay, end location) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if errors.Is(err, errIndexDamaged) {
+			_ = os.WriteFile(ix.path+".rebuild", nil, 0o640)
+		}
+	}()
+	defer catchDamage(&err)
+	err = ix.db.Update(func(tx *bolt.Tx) error {
+		m, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		p := putter{tx: tx}
+		for uid, l := range o.instances {
+			p.located(bucketInstances, []byte(uid), l)
+			p.put(bucketStudies, join(l.entry.Study, uid), nil)
+		}
+		for uid, ls := range o.conflicts {
+			for _, l := range ls {
+				p.located(bucketConflicts, join(uid, string(l.entry.Digest)), l)
+			}
+		}
+		for study, subjects := range o.states {
+			for subject, st := range subjects {
+				p.json(bucketStates, join(study, subject), st)
+			}
+		}
+		for key, j := range o.jobs {
+			if j == nil {
+				p.delete(bucketJobs, []byte(key))
+			} else {
+				p.json(bucketJobs, []byte(key), j)
+			}
+		}
+		for key, queue := range o.done {
+			p.put(bucketDone, []byte(key), []byte(queue))
+		}
+		for _, d := range o.damage {
+			p.json(bucketDamage, join(d.File, strconv.FormatInt(d.Offset, 10)), d)
+		}
+		if p.err != nil {
+			return p.err
+		}
+		m.instances += uint64(len(o.instances))
+		m.checkpoint, m.rebuilding = end, ix.rebuilding
+		return m.put(tx)
+	})
+	if err == nil {
+		ix.checkpoint = end
+	}
+	return err
+}
+
+// A putter writes values until the first error.
+type putter struct {
+	tx  *bolt.Tx
+	err error
+}
+
+func (p *putter) put(bucket, key, value []byte) {
+	if p.err == nil {
+		p.err = p.tx.Bucket(bucket).Put(key, seal(key, value))
+	}
+}
+
+func (p *putter) delete(bucket, key []byte) {
+	if p.err == nil {
+		p.err = p.tx.Bucket(bucket).Delete(key)
+	}
+}
+
+func (p *putter) json(bucket, key []byte, v any) {
+	b, err := json.Marshal(v)
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	p.put(bucket, key, b)
+}
+
+func (p *putter) located(bucket, key []byte, l *located) {
+	b, err := l.encode()
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	p.put(bucket, key, b)
+	if l.entry.File != 0 {
+		p.put(bucketFiles, fileKey(l.entry.File), []byte(l.entry.SOPInstance))
+	}
+}
+
+// ownFile tells whether an instance has its bytes in the large object file of this number.
+func (ix *index) ownFile(n uint64) (bool, error) {
+	tx, err := ix.begin()
+	if err != nil {
+		return false, err
+	}
+	found := false
+	err = ix.read(tx, func(tx *bolt.Tx) error {
+		found = tx.Bucket(bucketFiles).Get(fileKey(n)) != nil
+		return nil
+	})
+	return found, err
+}
+
+// damaged lists the damage that was ever found.
+func (ix *index) damaged() (list []Damage, err error) {
+	err = ix.each(bucketDamage, func(k, v []byte) error {
+		var d Damage
+		if err := json.Unmarshal(v, &d); err != nil {
+			return err
+		}
+		list = append(list, d)
+		return nil
+	})
+	return list, err
+}
+
+// each calls fn for all pairs of a bucket.
+func (ix *index) each(bucket []byte, fn func(k, v []byte) error) error {
+	tx, err := ix.begin()
+	if err != nil {
+		return err
+	}
+	return ix.read(tx, func(tx *bolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+			b, err := unseal(k, v)
+			if err != nil {
+				return err
+			}
+			return fn(k, b)
+		})
+	})
+}
+
+// load fills the job table.
+func (ix *index) load(t *jobTable) error {
+	err := ix.each(bucketJobs, func(k, v []byte) error {
+		var j Job
+		if err := json.Unmarshal(v, &j); err != nil {
+			return err
+		}
+		t.load(j)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return ix.each(bucketDone, func(k, v []byte) error {
+		t.queue(string(v)).done++
+		return nil
+	})
+}

@@ -1,0 +1,521 @@
+package store
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// groupLimit bounds what one fdatasync has to carry, so that nobody waits for a whole backlog.
+const groupLimit = 64 << 20
+
+// A location is where the data of a record are. Segment 0 stands for a file of its own, which the entry names.
+type location struct {
+	Segment uint64
+	Offset  int64
+}
+
+func (l location) less(o location) bool {
+	return l.Segment < o.Segment || l.Segment == o.Segment && l.Offset < o.Offset
+}
+
+// A write is a record on its way to the disk.
+type write struct {
+	rec  record
+	data [][]byte
+	crc  uint32 // of text and data
+	err  error
+	done chan struct{} // closed when err is final
+}
+
+// newWrite makes a record of text and data whose own checksum is dataCRC.
+func newWrite(r record, data [][]byte) *write {
+	w := &write{rec: r, data: data, done: make(chan struct{})}
+	w.crc = crc32.Update(0, castagnoli, r.text)
+	for _, b := range data {
+		w.crc = crc32.Update(w.crc, castagnoli, b)
+	}
+	return w
+}
+
+func (w *write) header(synced int64) recordHeader {
+	h := recordHeader{Kind: w.rec.kind, Text: uint32(len(w.rec.text)), Synced: uint64(synced), Payload: w.crc}
+	for _, b := range w.data {
+		h.Data += uint64(len(b))
+	}
+	return h
+}
+
+// A segmentLog is the append-only truth: numbered files of records in dir. Its fields belong to the committer, except
+// queue and closed.
+type segmentLog struct {
+	disk    disk
+	dir     string
+	logger  *slog.Logger
+	marker  uint64
+	maxSize int64 // a segment that has reached it is followed by a new one
+
+	cur     *os.File // nil: the next group begins a new segment
+	num     uint64   // of cur, or of the last one
+	end     int64    // durable and valid up to here in segment num
+	lastNum uint64   // highest number ever tried
+	out     appender
+
+	apply func(group []*write, end location) // makes a durable group visible and sets the error of each step
+
+	dirty atomic.Bool // something was appended since start
+
+	mu     sync.Mutex // guards queue and closed
+	queue  []*write
+	closed bool
+	wake   chan struct{} // capacity 1: there is something in queue
+	ended  chan struct{} // closed when the committer has returned
+}
+
+func segmentName(n uint64) string { return fmt.Sprintf("%012d.seg", n) }
+
+// submit hands w to the committer and waits until it is durable, or is not.
+func (l *segmentLog) submit(w *write) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.queue = append(l.queue, w)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	<-w.done
+	return w.err
+}
+
+// run is the one committer: it takes all that waits, appends it, and makes it durable with one fdatasync.
+func (l *segmentLog) run() {
+	defer close(l.ended)
+	for {
+		group, closed := l.next()
+		if len(group) > 0 {
+			l.commit(group)
+			continue
+		}
+		if closed {
+			return
+		}
+		<-l.wake
+	}
+}
+
+func (l *segmentLog) next() (group []*write, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var n, size int64
+	for _, w := range l.queue {
+		if size > groupLimit {
+			break
+		}
+		size += w.header(0).size()
+		n++
+	}
+	group = slices.Clone(l.queue[:n])
+	l.queue = slices.Delete(l.queue, 0, int(n))
+	return group, l.closed
+}
+
+// written tells whether anything was appended since the last closing record. It is asked when nobody writes any more.
+func (l *segmentLog) written() bool { return l.dirty.Load() }
+
+// stop lets the committer finish what is queued and return.
+func (l *segmentLog) stop() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	<-l.ended
+}
+
+func (l *segmentLog) commit(group []*write) {
+	err := l.write(group)
+	if err != nil {
+		for _, w := range group {
+			w.err = err
+		}
+	} else {
+		l.apply(group, location{l.num, l.end})
+	}
+	for _, w := range group {
+		close(w.done)
+	}
+}
+
+// write appends the group and makes it durable. After an error nothing of the group counts.
+func (l *segmentLog) write(group []*write) error {
+	if l.cur != nil && l.end >= l.maxSize {
+		l.retire()
+	}
+	if l.cur == nil {
+		if err := l.begin(); err != nil {
+			l.logger.Error("store: cannot begin a new segment", "error", err)
+			return diskError("begin a segment", err)
+		}
+	}
+	off := l.end
+	l.out.start(&l.disk, l.cur, off)
+	for _, w := range group {
+		h := w.header(l.end)
+		w.rec.at = location{l.num, off + recordHeaderSize + int64(h.Text)}
+		l.out.write(h.append(make([]byte, 0, recordHeaderSize), l.marker))
+		l.out.write(w.rec.text)
+		for _, b := range w.data {
+			l.out.write(b)
+		}
+		off += h.size()
+	}
+	if err := l.out.flush(); err != nil {
+		l.logger.Error("store: cannot append to the log", "file", l.cur.Name(), "offset", l.end, "error", err)
+		// Nothing was synced, so cutting the file back undoes the group; where even that fails, the segment is over.
+		if cut := l.disk.truncate(l.cur, l.end); cut != nil {
+			l.poison(cut)
+		}
+		return diskError("append to the log", err)
+	}
+	if err := l.disk.sync(l.cur); err != nil {
+		l.poison(err)
+		return diskError("sync the log", err)
+	}
+	l.end = off
+	l.dirty.Store(true)
+	return nil
+}
+
+// poison gives a segment up at its last durable byte. After a failed fsync the kernel may have dropped the pages and
+// marked them clean, so a second fsync that succeeds would prove nothing.
+func (l *segmentLog) poison(err error) {
+	l.logger.Error("store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
+	_ = l.disk.truncate(l.cur, l.end) // a courtesy: the next segment's header says where this one ends
+	_ = l.cur.Close()
+	l.cur = nil
+	if err := l.begin(); err != nil { // now, so that the seal is durable as early as can be
+		l.logger.Error("store: cannot begin a new segment yet", "error", err)
+	}
+}
+
+// retire closes a full segment and gives back the blocks that were reserved and not used.
+func (l *segmentLog) retire() {
+	_ = l.disk.truncate(l.cur, l.end)
+	_ = l.cur.Close()
+	l.cur = nil
+}
+
+// begin creates the next segment, which seals the one before, and reads its header back.
+func (l *segmentLog) begin() error {
+	l.lastNum = max(l.lastNum, l.num) + 1
+	h := segmentHeader{Marker: l.marker, Number: l.lastNum, Prev: l.num, PrevEnd: uint64(l.end)}
+	name := filepath.Join(l.dir, segmentName(h.Number))
+	f, err := l.disk.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return err
+	}
+	if err := l.writeSegmentHeader(f, h); err != nil {
+		_ = f.Close()
+		_ = l.disk.remove(name)
+		return err
+	}
+	l.cur, l.num, l.end = f, h.Number, segmentHeaderSize
+	return nil
+}
+
+func (l *segmentLog) writeSegmentHeader(f *os.File, h segmentHeader) error {
+	l.disk.reserve(f, l.maxSize)
+	want := h.encode()
+	if _, err := l.disk.writeAt(f, want, 0); err != nil {
+		return err
+	}
+	if err := l.disk.sync(f); err != nil {
+		return err
+	}
+	if err := l.disk.syncDir(l.dir); err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if err := readFull(f, got, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("a new segment reads back other bytes than were written")
+	}
+	return nil
+}
+
+// An appender collects small writes and passes large ones on.
+type appender struct {
+	disk *disk
+	f    *os.File
+	off  int64 // where buf goes
+	buf  []byte
+	err  error
+}
+
+func (a *appender) start(d *disk, f *os.File, off int64) {
+	if a.buf == nil {
+		a.buf = make([]byte, 0, 256<<10)
+	}
+	*a = appender{disk: d, f: f, off: off, buf: a.buf[:0]}
+}
+
+func (a *appender) write(b []byte) {
+	for len(b) > 0 && a.err == nil {
+		if len(a.buf) == 0 && len(b) >= cap(a.buf) {
+			a.put(b)
+			return
+		}
+		n := min(len(b), cap(a.buf)-len(a.buf))
+		a.buf, b = append(a.buf, b[:n]...), b[n:]
+		if len(a.buf) == cap(a.buf) {
+			a.put(a.buf)
+			a.buf = a.buf[:0]
+		}
+	}
+}
+
+func (a *appender) put(b []byte) {
+	if a.err != nil || len(b) == 0 {
+		return
+	}
+	var n int
+	n, a.err = a.disk.writeAt(a.f, b, a.off)
+	if a.err == nil && n < len(b) {
+		a.err = io.ErrShortWrite
+	}
+	a.off += int64(n)
+}
+
+func (a *appender) flush() error {
+	a.put(a.buf)
+	return a.err
+}
+
+// A Damage is a range of a file of the data folder that was durable once and cannot be read any more.
+type Damage struct {
+	File           string // relative to the data folder
+	Offset, Length int64
+	Reason         string
+}
+
+func (d Damage) String() string {
+	return fmt.Sprintf("%s: %d bytes at offset %d: %s", d.File, d.Length, d.Offset, d.Reason)
+}
+
+// recover reads the log behind checkpoint, calls fn for each whole record, cuts a torn tail off and leaves the last
+// segment open for appending. It reports what was durable once and is not there any more.
+func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Damage, error) {
+	segs, damage, err := l.segments()
+	if err != nil || len(segs) == 0 {
+		return damage, err
+	}
+	for i, s := range segs {
+		l.num, l.lastNum = s.num, s.num
+		last := i == len(segs)-1
+		if s.num < checkpoint.Segment {
+			continue
+		}
+		from := int64(segmentHeaderSize)
+		if s.num == checkpoint.Segment {
+			from = checkpoint.Offset
+		}
+		found, err := l.recoverSegment(s, from, last, checkpoint, fn)
+		damage = append(damage, found...)
+		if err != nil {
+			return damage, err
+		}
+	}
+	return damage, nil
+}
+
+func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint location, fn func(record) error) (damage []Damage, err error) {
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(s.num)), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			_ = f.Close()
+		}
+	}()
+	if last {
+		// What a killed process had written may still be on its way to the disk; from here on it counts.
+		if err := l.disk.sync(f); err != nil {
+			return nil, fmt.Errorf("sync %s: %w", f.Name(), err)
+		}
+		forget(f)
+	}
+	lost := func(from, to int64, reason string) {
+		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.num)), Offset: from, Length: to - from, Reason: reason})
+	}
+	if s.headerLost && from == segmentHeaderSize {
+		lost(0, segmentHeaderSize, "segment header is damaged")
+	}
+	limit := s.end
+	if s.size < limit {
+		if !last {
+			lost(max(s.size, from), limit, "the file is shorter than what was written")
+		}
+		limit = s.size
+	}
+	end, gaps, err := scan(f, from, limit, l.marker, func(off int64, h recordHeader, text []byte) error {
+		r, err := decodeText(h.Kind, text)
+		if err != nil {
+			return fmt.Errorf("%s, offset %d: %w", f.Name(), off, err)
+		}
+		r.at = location{s.num, off + recordHeaderSize + int64(h.Text)}
+		r.end = location{s.num, off + h.size()}
+		return fn(r)
+	})
+	if err != nil {
+		return damage, err
+	}
+	for _, g := range gaps {
+		if g.lost || !last || (location{s.num, g.from}).less(checkpoint) {
+			lost(g.from, g.to, "records here are damaged; later ones were found")
+		} else {
+			l.logger.Warn("store: part of a group that was never answered is missing", "file", f.Name(), "offset", g.from, "bytes", g.to-g.from)
+		}
+	}
+	if !last {
+		if end < limit {
+			lost(end, limit, "records here are damaged")
+		}
+		return damage, nil
+	}
+	l.cur, l.end, keep = f, end, true
+	if end < limit {
+		l.logger.Warn("store: torn tail cut off; it was never answered", "file", f.Name(), "offset", end, "bytes", limit-end)
+		if err := l.disk.truncate(f, end); err != nil {
+			return damage, err
+		}
+		if err := l.disk.sync(f); err != nil {
+			return damage, err
+		}
+	}
+	return damage, nil
+}
+
+// A segment is one file of the log as found at start.
+type segment struct {
+	num        uint64
+	end        int64 // valid up to here: from the header of the next one, or the size of the file
+	size       int64
+	headerLost bool
+}
+
+// segments lists the segment files, settles the marker, and drops a last one that was being created.
+func (l *segmentLog) segments() ([]segment, []Damage, error) {
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var (
+		segs    []segment
+		headers []*segmentHeader
+		damage  []Damage
+	)
+	for _, de := range names {
+		base, ok := strings.CutSuffix(de.Name(), ".seg")
+		num, err := strconv.ParseUint(base, 10, 64)
+		if !ok || err != nil {
+			continue
+		}
+		h, size, err := l.readSegmentHeader(num)
+		if err != nil && !errors.Is(err, errHeader) {
+			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(l.dir, de.Name()), err)
+		}
+		if err == nil && h.Number != num {
+			return nil, nil, fmt.Errorf("%s is segment %d under another name: give it its name back", filepath.Join(l.dir, de.Name()), h.Number)
+		}
+		s := segment{num: num, size: size, end: size, headerLost: err != nil}
+		if s.headerLost {
+			segs, headers = append(segs, s), append(headers, nil)
+			continue
+		}
+		segs, headers = append(segs, s), append(headers, &h)
+		l.marker = h.Marker
+	}
+	// A last file that ends within its header was being created when the power went; nothing was ever in it.
+	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize {
+		if err := l.disk.remove(filepath.Join(l.dir, segmentName(segs[n-1].num))); err != nil {
+			return nil, nil, err
+		}
+		segs, headers = segs[:n-1], headers[:n-1]
+	}
+	if len(segs) > 0 && l.marker == 0 {
+		return nil, nil, fmt.Errorf("no segment in %s has a readable header: restore one from a copy", l.dir)
+	}
+	at := make(map[uint64]int)
+	for i, h := range headers {
+		at[segs[i].num] = i
+		if h == nil {
+			continue
+		}
+		if h.Marker != l.marker {
+			return nil, nil, fmt.Errorf("%s belongs to another data folder: move it away", filepath.Join(l.dir, segmentName(h.Number)))
+		}
+		if prev, ok := at[h.Prev]; ok {
+			segs[prev].end = int64(h.PrevEnd)
+		} else if h.Prev != 0 {
+			damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(h.Prev)), Length: int64(h.PrevEnd), Reason: "the file is missing"})
+		}
+	}
+	return segs, damage, nil
+}
+
+func (l *segmentLog) readSegmentHeader(num uint64) (segmentHeader, int64, error) {
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(num)), os.O_RDONLY, 0)
+	if err != nil {
+		return segmentHeader{}, 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return segmentHeader{}, 0, err
+	}
+	b := make([]byte, segmentHeaderSize)
+	if err := readFull(f, b, 0); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errHeader
+		}
+		return segmentHeader{}, st.Size(), err
+	}
+	h, err := decodeSegmentHeader(b)
+	return h, st.Size(), err
+}
+
+// newMarker returns 64 random bits, not 0.
+func newMarker() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:])
+		if m := binary.LittleEndian.Uint64(b[:]); m != 0 {
+			return m
+		}
+	}
+}
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,564 @@
+// Package store keeps all of radnode that survives a restart: the instances that peers sent, byte for byte, the
+// instances that radnode made, the state of each study, and the jobs that are still to be done.
+//
+// The truth is an append-only log of records (record.go, log.go). One goroutine, the committer, gathers all that wants
+// to be written, appends it and makes it durable with one fdatasync for the whole group; only then is anybody answered.
+// The bbolt index (index.go) is derived from the log: it is written behind it, caught up at start from the log's tail,
+// and rebuilt from the whole log when it is missing or damaged. README.md describes the files.
+//
+// Start at [Open], [Store.Put] and [Store.Commit]; jobs.go has [Store.Claim].
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// Names inside the data folder. No UID is ever part of a path.
+const (
+	logDir    = "log"
+	largeDir  = "large"
+	indexFile = "index.db"
+	lockName  = "lock"
+)
+
+var (
+	// ErrNotFound: no such instance, study or job.
+	ErrNotFound = errors.New("not found")
+	// ErrClosed: the store has been closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrFinished: the job has been done already; nothing of the change was kept.
+	ErrFinished = errors.New("job is done already")
+	// ErrLeaseLost: the job is not leased any more, so another worker may have it.
+	ErrLeaseLost = errors.New("the lease of the job has ended")
+)
+
+// Options of [Open]; the zero value is good.
+type Options struct {
+	Logger *slog.Logger // slog.Default() when nil
+
+	segmentSize int64 // 256 MiB when 0
+	largeObject int64 // from this size on an object gets a file of its own; 2 MiB when 0
+	disk        *disk // the real one when nil
+	now         func() time.Time
+}
+
+// An Origin says where an instance came from.
+type Origin uint8
+
+const (
+	Received Origin = iota // from a peer
+	Computed               // by radnode
+)
+
+func (o Origin) String() string {
+	if o == Computed {
+		return "computed"
+	}
+	return "received"
+}
+
+// An Instance is what the store knows of one SOP Instance.
+type Instance struct {
+	SOPInstanceUID    string
+	SOPClassUID       string
+	StudyInstanceUID  string
+	SeriesInstanceUID string
+	TransferSyntaxUID string
+	PatientID         string // never to be logged
+	Modality          string
+	SourceAET         string
+	Size              int64    // of the data set
+	Digest            [32]byte // SHA-256 of the data set's bytes
+	Received          time.Time
+	Origin            Origin
+	Conflicts         int // how many other data sets arrived under the same UID; they are kept as evidence
+}
+
+// A State is what became of one subject of a study; the latest for a pair of Study and Subject is the valid one.
+type State struct {
+	Study   string          `json:"study"`
+	Subject string          `json:"subject"` // SOP Instance UID of the contours, or another key
+	Name    string          `json:"name"`    // waiting, queued, computed, refused, delivered, ...
+	Reason  string          `json:"reason,omitempty"`
+	Missing []string        `json:"missing,omitempty"` // SOP Instance UIDs that are waited for
+	Rule    string          `json:"rule,omitempty"`
+	Detail  json.RawMessage `json:"detail,omitempty"`
+	At      time.Time       `json:"at"` // now when zero
+}
+
+// A Study is all that is known of one study.
+type Study struct {
+	UID       string
+	Instances []Instance // in order of their UIDs
+	States    []State    // in order of their subjects
+}
+
+// A NewInstance is one that radnode made.
+type NewInstance struct {
+	Meta     dicom.FileMeta
+	Identity dicom.Identity
+	Data     []byte // the data set in Meta.TransferSyntaxUID
+}
+
+// A Change is what is to happen in one step: all of it survives, or none.
+type Change struct {
+	Instances []NewInstance
+	Jobs      []Job    // a job whose key was ever used before is left alone
+	States    []State  // each replaces the one of the same Study and Subject
+	Done      []string // keys of jobs that are finished by this change
+}
+
+// A Store is a data folder that this process alone has open.
+type Store struct {
+	dir    string
+	logger *slog.Logger
+	disk   disk
+	now    func() time.Time
+	large  int64
+
+	lock  *os.File
+	log   *segmentLog
+	index *index
+	own   ownFiles
+	files sharedFiles
+
+	uids uidLocks
+
+	mu       sync.RWMutex // guards all below
+	active   *overlay     // applied, and not being written to the index
+	frozen   *overlay     // being written to the index; nil when none is
+	applied  location     // the end of the last applied group
+	freezing location     // the same for frozen
+	jobs     jobTable
+	watches  map[*watch]bool
+	damage   []Damage
+	closed   bool
+	closing  chan struct{} // closed by Close
+
+	indexing chan struct{} // capacity 1: active is not empty
+	indexed  chan struct{} // closed when the index goroutine has returned
+}
+
+// Open opens the data folder dir, which it creates when needed, and brings the index up to date with the log.
+func Open(dir string, o Options) (*Store, error) {
+	s := &Store{
+		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject,
+		active: newOverlay(), jobs: newJobTable(), watches: make(map[*watch]bool), closing: make(chan struct{}),
+		indexing: make(chan struct{}, 1), indexed: make(chan struct{}),
+	}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	if o.disk != nil {
+		s.disk = *o.disk
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.large == 0 {
+		s.large = 2 << 20
+	}
+	if o.segmentSize == 0 {
+		o.segmentSize = 256 << 20
+	}
+	if err := s.open(o.segmentSize); err != nil {
+		if s.log != nil && s.log.cur != nil {
+			_ = s.log.cur.Close()
+		}
+		if s.index != nil {
+			_ = s.index.close()
+		}
+		if s.lock != nil {
+			_ = s.lock.Close()
+		}
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	go s.log.run()
+	go s.runIndex()
+	return s, nil
+}
+
+func (s *Store) open(segmentSize int64) (err error) {
+	for _, d := range []string{s.dir, filepath.Join(s.dir, logDir), filepath.Join(s.dir, largeDir)} {
+		if err := s.disk.makeDir(d); err != nil {
+			return err
+		}
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	s.log = &segmentLog{
+		disk: s.disk, dir: filepath.Join(s.dir, logDir), logger: s.logger, maxSize: segmentSize,
+		apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	s.own = ownFiles{disk: &s.disk, dir: filepath.Join(s.dir, largeDir)}
+	s.files = sharedFiles{open: make(map[string]*sharedFile)}
+
+	segs, _, err := s.log.segments()
+	if err != nil {
+		return err
+	}
+	if len(segs) == 0 {
+		s.log.marker = newMarker()
+	}
+	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.logger); err != nil {
+		return err
+	}
+	if err := s.index.load(&s.jobs); err != nil {
+		return err
+	}
+	s.applied = s.index.checkpoint
+	found, err := s.log.recover(s.index.checkpoint, s.replay)
+	if err != nil {
+		return err
+	}
+	s.applied = location{s.log.num, s.log.end}
+	s.active.damage = found
+	s.index.rebuilding = false
+	if err := s.flushIndex(); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	if s.damage, err = s.index.damaged(); err != nil {
+		return err
+	}
+	for _, d := range s.damage {
+		s.logger.Error("store: DAMAGED: bytes that were kept once cannot be read", "file", d.File, "offset", d.Offset, "bytes", d.Length, "reason", d.Reason)
+	}
+	return s.own.tidy(s.index.ownFile, len(s.damage) > 0, s.logger)
+}
+
+// takeLock makes sure that no other process has the folder open.
+func (s *Store) takeLock() error {
+	f, err := os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	if err := lockFile(f); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("data folder %s is in use by another radnode: stop it, or choose another folder (%w)", s.dir, err)
+	}
+	s.lock = f
+	return nil
+}
+
+// Close finishes what was begun, writes the index, and lets go of the folder. Whoever waits is sent away with ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.closing)
+
+	if s.log.written() {
+		w := newWrite(record{kind: kindClose, text: []byte("{}")}, nil)
+		if err := s.log.submit(w); err != nil {
+			s.logger.Warn("store: no closing record", "error", err)
+		}
+	}
+	s.log.stop()
+	<-s.indexed
+	var err error
+	for err == nil && s.index.checkpoint != s.applied {
+		err = s.flushIndex()
+	}
+	if err != nil {
+		s.logger.Warn("store: index is behind the log; the next start catches up", "error", err)
+	}
+	err = s.index.close()
+	if s.log.cur != nil {
+		s.log.retire()
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// Damage lists what was durable once and cannot be read any more. It was logged at start.
+func (s *Store) Damage() []Damage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.damage)
+}
+
+// Put keeps the data set that body carries. It returns nil only when its bytes, its file meta information and its name
+// survive a power cut. A *dimse.Status in the error says what to answer to the peer.
+//
+// The same bytes again are answered nil and kept once. Other bytes under a known UID are answered nil too: the first
+// stay the instance, the others are kept beside it as evidence (see Instance.Conflicts) and a warning is logged.
+func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error {
+	in, err := s.receive(ctx, meta, body)
+	defer in.release()
+	if err != nil {
+		return err
+	}
+	e := newEntry(meta, in.identity)
+	e.Size, e.Digest, e.Received = in.size, in.sum(), s.now().UTC()
+
+	unlock := s.uids.lock(e.SOPInstance)
+	defer unlock()
+	k, err := s.classify(&e)
+	if err != nil || k == 0 {
+		return err
+	}
+	if in.file != nil {
+		if e.File, e.Start, err = in.file.keep(); err != nil {
+			return diskError("keep a large object", err)
+		}
+	}
+	text, err := json.Marshal(&e)
+	if err != nil {
+		return err
+	}
+	if err := s.log.submit(newWrite(record{kind: k, entry: &e, text: text}, in.chunks())); err != nil {
+		if in.file != nil {
+			in.file.discard()
+		}
+		return err
+	}
+	return nil
+}
+
+// classify says what e is to the store: an instance, a conflict, or (0) nothing new. The UID of e is locked.
+func (s *Store) classify(e *entry) (kind, error) {
+	first, err := s.find(e.SOPInstance)
+	if errors.Is(err, ErrNotFound) {
+		return kindInstance, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if string(first.entry.Digest) == string(e.Digest) {
+		return 0, nil
+	}
+	known, err := s.conflicts(e.SOPInstance)
+	if err != nil {
+		return 0, err
+	}
+	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; the first are the record, these are kept as evidence",
+		"sop_instance_uid", e.SOPInstance, "from", e.Source)
+	if slices.ContainsFunc(known, func(c *located) bool { return string(c.entry.Digest) == string(e.Digest) }) {
+		return 0, nil
+	}
+	return kindConflict, nil
+}
+
+// Commit makes c happen in one step; it returns nil only when all of it is durable.
+func (s *Store) Commit(ctx context.Context, c Change) error {
+	return s.commit(ctx, c, step{})
+}
+
+// commit adds c to st and writes it as one record.
+func (s *Store) commit(ctx context.Context, c Change, st step) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	uids := make([]string, 0, len(c.Instances))
+	for _, in := range c.Instances {
+		id := in.Identity
+		if err := checkUIDs(id.SOPInstanceUID, id.SOPClassUID, id.StudyInstanceUID, id.SeriesInstanceUID); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		uids = append(uids, id.SOPInstanceUID)
+	}
+	unlock := s.uids.lock(uids...)
+	defer unlock()
+
+	now := s.now().UTC()
+	var data [][]byte
+	var start int64
+	seen := make(map[string]bool)
+	for _, in := range c.Instances {
+		if seen[in.Identity.SOPInstanceUID] {
+			return fmt.Errorf("store: instance %s is twice in one change", in.Identity.SOPInstanceUID)
+		}
+		seen[in.Identity.SOPInstanceUID] = true
+		e := newEntry(in.Meta, in.Identity)
+		digest := sha256.Sum256(in.Data)
+		e.Size, e.Digest, e.Received, e.Computed = int64(len(in.Data)), digest[:], now, true
+		k, err := s.classify(&e)
+		if err != nil {
+			return err
+		}
+		if k == 0 {
+			continue
+		}
+		e.Start, e.Conflict = start, k == kindConflict
+		start += e.Size
+		data = append(data, in.Data)
+		st.Instances = append(st.Instances, e)
+	}
+	for _, j := range c.Jobs {
+		if j.Key == "" || j.Queue == "" {
+			return errors.New("store: a job needs a key and a queue")
+		}
+		j.RunAt = j.RunAt.Round(0)
+		if j.RunAt.IsZero() {
+			j.RunAt = now
+		}
+		st.Jobs = append(st.Jobs, j)
+	}
+	for _, x := range c.States {
+		if err := checkUIDs(x.Study); err != nil {
+			return fmt.Errorf("store: state: %w", err)
+		}
+		if x.At.IsZero() {
+			x.At = now
+		}
+		st.States = append(st.States, x)
+	}
+	st.Done = append(st.Done, c.Done...)
+
+	s.mu.RLock()
+	err := s.allowed(&st)
+	s.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(&st)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return s.log.submit(newWrite(record{kind: kindStep, step: &st, text: text}, data))
+}
+
+// applyGroup makes a durable group visible, in the order of the log. The committer calls it.
+func (s *Store) applyGroup(group []*write, end location) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range group {
+		w.err = s.apply(&w.rec)
+	}
+	s.applied = end
+	select {
+	case s.indexing <- struct{}{}:
+	default:
+	}
+}
+
+// replay applies a record that was found in the log at start, when nobody else has the store yet.
+func (s *Store) replay(r record) error {
+	if err := s.settle(&r); err != nil {
+		return err
+	}
+	// A step that was refused when it was written is refused again, by the same rule and the same history.
+	if err := s.apply(&r); err != nil && !errors.Is(err, ErrFinished) && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	s.applied = r.end
+	if s.index.rebuilding && s.active.records >= replayBatch {
+		return s.flushIndex()
+	}
+	return nil
+}
+
+// replayBatch bounds the memory that a rebuild of the index takes.
+const replayBatch = 20_000
+
+// settle decides again what an instance is, because a damaged or torn log may have lost the one before it.
+func (s *Store) settle(r *record) error {
+	again := func(e *entry, k kind) (kind, error) {
+		first, err := s.find(e.SOPInstance)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return kindInstance, nil
+		case err != nil:
+			return 0, err
+		case string(first.entry.Digest) == string(e.Digest):
+			return 0, nil
+		}
+		return kindConflict, nil
+	}
+	var err error
+	switch r.kind {
+	case kindInstance, kindConflict:
+		r.kind, err = again(r.entry, r.kind)
+	case kindStep:
+		kept := r.step.Instances[:0]
+		for _, e := range r.step.Instances {
+			k, err := again(&e, kindInstance)
+			if err != nil {
+				return err
+			}
+			if e.Conflict = k == kindConflict; k != 0 {
+				kept = append(kept, e)
+			}
+		}
+		r.step.Instances = kept
+	}
+	return err
+}
+
+// checkUIDs refuses what cannot be a name. It is lenient about leading zeros, which some devices write, and strict
+// about every other character.
+func checkUIDs(uids ...string) error {
+	for _, u := range uids {
+		if u == "" {
+			return errors.New("a UID is empty")
+		}
+		if len(u) > 64 {
+			return fmt.Errorf("invalid UID %q", u)
+		}
+		for i := range len(u) {
+			if c := u[i]; c != '.' && (c < '0' || c > '9') {
+				return fmt.Errorf("invalid UID %q", u)
+			}
+		}
+	}
+	return nil
+}
+
+// diskError says to the peer and to the log why the data folder does not take any more.
+func diskError(doing string, err error) error {
+	return fmt.Errorf("store: %s: %w: %w", doing, &dimse.Status{Code: dimse.StatusOutOfResources, Comment: diskComment(err)}, err)
+}
+
+// uidLocks lets one caller at a time decide what becomes of a SOP Instance UID.
+type uidLocks struct {
+	mu   sync.Mutex // guards held
+	held map[string]chan struct{}
+}
+
+// lock waits until all uids are free and takes them, in order so that no two callers wait for each other.
+func (l *uidLocks) lock(uids ...string) (unlock func()) {
+	uids = slices.Compact(slices.Sorted(slices.Values(uids)))
+	for _, u := range uids {
+		for {
+			l.mu.Lock()
+			if l.held == nil {
+				l.held = make(map[string]chan struct{})
+			}
+			other, taken := l.held[u]
+			if !taken {
+				l.held[u] = make(chan struct{})
+			}
+			l.mu.Unlock()
+			if !taken {
+				break
+			}
+			<-other
+		}
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, u := range uids {
+			close(l.held[u])
+			delete(l.held, u)
+		}
+	}
+}
