@@ -79,13 +79,18 @@ func available(f *dicom.File) error {
 	if f.Pixels == nil || f.Pixels.Tag != dicom.PixelData {
 		return &Refusal{Code: Pixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
 	}
+	if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
+		for _, err := range pixel.Frames(f) {
+			return undecoded(uid, err)
+		}
+	}
 	if f.Pixels.Length < 0 {
 		return nil // encapsulated: as long as its transfer syntax makes it
 	}
 	rows, _ := f.DataSet.Int(dicom.Rows)
 	columns, _ := f.DataSet.Int(dicom.Columns)
 	bits, _ := f.DataSet.Int(dicom.BitsAllocated)
-	if need := int64(rows) * int64(columns) * int64(bits) / 8; bits < 8 || f.Pixels.Length < need {
+	if need := int64(rows) * int64(columns) * int64(bits) / 8; bits != 8 && bits != 16 && bits != 32 || f.Pixels.Length < need {
 		return &Refusal{Code: Pixels, SOPInstance: uid,
 			Text:   fmt.Sprintf("PixelData (7FE0,0010) has %d bytes, and Rows (0028,0010) %d, Columns (0028,0011) %d, BitsAllocated (0028,0100) %d need %d", f.Pixels.Length, rows, columns, bits, need),
 			Remedy: "send the image again from its source"}
@@ -130,12 +135,10 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 	uid := f.DataSet.String(dicom.SOPInstanceUID)
 	done := false
 	for frame, err := range pixel.Frames(f) {
-		switch {
-		case errors.Is(err, dicom.ErrUnsupported):
-			return &Refusal{Code: Compressed, SOPInstance: uid, Text: err.Error()}
-		case err != nil:
-			return &Refusal{Code: Pixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
-		case done || len(frame.Samples) != len(into):
+		if err != nil {
+			return undecoded(uid, err)
+		}
+		if done || len(frame.Samples) != len(into) {
 			return &Refusal{Code: Pixels, SOPInstance: uid,
 				Text:   fmt.Sprintf("PixelData (7FE0,0010) frame %d has %d samples, expected one frame of %d", frame.Index+1, len(frame.Samples), len(into)),
 				Remedy: "send the image again from its source"}
@@ -149,4 +152,12 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 		return &Refusal{Code: Pixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) has no frame", Remedy: "send the image again from its source"}
 	}
 	return nil
+}
+
+// undecoded is the refusal for what package pixel says of an image.
+func undecoded(uid string, err error) error {
+	if errors.Is(err, dicom.ErrUnsupported) {
+		return &Refusal{Code: Compressed, SOPInstance: uid, Text: err.Error()} // which names the remedy
+	}
+	return &Refusal{Code: Pixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
 }

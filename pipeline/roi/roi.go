@@ -56,19 +56,20 @@ type Code struct{ Value, Scheme, Meaning string }
 
 // A Region is one item of Structure Set ROI Sequence (3006,0020) with its contours and its observation.
 type Region struct {
-	Number                 int    // ROI Number (3006,0022): names may repeat, numbers do not
-	Name                   string // ROI Name (3006,0026)
-	Description            string // ROI Description (3006,0028)
-	GenerationAlgorithm    string // ROI Generation Algorithm (3006,0036): AUTOMATIC, SEMIAUTOMATIC, MANUAL or ""
-	Label                  string // ROI Observation Label (3006,0085)
-	ObservationDescription string // ROI Observation Description (3006,0088)
-	InterpretedType        string // RT ROI Interpreted Type (3006,00A4): GTV, ORGAN, ... or ""
-	Category, Type         Code   // what it is, as the structure set codes it; zero where it does not. See [Region.Property]
-	TrackingID             string // Tracking ID (0062,0020), else the name
-	TrackingUID            string // Tracking UID (0062,0021), else derived from the structure set's UID and the number
-	FrameOfReference       string // Referenced Frame of Reference UID (3006,0024)
-	SeriesUIDs             []string
-	Images                 []string // SOP Instance UIDs that the contours name, in order of first mention
+	Number                 int       // ROI Number (3006,0022): names may repeat, numbers do not
+	Name                   string    // ROI Name (3006,0026)
+	Description            string    // ROI Description (3006,0028)
+	GenerationAlgorithm    string    // ROI Generation Algorithm (3006,0036): AUTOMATIC, SEMIAUTOMATIC, MANUAL or ""
+	Label                  string    // ROI Observation Label (3006,0085)
+	ObservationDescription string    // ROI Observation Description (3006,0088)
+	InterpretedType        string    // RT ROI Interpreted Type (3006,00A4): GTV, ORGAN, ... or ""
+	Category, Type         Code      // what it is, as the structure set codes it; zero where it does not. See [Region.Property]
+	TrackingID             string    // Tracking ID (0062,0020), else the name
+	TrackingUID            string    // Tracking UID (0062,0021), else derived from the structure set's UID and the number
+	FrameOfReference       string    // Referenced Frame of Reference UID (3006,0024)
+	SeriesUIDs             []string  // Source Series Sequence (3006,004B)
+	Color                  *[3]uint8 // ROI Display Color (3006,002A), nil where there is none
+	Images                 []string  // SOP Instance UIDs that the contours name, in order of first mention
 	Contours               [][][3]float64
 	Notes                  []string
 	Refusal                *Refusal // why it cannot be put on a grid; nil where it can
@@ -123,7 +124,7 @@ func Regions(d *dicom.DataSet) ([]Region, error) {
 		if r.TrackingID == "" {
 			r.TrackingID = "ROI " + strconv.Itoa(number)
 		}
-		if r.TrackingUID == "" {
+		if !dicom.ValidUID(r.TrackingUID) {
 			r.TrackingUID = dicom.UIDFrom("tracking", set, strconv.Itoa(number))
 		}
 		if r.Refusal == nil {
@@ -196,6 +197,9 @@ func (r *Region) draw(items []*dicom.DataSet) *Refusal {
 	var degenerate, miscounted int
 	number := 0
 	for _, item := range items {
+		if rgb, err := item.Ints(dicom.ROIDisplayColor); err == nil && len(rgb) == 3 && min(rgb[0], rgb[1], rgb[2]) >= 0 && max(rgb[0], rgb[1], rgb[2]) <= 255 {
+			r.Color = &[3]uint8{uint8(rgb[0]), uint8(rgb[1]), uint8(rgb[2])}
+		}
 		for _, s := range item.Seq(dicom.SourceSeriesSequence) {
 			r.SeriesUIDs = appendNew(r.SeriesUIDs, s.String(dicom.SeriesInstanceUID))
 		}

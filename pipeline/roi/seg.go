@@ -1,0 +1,412 @@
+package roi
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// A SEGInput is what a Segmentation is made of. The same input gives the same bytes.
+type SEGInput struct {
+	Source            Source
+	StructureSet      *dicom.DataSet // where the regions came from; nil where it was no structure set
+	Segments          []Segment      // numbered from 1 in this order
+	SOPInstanceUID    string         // derived from the content where it is ""
+	SeriesInstanceUID string         // derived from source and structure set where it is ""
+	SeriesNumber      int
+	InstanceNumber    int // 1 where it is 0
+	SeriesDescription string
+	Equipment         Equipment
+	ContentTime       time.Time // of Content Date and Time: when the content came to be, not when it is written
+}
+
+// A Source is the image series that was segmented.
+type Source struct {
+	Header       *dicom.DataSet // of one image: patient, study, frame of reference
+	SOPClass     string
+	Series       string
+	SOPInstances []string // one for each slice of the masks, in order
+}
+
+// A Segment is one region and its voxels. All masks of a Segmentation share one geometry, that of the source.
+type Segment struct {
+	Region Region
+	Mask   *voxel.Mask
+}
+
+// Equipment is the device that writes: Enhanced General Equipment, PS3.3 C.7.5.2, where all four are type 1.
+type Equipment struct {
+	Manufacturer, ModelName, SerialNumber, SoftwareVersion string
+}
+
+// The attributes of patient and study that an object made from images has in common with them: PS3.3 C.7.1, C.7.2.
+var (
+	patientAttributes = []dicom.Tag{
+		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence, dicom.PatientBirthTime,
+		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientNames, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
+		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus, dicom.AdditionalPatientHistory,
+		dicom.PregnancyStatus, dicom.PatientSpeciesDescription, dicom.PatientBreedDescription, dicom.ResponsiblePerson,
+		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod,
+		dicom.DeidentificationMethodCodeSequence, dicom.PatientState,
+	}
+	studyAttributes = []dicom.Tag{
+		dicom.IssuerOfAccessionNumberSequence, dicom.StudyDescription, dicom.ProcedureCodeSequence, dicom.PhysiciansOfRecord,
+		dicom.NameOfPhysiciansReadingStudy, dicom.AdmissionID, dicom.TimezoneOffsetFromUTC,
+		clinicalTrialSponsor, clinicalTrialProtocolID, clinicalTrialProtocolName, clinicalTrialSiteID, clinicalTrialSiteName,
+		clinicalTrialSubjectID, clinicalTrialSubjectReadingID, clinicalTrialTimePointID, clinicalTrialTimePointDescription,
+	}
+	// Type 2: there, even if empty.
+	requiredAttributes = []dicom.Tag{
+		dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex,
+		dicom.StudyDate, dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName,
+		dicom.PositionReferenceIndicator,
+	}
+)
+
+// Attributes of PS3.6 that only this file names.
+const (
+	studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
+	clinicalTrialSponsor                      dicom.Tag = 0x00120010
+	clinicalTrialProtocolID                   dicom.Tag = 0x00120020
+	clinicalTrialProtocolName                 dicom.Tag = 0x00120021
+	clinicalTrialSiteID                       dicom.Tag = 0x00120030
+	clinicalTrialSiteName                     dicom.Tag = 0x00120031
+	clinicalTrialSubjectID                    dicom.Tag = 0x00120040
+	clinicalTrialSubjectReadingID             dicom.Tag = 0x00120042
+	clinicalTrialTimePointID                  dicom.Tag = 0x00120050
+	clinicalTrialTimePointDescription         dicom.Tag = 0x00120051
+)
+
+// WriteSEG makes a binary Segmentation (PS3.3 A.51, C.8.20): one segment for each region, one frame for each slice that a
+// segment is on. Every frame names the image it lies on, so readers need no geometry to put it back.
+func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
+	g, err := in.check()
+	if err != nil {
+		return nil, err
+	}
+	frames := framesOf(in.Segments)
+	if len(frames) == 0 {
+		return nil, &Refusal{NoSegment, "no segment has a voxel, and a Segmentation has at least one frame", "leave empty regions out"}
+	}
+	pixels := pack(in.Segments, frames, g.Size[0]*g.Size[1])
+	contours := "" // the structure set's UID
+	if in.StructureSet != nil {
+		contours = in.StructureSet.String(dicom.SOPInstanceUID)
+	}
+	digest := sha256.Sum256(pixels)
+	uid := cmp.Or(in.SOPInstanceUID, dicom.UIDFrom("segmentation", in.Source.Series, contours, hex.EncodeToString(digest[:]), in.Equipment.SoftwareVersion, in.ContentTime.Format(time.RFC3339Nano)))
+
+	d := dicom.New()
+	// SOP Common, PS3.3 C.12.1.
+	d.SetString(dicom.SOPClassUID, dicom.SegmentationStorage)
+	d.SetString(dicom.SOPInstanceUID, uid)
+	// Patient, Study, Frame of Reference.
+	for _, t := range requiredAttributes {
+		d.SetString(t)
+	}
+	d.SetString(dicom.StudyInstanceUID, in.Source.Header.String(dicom.StudyInstanceUID))
+	d.Copy(in.Source.Header, requiredAttributes...)
+	d.Copy(in.Source.Header, patientAttributes...)
+	d.Copy(in.Source.Header, studyAttributes...)
+	d.SetString(dicom.FrameOfReferenceUID, cmp.Or(in.Source.Header.String(dicom.FrameOfReferenceUID), dicom.UIDFrom("frame of reference", in.Source.Series)))
+	// Segmentation Series, PS3.3 C.8.20.1; Enhanced General Equipment, C.7.5.2.
+	d.SetString(dicom.Modality, "SEG")
+	d.SetString(dicom.SeriesInstanceUID, cmp.Or(in.SeriesInstanceUID, dicom.UIDFrom("segmentation series", in.Source.Series, contours)))
+	d.SetInt(dicom.SeriesNumber, in.SeriesNumber)
+	if in.SeriesDescription != "" {
+		d.SetString(dicom.SeriesDescription, line(in.SeriesDescription, 64))
+	}
+	d.SetString(dicom.SeriesDate, in.ContentTime.Format("20060102"))
+	d.SetString(dicom.SeriesTime, in.ContentTime.Format("150405"))
+	d.Copy(in.Source.Header, dicom.BodyPartExamined)
+	d.SetString(dicom.Manufacturer, line(in.Equipment.Manufacturer, 64))
+	d.SetString(dicom.ManufacturerModelName, line(in.Equipment.ModelName, 64))
+	d.SetString(dicom.DeviceSerialNumber, line(in.Equipment.SerialNumber, 64))
+	d.SetString(dicom.SoftwareVersions, line(in.Equipment.SoftwareVersion, 64))
+	// General Image, Image Pixel, Segmentation Image, PS3.3 C.8.20.2.
+	d.SetInt(dicom.InstanceNumber, cmp.Or(in.InstanceNumber, 1))
+	d.SetString(dicom.ContentDate, in.ContentTime.Format("20060102"))
+	d.SetString(dicom.ContentTime, in.ContentTime.Format("150405"))
+	d.SetString(dicom.ImageType, "DERIVED", "PRIMARY")
+	d.SetInt(dicom.SamplesPerPixel, 1)
+	d.SetString(dicom.PhotometricInterpretation, "MONOCHROME2")
+	d.SetInt(dicom.Columns, g.Size[0])
+	d.SetInt(dicom.Rows, g.Size[1])
+	d.SetInt(dicom.BitsAllocated, 1)
+	d.SetInt(dicom.BitsStored, 1)
+	d.SetInt(dicom.HighBit, 0)
+	d.SetInt(dicom.PixelRepresentation, 0)
+	d.SetString(dicom.LossyImageCompression, "00")
+	if in.Source.Header.String(dicom.LossyImageCompression) == "01" { // once lossy, lossy for ever: PS3.3 C.7.6.1.1.5
+		d.Copy(in.Source.Header, dicom.LossyImageCompression, dicom.LossyImageCompressionRatio, dicom.LossyImageCompressionMethod)
+	}
+	d.SetString(dicom.ContentLabel, "REGIONS")
+	d.SetString(dicom.ContentDescription, "Voxels of regions, as measured")
+	d.SetString(dicom.ContentCreatorName)
+	d.SetString(dicom.SegmentationType, "BINARY")
+	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments))
+	var segments []*dicom.DataSet
+	for i, s := range in.Segments {
+		segments = append(segments, describe(i+1, s.Region, contours))
+	}
+	d.SetSeq(dicom.SegmentSequence, segments...)
+	in.refer(d)
+	// Multi-frame Functional Groups, C.7.6.16; Multi-frame Dimension, C.7.6.17.
+	organization := dicom.UIDFrom("dimension organization", uid)
+	d.SetSeq(dicom.DimensionOrganizationSequence, item(func(o *dicom.DataSet) { o.SetString(dicom.DimensionOrganizationUID, organization) }))
+	d.SetSeq(dicom.DimensionIndexSequence,
+		dimension(organization, dicom.ReferencedSegmentNumber, dicom.SegmentIdentificationSequence, "Segment"),
+		dimension(organization, dicom.ImagePositionPatient, dicom.PlanePositionSequence, "Position"))
+	d.SetInt(dicom.NumberOfFrames, len(frames))
+	d.SetSeq(dicom.SharedFunctionalGroupsSequence, shared(g))
+	d.SetSeq(dicom.PerFrameFunctionalGroupsSequence, in.perFrame(g, frames)...)
+	d.SetBytes(dicom.PixelData, dicom.OB, pixels)
+	return d, nil
+}
+
+// check refuses what would not make a valid object.
+func (in SEGInput) check() (voxel.Geometry, error) {
+	bad := func(format string, args ...any) (voxel.Geometry, error) {
+		return voxel.Geometry{}, &Refusal{Code: BadSegment, Text: fmt.Sprintf(format, args...)}
+	}
+	switch e := in.Equipment; {
+	case len(in.Segments) == 0:
+		return bad("a Segmentation needs a segment: SegmentSequence (0062,0002) is type 1")
+	case len(in.Segments) > 65535:
+		return bad("%d segments do not fit SegmentNumber (0062,0004)", len(in.Segments))
+	case in.Source.Header == nil || in.Source.SOPClass == "" || in.Source.Series == "":
+		return bad("the source of a Segmentation needs a header, a SOP class and a series")
+	case e.Manufacturer == "" || e.ModelName == "" || e.SerialNumber == "" || e.SoftwareVersion == "":
+		return bad("the equipment of a Segmentation needs manufacturer, model name, serial number and software version: PS3.3 C.7.5.2")
+	}
+	g := in.Segments[0].Mask.Geometry
+	for i, s := range in.Segments {
+		if !s.Mask.Geometry.Equal(g, 0) || len(s.Mask.Data) != g.Len() {
+			return bad("segment %d lies on another grid than segment 1", i+1)
+		}
+	}
+	if err := g.Valid(); err != nil {
+		return bad("%v", err)
+	}
+	if len(in.Source.SOPInstances) != g.Size[2] {
+		return bad("the masks have %d slices and the source %d images", g.Size[2], len(in.Source.SOPInstances))
+	}
+	return g, nil
+}
+
+// A frame is one segment on one slice.
+type frame struct{ segment, slice int }
+
+// framesOf returns the slices that each segment is on, by segment and then along the normal.
+func framesOf(segments []Segment) []frame {
+	var frames []frame
+	for s, segment := range segments {
+		m := segment.Mask
+		area := m.Size[0] * m.Size[1]
+		for k := range m.Size[2] {
+			for _, v := range m.Data[k*area : (k+1)*area] {
+				if v != 0 {
+					frames = append(frames, frame{s, k})
+					break
+				}
+			}
+		}
+	}
+	return frames
+}
+
+// pack writes the voxels of the frames as bits, the first in the least significant place, without a gap between frames
+// (PS3.5 8.1.1, PS3.3 C.8.20.2.1); the last byte and the even length are filled with zeros.
+func pack(segments []Segment, frames []frame, area int) []byte {
+	size := (len(frames)*area + 7) / 8
+	b := make([]byte, size+size%2)
+	n := 0
+	for _, f := range frames {
+		for _, v := range segments[f.segment].Mask.Data[f.slice*area : (f.slice+1)*area] {
+			if v != 0 {
+				b[n>>3] |= 1 << (n & 7)
+			}
+			n++
+		}
+	}
+	return b
+}
+
+// overlap says whether any voxel belongs to two segments, Segments Overlap (0062,0013).
+func overlap(segments []Segment) string {
+	taken := make([]uint8, segments[0].Mask.Len())
+	for _, s := range segments {
+		for i, v := range s.Mask.Data {
+			if v == 0 {
+				continue
+			}
+			if taken[i] != 0 {
+				return "YES"
+			}
+			taken[i] = 1
+		}
+	}
+	return "NO"
+}
+
+// describe is an item of Segment Sequence, PS3.3 C.8.20.2 with the Segment Description macro.
+func describe(number int, r Region, contours string) *dicom.DataSet {
+	category, kind := r.Property()
+	return item(func(s *dicom.DataSet) {
+		s.SetInt(dicom.SegmentNumber, number)
+		s.SetString(dicom.SegmentLabel, cmp.Or(line(r.Name, 64), "ROI "+strconv.Itoa(r.Number)))
+		description := VoxelRule
+		if contours != "" {
+			description = fmt.Sprintf("ROI %d of RT Structure Set %s. %s", r.Number, contours, VoxelRule)
+		}
+		s.SetString(dicom.SegmentDescription, description)
+		// Contours that a person drew and a program made voxels of are semi-automatic.
+		algorithm := "SEMIAUTOMATIC"
+		if r.GenerationAlgorithm == "AUTOMATIC" {
+			algorithm = "AUTOMATIC"
+		}
+		s.SetString(dicom.SegmentAlgorithmType, algorithm)
+		s.SetString(dicom.SegmentAlgorithmName, "Contours to voxels by voxel centre")
+		s.SetSeq(dicom.SegmentedPropertyCategoryCodeSequence, category.item())
+		s.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kind.item())
+		if r.Color != nil {
+			s.SetInt(dicom.RecommendedDisplayCIELabValue, cieLab(*r.Color)...)
+		}
+		s.SetString(dicom.TrackingID, strings.TrimSpace(printable(r.TrackingID)))
+		s.SetString(dicom.TrackingUID, r.TrackingUID)
+	})
+}
+
+// refer lists every instance that the object names: Common Instance Reference, PS3.3 C.12.2. The image series comes first,
+// which is where viewers look.
+func (in SEGInput) refer(d *dicom.DataSet) {
+	var images []*dicom.DataSet
+	for _, uid := range in.Source.SOPInstances {
+		images = append(images, reference(in.Source.SOPClass, uid))
+	}
+	series := []*dicom.DataSet{seriesItem(in.Source.Series, images...)}
+	if set := in.StructureSet; set != nil {
+		ref := seriesItem(set.String(dicom.SeriesInstanceUID), reference(set.String(dicom.SOPClassUID), set.String(dicom.SOPInstanceUID)))
+		if study := set.String(dicom.StudyInstanceUID); study == in.Source.Header.String(dicom.StudyInstanceUID) {
+			series = append(series, ref)
+		} else {
+			d.SetSeq(studiesContainingOtherReferencedInstances, item(func(o *dicom.DataSet) {
+				o.SetString(dicom.StudyInstanceUID, study)
+				o.SetSeq(dicom.ReferencedSeriesSequence, ref)
+			}))
+		}
+	}
+	d.SetSeq(dicom.ReferencedSeriesSequence, series...)
+}
+
+// shared is what all frames have in common.
+func shared(g voxel.Geometry) *dicom.DataSet {
+	return item(func(s *dicom.DataSet) {
+		s.SetSeq(dicom.PixelMeasuresSequence, item(func(m *dicom.DataSet) {
+			m.SetFloat(dicom.SliceThickness, g.Spacing[2])
+			m.SetFloat(dicom.SpacingBetweenSlices, g.Spacing[2])
+			m.SetFloat(dicom.PixelSpacing, g.Spacing[1], g.Spacing[0]) // rows first, PS3.3 10.7.1.3
+		}))
+		s.SetSeq(dicom.PlaneOrientationSequence, item(func(o *dicom.DataSet) {
+			o.SetFloat(dicom.ImageOrientationPatient, append(g.Axes[0][:], g.Axes[1][:]...)...)
+		}))
+	})
+}
+
+// perFrame is one item for each frame: what it shows, where it lies and which image that is.
+func (in SEGInput) perFrame(g voxel.Geometry, frames []frame) []*dicom.DataSet {
+	rank := make(map[int]int) // of a slice among those with frames, from 1
+	used := make([]bool, g.Size[2])
+	for _, f := range frames {
+		used[f.slice] = true
+	}
+	for k, yes := range used {
+		if yes {
+			rank[k] = len(rank) + 1
+		}
+	}
+	items := make([]*dicom.DataSet, 0, len(frames))
+	for _, f := range frames {
+		items = append(items, item(func(p *dicom.DataSet) {
+			p.SetSeq(dicom.FrameContentSequence, item(func(c *dicom.DataSet) { c.SetInt(dicom.DimensionIndexValues, f.segment+1, rank[f.slice]) }))
+			p.SetSeq(dicom.PlanePositionSequence, item(func(o *dicom.DataSet) {
+				at := g.Point(0, 0, float64(f.slice))
+				o.SetFloat(dicom.ImagePositionPatient, at[:]...)
+			}))
+			p.SetSeq(dicom.SegmentIdentificationSequence, item(func(s *dicom.DataSet) { s.SetInt(dicom.ReferencedSegmentNumber, f.segment+1) }))
+			p.SetSeq(dicom.DerivationImageSequence, item(func(o *dicom.DataSet) {
+				o.SetSeq(dicom.DerivationCodeSequence, Code{"113076", "DCM", "Segmentation"}.item())
+				source := reference(in.Source.SOPClass, in.Source.SOPInstances[f.slice])
+				source.SetSeq(dicom.PurposeOfReferenceCodeSequence, Code{"121322", "DCM", "Source image for image processing operation"}.item())
+				source.SetString(dicom.SpatialLocationsPreserved, "YES")
+				o.SetSeq(dicom.SourceImageSequence, source)
+			}))
+		}))
+	}
+	return items
+}
+
+func dimension(organization string, pointer, group dicom.Tag, label string) *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		d.SetString(dicom.DimensionOrganizationUID, organization)
+		d.SetInt(dicom.DimensionIndexPointer, int(pointer))
+		d.SetInt(dicom.FunctionalGroupPointer, int(group))
+		d.SetString(dicom.DimensionDescriptionLabel, label)
+	})
+}
+
+func reference(class, uid string) *dicom.DataSet {
+	return item(func(r *dicom.DataSet) {
+		r.SetString(dicom.ReferencedSOPClassUID, class)
+		r.SetString(dicom.ReferencedSOPInstanceUID, uid)
+	})
+}
+
+func seriesItem(uid string, instances ...*dicom.DataSet) *dicom.DataSet {
+	return item(func(s *dicom.DataSet) {
+		s.SetString(dicom.SeriesInstanceUID, uid)
+		s.SetSeq(dicom.ReferencedInstanceSequence, instances...)
+	})
+}
+
+func (c Code) item() *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		if len(c.Value) <= 16 { // PS3.3 Table 8.8-1
+			d.SetString(dicom.CodeValue, c.Value)
+		} else {
+			d.SetString(dicom.LongCodeValue, c.Value)
+		}
+		d.SetString(dicom.CodingSchemeDesignator, c.Scheme)
+		d.SetString(dicom.CodeMeaning, c.Meaning)
+	})
+}
+
+func item(fill func(*dicom.DataSet)) *dicom.DataSet {
+	d := dicom.New()
+	fill(d)
+	return d
+}
+
+// line makes one value of LO or SH of any text.
+func line(s string, most int) string {
+	r := []rune(strings.TrimSpace(strings.ReplaceAll(printable(s), "\\", " ")))
+	return strings.TrimSpace(string(r[:min(len(r), most)]))
+}
+
+// printable replaces what no text value may hold, PS3.5 6.1.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+}
