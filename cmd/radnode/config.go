@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline"
+)
+
+// Config is the configuration: one YAML file, read strictly, with the same names as the flags.
+type Config struct {
+	Data     string                      `yaml:"data"`
+	DICOM    DICOMConfig                 `yaml:"dicom"`
+	HTTP     HTTPConfig                  `yaml:"http"`
+	Peers    map[string]PeerConfig       `yaml:"peers"`
+	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Quiet    time.Duration               `yaml:"quiet"`
+	Workers  int                         `yaml:"workers"`
+	Rules    []pipeline.Rule             `yaml:"rules"`
+	Profiles map[string]features.Profile `yaml:"profiles"`
+}
+
+// DICOMConfig is the receiving side.
+type DICOMConfig struct {
+	AET             string        `yaml:"aet"`
+	Listen          string        `yaml:"listen"`
+	CheckCalled     bool          `yaml:"check_called"`  // refuse associations that call another AE title
+	Callers         []string      `yaml:"callers"`       // AE titles that may send; empty = all
+	StandardOnly    bool          `yaml:"standard_only"` // refuse private and unknown storage SOP classes
+	MaxAssociations int           `yaml:"max_associations"`
+	MaxObject       int64         `yaml:"max_object"` // bytes of one object
+	Idle            time.Duration `yaml:"idle"`       // an association without traffic is aborted after this
+}
+
+// HTTPConfig is the page for the operator's monitoring.
+type HTTPConfig struct {
+	Listen string `yaml:"listen"` // "" = none
+}
+
+// PeerConfig is another node.
+type PeerConfig struct {
+	AET     string `yaml:"aet"`
+	Address string `yaml:"address"` // host:port
+}
+
+// defaultConfig is what holds where neither file nor flag says otherwise.
+func defaultConfig() Config {
+	return Config{
+		Data:  "./radnode-data",
+		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
+		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
+		Quiet: time.Minute,
+	}
+}
+
+//go:embed example.yaml
+var exampleConfig []byte
+
+// readConfig reads a configuration over the defaults. An unknown name or a wrong type is an error with its line.
+func readConfig(file string) (Config, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := parseConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+func parseConfig(b []byte) (Config, error) {
+	c := defaultConfig()
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, errors.New(yaml.FormatError(err, false, true))
+	}
+	return c, c.check()
+}
+
+// readProfile reads a file that holds one profile, or finds a built-in one by name.
+func readProfile(nameOrFile string) (features.Profile, error) {
+	if p, err := pipeline.ProfileNamed(nameOrFile, nil); err == nil {
+		return p, nil
+	}
+	b, err := os.ReadFile(nameOrFile)
+	if err != nil {
+		return features.Profile{}, fmt.Errorf("--profile %s: neither a built-in profile (ct-default) nor a file that can be read: %w", nameOrFile, err)
+	}
+	var p features.Profile
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&p); err != nil && !errors.Is(err, io.EOF) {
+		return p, fmt.Errorf("%s: %s", nameOrFile, yaml.FormatError(err, false, true))
+	}
+	if err := p.Validate(); err != nil {
+		return p, fmt.Errorf("%s: %w", nameOrFile, err)
+	}
+	p.Name = profileName(nameOrFile)
+	return p, nil
+}
+
+// check returns an error that names the key and what to write there.
+func (c Config) check() error {
+	if c.Data == "" {
+		return errors.New("data: empty; name the folder that keeps what is received")
+	}
+	if err := checkAET(c.DICOM.AET); err != nil {
+		return fmt.Errorf("dicom.aet: %w", err)
+	}
+	if _, _, err := net.SplitHostPort(c.DICOM.Listen); err != nil {
+		return fmt.Errorf("dicom.listen: %w; write host:port, or :port for all addresses", err)
+	}
+	if c.HTTP.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
+			return fmt.Errorf("http.listen: %w; write host:port, or \"\" for none", err)
+		}
+	}
+	for _, aet := range c.DICOM.Callers {
+		if err := checkAET(aet); err != nil {
+			return fmt.Errorf("dicom.callers: %w", err)
+		}
+	}
+	if c.DICOM.MaxAssociations < 1 {
+		return errors.New("dicom.max_associations: must be at least 1")
+	}
+	if c.DICOM.MaxObject < 1 {
+		return errors.New("dicom.max_object: must be at least 1 (bytes)")
+	}
+	if c.DICOM.Idle <= 0 || c.Quiet <= 0 {
+		return errors.New("dicom.idle and quiet: must be longer than nothing, for example 60s")
+	}
+	for name, p := range c.Peers {
+		if _, err := p.peer(); err != nil {
+			return fmt.Errorf("peers.%s: %w", name, err)
+		}
+	}
+	if _, err := c.destinations(); err != nil {
+		return err
+	}
+	return pipeline.CheckRules(c.Rules, c.Profiles)
+}
+
+// checkAET holds AE titles to PS3.5 6.2: 1 to 16 characters without control characters and backslash, not only spaces.
+func checkAET(aet string) error {
+	_, err := dimse.ParsePeer(aet + "@localhost:104")
+	return err
+}
+
+func (p PeerConfig) peer() (dimse.Peer, error) { return dimse.ParsePeer(p.AET + "@" + p.Address) }
+
+// destinations resolves deliver.
+func (c Config) destinations() ([]dimse.Peer, error) {
+	var out []dimse.Peer
+	for _, d := range c.Deliver {
+		if p, ok := c.Peers[d]; ok {
+			peer, err := p.peer()
+			if err != nil {
+				return nil, fmt.Errorf("peers.%s: %w", d, err)
+			}
+			out = append(out, peer)
+			continue
+		}
+		peer, err := dimse.ParsePeer(d)
+		if err != nil {
+			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
+		}
+		out = append(out, peer)
+	}
+	return out, nil
+}
+
+// replyTo finds the address of an AE title among the peers.
+func (c Config) replyTo(aet string) (dimse.Peer, bool) {
+	for _, p := range c.Peers {
+		if p.AET == aet {
+			if peer, err := p.peer(); err == nil {
+				return peer, true
+			}
+		}
+	}
+	return dimse.Peer{}, false
+}

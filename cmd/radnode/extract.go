@@ -1,0 +1,387 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
+)
+
+type extractCmd struct {
+	Profile string   `help:"Built-in profile or YAML file with one profile (default: the built-in one of the modality)." placeholder:"NAME|FILE"`
+	ROI     string   `name:"roi" help:"Only regions whose name matches." placeholder:"REGEXP"`
+	Format  string   `default:"csv" enum:"csv,json" help:"csv or json."`
+	Out     string   `help:"File to write (default: standard output)." placeholder:"FILE"`
+	Image   string   `help:"NIfTI image, with --mask." placeholder:"NIFTI"`
+	Mask    string   `help:"NIfTI mask: every voxel above 0." placeholder:"NIFTI"`
+	Path    []string `arg:"" optional:"" help:"Files and folders of DICOM: images and RTSTRUCT."`
+}
+
+// A row is one value as extract writes it. The names are a contract.
+type row struct {
+	PatientID    string   `json:"patient_id"`
+	StudyUID     string   `json:"study_uid"`
+	SeriesUID    string   `json:"series_uid"`
+	Modality     string   `json:"modality"`
+	ROISourceUID string   `json:"roi_source_uid"`
+	ROINumber    int      `json:"roi_number"`
+	ROIName      string   `json:"roi_name"`
+	Profile      string   `json:"profile"`
+	Image        string   `json:"image"`
+	Feature      string   `json:"feature"`
+	IBSICode     string   `json:"ibsi_code"`
+	Value        *float64 `json:"value"` // null where it could not be computed
+	Unit         string   `json:"unit"`
+	Note         string   `json:"note"`
+}
+
+var rowNames = []string{"patient_id", "study_uid", "series_uid", "modality", "roi_source_uid", "roi_number", "roi_name", "profile", "image", "feature", "ibsi_code", "value", "unit", "note"}
+
+func (r row) fields() []string {
+	value := ""
+	if r.Value != nil {
+		value = strconv.FormatFloat(*r.Value, 'g', -1, 64) // the shortest text that reads back the same bits
+	}
+	return []string{r.PatientID, r.StudyUID, r.SeriesUID, r.Modality, r.ROISourceUID, strconv.Itoa(r.ROINumber), r.ROIName, r.Profile, r.Image, r.Feature, r.IBSICode, value, r.Unit, r.Note}
+}
+
+func (c extractCmd) Run(e *env) error {
+	nifti := c.Image != "" || c.Mask != ""
+	switch {
+	case nifti && (c.Image == "" || c.Mask == "" || len(c.Path) > 0):
+		return usageError{errors.New("--image and --mask go together, and without further paths")}
+	case !nifti && len(c.Path) == 0:
+		return usageError{errors.New("name files or folders of DICOM, or --image and --mask")}
+	}
+	only, err := regexp.Compile(c.ROI)
+	if err != nil {
+		return usageError{fmt.Errorf("--roi: %w", err)}
+	}
+	choose := pipeline.Options{}.Select
+	if c.Profile != "" {
+		p, err := readProfile(c.Profile)
+		if err != nil {
+			return usageError{err}
+		}
+		choose = func(string, string) (features.Profile, error) { return p, nil }
+	}
+
+	var rows []row
+	var failed []error
+	if nifti {
+		rows, err = extractNIfTI(e.ctx, c.Image, c.Mask, choose)
+		if err != nil {
+			return err
+		}
+	} else {
+		rows, failed = extractDICOM(e, c.Path, only, choose)
+	}
+	for _, err := range failed {
+		fmt.Fprintln(e.stderr, "radnode:", err)
+	}
+	if len(rows) > 0 {
+		if err := c.write(e.stdout, rows); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(rows) == 0 && len(failed) == 0:
+		return errors.New("nothing measured: no region matches")
+	case len(failed) > 0:
+		return fmt.Errorf("%d of the inputs could not be measured", len(failed))
+	}
+	return nil
+}
+
+// write writes the rows to --out or standard output; a file that could not be written whole is an error.
+func (c extractCmd) write(w io.Writer, rows []row) (err error) {
+	if c.Out != "" {
+		f, err := os.Create(c.Out)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
+	if c.Format == "json" {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(rows)
+	}
+	table := csv.NewWriter(w)
+	records := [][]string{rowNames}
+	for _, r := range rows {
+		records = append(records, r.fields())
+	}
+	return table.WriteAll(records)
+}
+
+// profileName is how a profile file is called in reports: its name without folder and ending.
+func profileName(file string) string {
+	base := filepath.Base(file)
+	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+func extractNIfTI(ctx context.Context, imageFile, maskFile string, choose func(modality, roi string) (features.Profile, error)) ([]row, error) {
+	image, err := readNIfTI(imageFile)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := readNIfTI(maskFile)
+	if err != nil {
+		return nil, err
+	}
+	if !labels.Geometry.Equal(image.Geometry, 1e-3) {
+		return nil, fmt.Errorf("%s and %s do not lie on the same grid (size, spacing, orientation, origin): resample the mask to the image", imageFile, maskFile)
+	}
+	mask := &voxel.Mask{Geometry: image.Geometry, Data: make([]uint8, len(labels.Data))}
+	for i, v := range labels.Data {
+		if v > 0 {
+			mask.Data[i] = 1
+		}
+	}
+	p, err := choose("CT", "") // NIfTI knows no modality
+	if err != nil {
+		return nil, err
+	}
+	result, err := features.Extract(ctx, image, mask, p)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", maskFile, err)
+	}
+	base := row{ROISourceUID: filepath.Base(maskFile), ROIName: profileName(strings.TrimSuffix(maskFile, ".gz")), Profile: p.Name}
+	return valueRows(base, result, ""), nil
+}
+
+func readNIfTI(file string) (*voxel.Grid, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	g, err := voxel.ReadNIfTI(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return g, nil
+}
+
+// valueRows writes out the values of one region. unit is the UCUM unit of the image intensities, "" where it is unknown.
+func valueRows(base row, result features.Result, unit string) (rows []row) {
+	for _, v := range result.Values {
+		f, _ := features.Lookup(v.Tag)
+		r := base
+		r.Image, r.Feature, r.IBSICode, r.Unit, r.Note = "original", v.Tag, f.Code, unitOf(f.Code, unit), v.Reason
+		if v.Reason == "" {
+			value := v.Value
+			r.Value = &value
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// unitOf is the UCUM unit of a feature.
+func unitOf(ibsiCode, intensity string) string {
+	u, _ := sr.UnitFor(ibsiCode, intensity)
+	return u.Value
+}
+
+// An input is one DICOM file of an extraction. The file stays open: its pixels are read when they are needed.
+type input struct {
+	path string
+	file *dicom.File
+}
+
+// extractDICOM measures every RTSTRUCT below the paths on the images below the paths that it names.
+func extractDICOM(e *env, paths []string, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, failed []error) {
+	contours, images, done, failed := readInputs(paths)
+	defer done()
+	if len(contours) == 0 {
+		return nil, append(failed, errors.New("no RTSTRUCT found below the paths: nothing says where to measure"))
+	}
+	for _, in := range contours {
+		r, err := extractOne(e.ctx, in, images, only, choose)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", in.path, err))
+		}
+		rows = append(rows, r...)
+	}
+	return rows, failed
+}
+
+// readInputs reads the headers of all files below the paths. Files that are no DICOM are passed over in silence, files that
+// are broken DICOM are not.
+func readInputs(paths []string) (contours []input, images map[string][]input, done func(), failed []error) {
+	images = map[string][]input{} // by Series Instance UID
+	var open []*os.File
+	done = func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}
+	for _, root := range paths {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				failed = append(failed, err)
+				return nil
+			}
+			if d.IsDir() || d.Name() == "DICOMDIR" {
+				return nil
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				failed = append(failed, err)
+				return nil
+			}
+			keep := false
+			defer func() {
+				if !keep {
+					f.Close()
+				}
+			}()
+			info, err := f.Stat()
+			if err != nil || !info.Mode().IsRegular() {
+				return nil
+			}
+			if !isPart10(f) {
+				if path == root {
+					failed = append(failed, fmt.Errorf("%s: not a DICOM file (PS3.10): no DICM at byte 128", path))
+				}
+				return nil
+			}
+			file, err := dicom.ReadFile(f, info.Size())
+			if err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", path, err))
+				return nil
+			}
+			in := input{path: path, file: file}
+			switch {
+			case file.DataSet.String(dicom.SOPClassUID) == dicom.RTStructureSetStorage:
+				contours = append(contours, in)
+			case file.Pixels != nil:
+				series := file.DataSet.String(dicom.SeriesInstanceUID)
+				images[series] = append(images[series], in)
+				open, keep = append(open, f), true
+			}
+			return nil
+		})
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return contours, images, done, failed
+}
+
+// isPart10 looks for DICM behind the preamble, PS3.10 7.1.
+func isPart10(f io.ReaderAt) bool {
+	var prefix [4]byte
+	_, err := f.ReadAt(prefix[:], 128)
+	return err == nil && string(prefix[:]) == "DICM"
+}
+
+// extractOne measures one RTSTRUCT. What it names may be here under changed UIDs (anonymised, resampled): then the images of
+// the series that it names are taken, as the fallback rule of the pipeline does.
+func extractOne(ctx context.Context, in input, images map[string][]input, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, err error) {
+	refs, err := roi.References(in.file.DataSet)
+	if err != nil {
+		return nil, err
+	}
+	if len(refs) == 0 {
+		return nil, errors.New("the structure set names no image; export it again with references to the images")
+	}
+	var failed []error
+	for _, ref := range refs {
+		series, err := imagesOf(ref, images)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		m, err := pipeline.Measure(ctx, in.file, series, func(r roi.Region) bool { return only.MatchString(r.Name) }, choose)
+		if err != nil && !errors.Is(err, pipeline.ErrNothingMeasured) {
+			failed = append(failed, fmt.Errorf("series %s: %w", ref.SeriesUID, err))
+			continue
+		}
+		header := m.Volume.Header
+		base := row{
+			PatientID: header.String(dicom.PatientID), StudyUID: header.String(dicom.StudyInstanceUID), SeriesUID: m.Volume.Series,
+			Modality: m.Volume.Modality, ROISourceUID: in.file.DataSet.String(dicom.SOPInstanceUID),
+		}
+		for _, r := range m.Regions {
+			b := base
+			b.ROINumber, b.ROIName, b.Profile = r.Region.Number, r.Region.Name, r.Profile.Name
+			rows = append(rows, valueRows(b, r.Result, m.Volume.Unit)...)
+		}
+		for _, s := range m.Skipped {
+			failed = append(failed, fmt.Errorf("ROI %d %q: %s", s.Region.Number, s.Region.Name, s.Reason))
+		}
+	}
+	return rows, errors.Join(failed...)
+}
+
+// imagesOf finds the images that a reference names, or their whole series where it names only the slices with contours or
+// where none of them is here under its present UID.
+func imagesOf(ref roi.Reference, images map[string][]input) ([]*dicom.File, error) {
+	byUID := map[string]*dicom.File{}
+	for _, series := range images {
+		for _, in := range series {
+			byUID[in.file.DataSet.String(dicom.SOPInstanceUID)] = in.file
+		}
+	}
+	var found []*dicom.File
+	for _, uid := range ref.Instances {
+		if f := byUID[uid]; f != nil {
+			found = append(found, f)
+		}
+	}
+	series := ref.SeriesUID
+	if series == "" && len(found) > 0 {
+		series = found[0].DataSet.String(dicom.SeriesInstanceUID)
+	}
+	switch missing := len(ref.Instances) - len(found); {
+	case len(found) > 0 && missing > 0:
+		return nil, fmt.Errorf("series %s: %d of %d named images are missing below the paths", series, missing, len(ref.Instances))
+	case len(found) > 0 && ref.Listed:
+		return found, nil
+	}
+	var all []*dicom.File
+	for _, in := range images[series] {
+		all = append(all, in.file)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("series %s: none of its images is below the paths", series)
+	}
+	return all, nil
+}
+
+// srCmd prints reports.
+type srCmd struct {
+	File []string `arg:"" help:"Structured Reports (PS3.10 files)."`
+}
+
+func (c srCmd) Run(e *env) error {
+	var failed []error
+	for i, file := range c.File {
+		if i > 0 {
+			fmt.Fprintln(e.stdout)
+		}
+		if err := printReport(e.stdout, file); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", file, err))
+		}
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,510 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/testdata"
+)
+
+// These tests put real peers on both sides of radnode: DCMTK, Orthanc and pynetdicom, each as sender and as receiver.
+
+// bundledStudy writes the bundled synthetic study into a folder.
+func bundledStudy(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	sub, err := fs.Sub(testdata.FS, testdata.SyntheticCT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "study"), sub); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "study")
+}
+
+// freePort asks the system for a port that a peer can listen on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// start runs a peer until the test ends, and waits until its port answers.
+func start(t *testing.T, port string, cmd *exec.Cmd) {
+	t.Helper()
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), said.String())
+		}
+	})
+	deadline := time.Now().Add(patience)
+	for {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not listen on port %s", cmd.Path, port)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func dicomPort(n *node) string {
+	_, port, _ := net.SplitHostPort(n.dicom.Addr().String())
+	return port
+}
+
+func radnode(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if code := execute(t.Context(), args, &out, &errs); code != 0 {
+		t.Fatalf("radnode %s: exit %d\n%s%s", strings.Join(args, " "), code, out.String(), errs.String())
+	}
+	return out.String()
+}
+
+// An orthanc is a PACS with its REST interface.
+type orthanc struct{ dicom, http string }
+
+// startOrthanc starts Orthanc on loopback with one known modality, RADNODE.
+func startOrthanc(t *testing.T, radnodePort string) orthanc {
+	t.Helper()
+	need(t, "Orthanc")
+	o := orthanc{dicom: freePort(t), http: freePort(t)}
+	dir := t.TempDir()
+	config := map[string]any{
+		"Name": "PACS", "DicomAet": "PACS", "StorageDirectory": filepath.Join(dir, "db"), "IndexDirectory": filepath.Join(dir, "db"),
+		"RemoteAccessAllowed": false, "AuthenticationEnabled": false, "DicomCheckCalledAet": false, "DicomAlwaysAllowStore": true,
+		"UnknownSopClassAccepted": true, "Plugins": []string{},
+	}
+	config["DicomPort"], _ = strconv.Atoi(o.dicom)
+	config["HttpPort"], _ = strconv.Atoi(o.http)
+	if radnodePort != "" {
+		port, _ := strconv.Atoi(radnodePort)
+		config["DicomModalities"] = map[string]any{"radnode": []any{"RADNODE", "127.0.0.1", port}}
+	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "orthanc.json")
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start(t, o.http, exec.Command("Orthanc", file))
+	return o
+}
+
+func (o orthanc) post(t *testing.T, path string, body []byte) []byte {
+	t.Helper()
+	r, err := http.Post("http://127.0.0.1:"+o.http+path, "application/octet-stream", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("Orthanc %s: %s %v\n%s", path, r.Status, err, b)
+	}
+	return b
+}
+
+// find returns the Orthanc identifiers of the instances of one modality in a study.
+func (o orthanc) find(t *testing.T, study, modality string) (ids []string) {
+	t.Helper()
+	query := fmt.Sprintf(`{"Level":"Instance","Query":{"StudyInstanceUID":%q,"Modality":%q}}`, study, modality)
+	if err := json.Unmarshal(o.post(t, "/tools/find", []byte(query)), &ids); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func (o orthanc) wait(t *testing.T, study, modality string) string {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		if ids := o.find(t, study, modality); len(ids) > 0 {
+			return ids[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in the PACS after %v", modality, patience)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func studyUID(t *testing.T) string {
+	return demoObjects(t)[0].dataSet(t).String(dicom.StudyInstanceUID)
+}
+
+// DCMTK's storescu pushes, Orthanc gets report and segmentation into the study that it was about.
+func TestStorescuToRadnodeToOrthanc(t *testing.T) {
+	need(t, "storescu", "echoscu")
+	pacs := startOrthanc(t, "")
+	cfg := testConfig(t)
+	cfg.Deliver = []string{"PACS@127.0.0.1:" + pacs.dicom}
+	n, _ := startNode(t, cfg)
+	command(t, "echoscu", "-aec", "RADNODE", "127.0.0.1", dicomPort(n))
+	command(t, "storescu", "-R", "-aec", "RADNODE", "127.0.0.1", dicomPort(n), "+sd", "+r", "+sp", "*.dcm", bundledStudy(t))
+	study := studyUID(t)
+	pacs.wait(t, study, "SR")
+	pacs.wait(t, study, "SEG")
+	waitIdle(t, n)
+	if sr, seg := pacs.find(t, study, "SR"), pacs.find(t, study, "SEG"); len(sr) != 1 || len(seg) != 1 {
+		t.Errorf("%d reports and %d segmentations in the PACS, want 1 and 1", len(sr), len(seg))
+	}
+	radnode(t, "echo", "PACS@127.0.0.1:"+pacs.dicom)
+}
+
+// Orthanc forwards a study by C-STORE and gets the report back.
+func TestOrthancForwards(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	pacs := startOrthanc(t, port)
+	cfg := testConfig(t)
+	cfg.DICOM.Listen = addr
+	cfg.Peers = map[string]PeerConfig{"PACS": {AET: "PACS", Address: "127.0.0.1:" + pacs.dicom}} // the reply goes to the sender
+	startNode(t, cfg)
+
+	radnode(t, "send", "PACS@127.0.0.1:"+pacs.dicom, bundledStudy(t))
+	study := studyUID(t)
+	var parents []string
+	query := fmt.Sprintf(`{"Level":"Study","Query":{"StudyInstanceUID":%q}}`, study)
+	if err := json.Unmarshal(pacs.post(t, "/tools/find", []byte(query)), &parents); err != nil || len(parents) != 1 {
+		t.Fatalf("%d studies in Orthanc, %v", len(parents), err)
+	}
+	pacs.post(t, "/modalities/radnode/store", []byte(parents[0]))
+	pacs.wait(t, study, "SR")
+	pacs.wait(t, study, "SEG")
+}
+
+// radnode send to DCMTK's storescp: every file arrives, bit for bit.
+func TestSendToStorescp(t *testing.T) {
+	need(t, "storescp")
+	port, dir := freePort(t), t.TempDir()
+	start(t, port, exec.Command("storescp", "--bit-preserving", "-od", dir, port))
+	study := bundledStudy(t)
+	out := radnode(t, "send", "ANY-SCP@127.0.0.1:"+port, study, "-j", "3")
+	sent, bad := findObjects([]string{study})
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	got, bad := findObjects([]string{dir})
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	if len(got) != len(sent) || !strings.HasPrefix(out, fmt.Sprintf("%d sent", len(sent))) {
+		t.Fatalf("%d arrived of %d; radnode says %s", len(got), len(sent), out)
+	}
+	content := func(o outgoing) string {
+		b, err := os.ReadFile(o.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[o.offset:])
+	}
+	arrived := map[string]string{}
+	for _, o := range got {
+		arrived[o.meta.MediaStorageSOPInstanceUID] = content(o)
+	}
+	for _, o := range sent {
+		if arrived[o.meta.MediaStorageSOPInstanceUID] != content(o) {
+			t.Errorf("%s arrived with other bytes", o.path)
+		}
+	}
+}
+
+// A PACS that does not take Comprehensive 3D SR gets the same report as Comprehensive or Enhanced SR. DCMTK's storescp can
+// be told which classes it takes.
+func TestFallsBackToOtherSOPClasses(t *testing.T) {
+	need(t, "storescp")
+	for i, class := range reportClasses {
+		t.Run(dicom.UIDName(class), func(t *testing.T) {
+			profile := "[[TransferSyntaxes]]\n[All]\nTransferSyntax1 = LittleEndianExplicit\nTransferSyntax2 = LittleEndianImplicit\n[[PresentationContexts]]\n[PACS]\n" +
+				"PresentationContext1 = " + dicom.SegmentationStorage + "\\All\n"
+			for k, uid := range reportClasses[i:] {
+				profile += fmt.Sprintf("PresentationContext%d = %s\\All\n", k+2, uid)
+			}
+			profile += "[[Profiles]]\n[Default]\nPresentationContexts = PACS\n"
+			port, dir := freePort(t), t.TempDir()
+			file := filepath.Join(t.TempDir(), "storescp.cfg")
+			if err := os.WriteFile(file, []byte(profile), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			start(t, port, exec.Command("storescp", "-xf", file, "Default", "--bit-preserving", "-od", dir, port))
+			cfg := testConfig(t)
+			cfg.Deliver = []string{"STORESCP@127.0.0.1:" + port}
+			n, _ := startNode(t, cfg)
+			pushOver(t, n.peer(), 1, demoObjects(t))
+			deadline := time.Now().Add(patience)
+			for n.pipeline.Stats().Delivered == 0 {
+				if time.Now().After(deadline) {
+					t.Fatal("not delivered")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			files, _ := findObjects([]string{dir})
+			found := false
+			for _, o := range files {
+				if o.meta.MediaStorageSOPClassUID == dicom.SegmentationStorage {
+					continue
+				}
+				found = true
+				f, err := os.Open(o.path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				d, err := dicom.ReadFile(f, o.offset+o.size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := d.DataSet.String(dicom.SOPClassUID); got != class {
+					t.Errorf("SOP Class %s, want %s", dicom.UIDName(got), dicom.UIDName(class))
+				}
+				if d.DataSet.String(dicom.SOPInstanceUID) != o.meta.MediaStorageSOPInstanceUID {
+					t.Error("SOP Instance UID of command and data set differ")
+				}
+				if v := values(t, d.DataSet); len(v["GTV-1"]) != 49 {
+					t.Errorf("%d values, want 49", len(v["GTV-1"]))
+				}
+			}
+			if !found || len(files) != 2 {
+				t.Errorf("%d objects arrived, want a report and a segmentation", len(files))
+			}
+		})
+	}
+}
+
+// pynetdicom sends the study and receives the report.
+func TestPynetdicom(t *testing.T) {
+	py := python(t, "pynetdicom")
+	port, dir := freePort(t), t.TempDir()
+	receiver := `
+import sys
+from pynetdicom import AE, evt, AllStoragePresentationContexts
+from pynetdicom.sop_class import Verification
+def store(event):
+    ds = event.dataset
+    ds.file_meta = event.file_meta
+    ds.save_as(sys.argv[2] + "/" + ds.SOPInstanceUID + ".dcm", enforce_file_format=True)
+    return 0
+ae = AE(ae_title="PYNET")
+ae.supported_contexts = AllStoragePresentationContexts
+ae.add_supported_context(Verification)
+ae.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, store)])
+`
+	sender := `
+import sys, glob
+from pydicom import dcmread
+from pynetdicom import AE
+files = [dcmread(f) for f in sorted(glob.glob(sys.argv[2] + "/*.dcm"))]
+ae = AE(ae_title="PYNET")
+for c in {(f.SOPClassUID, f.file_meta.TransferSyntaxUID) for f in files}:
+    ae.add_requested_context(*c)
+a = ae.associate("127.0.0.1", int(sys.argv[1]), ae_title="RADNODE")
+assert a.is_established
+for f in files:
+    s = a.send_c_store(f)
+    assert s.Status == 0, s
+a.release()
+print(len(files))
+`
+	start(t, port, exec.Command(py, "-c", receiver, port, dir))
+	radnode(t, "echo", "PYNET@127.0.0.1:"+port)
+	cfg := testConfig(t)
+	cfg.Deliver = []string{"PYNET@127.0.0.1:" + port}
+	n, _ := startNode(t, cfg)
+	command(t, py, "-c", sender, dicomPort(n), bundledStudy(t))
+	deadline := time.Now().Add(patience)
+	for {
+		if files, _ := filepath.Glob(filepath.Join(dir, "*.dcm")); len(files) == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("report and segmentation did not arrive")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	waitIdle(t, n)
+}
+
+// reports measures studies and keeps the report and the segmentation of each as files.
+func reports(t *testing.T, folder string) (dir string) {
+	t.Helper()
+	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	cfg := testConfig(t)
+	cfg.Deliver = []string{pacs.destination()}
+	n, _ := startNode(t, cfg)
+	radnode(t, "send", n.peer().String(), folder, "-j", "2")
+	report := pacs.waitReports(t, 1)[0]
+	dir = t.TempDir()
+	for _, o := range append(pacs.received(dicom.SegmentationStorage), report) {
+		if err := o.keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// studies are what the validators look at: one that is bundled, and one from a hospital where the reference data is.
+func studies(t *testing.T) map[string]string {
+	out := map[string]string{"bundled": bundledStudy(t), "digital phantom": bundledPhantom(t)}
+	root := os.Getenv("RADNODE_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared")
+	}
+	if dir := filepath.Join(root, "data", "ibsi1", "ct_phantom", "dicom"); exists(dir) {
+		out["CT phantom"] = dir
+	}
+	return out
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Independent validators find no Error in report and segmentation.
+func TestValidators(t *testing.T) {
+	need(t, "dciodvfy", "dsrdump", "dcentvfy")
+	check := filepath.Join("..", "..", "..", "shared", "tools", "sr-check")
+	if root := os.Getenv("RADNODE_SHARED"); root != "" {
+		check = filepath.Join(root, "tools", "sr-check")
+	}
+	for name, folder := range studies(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := reports(t, folder)
+			report, seg := filepath.Join(dir, "report.dcm"), filepath.Join(dir, "segmentation.dcm")
+			for _, file := range []string{report, seg} {
+				out, _ := exec.Command("dciodvfy", "-new", file).CombinedOutput()
+				for _, line := range strings.Split(string(out), "\n") {
+					if strings.HasPrefix(line, "Error") {
+						t.Errorf("dciodvfy: %s: %s", filepath.Base(file), line)
+					}
+				}
+			}
+			command(t, "dsrdump", "+Pc", report)
+
+			// Same patient and study as the images.
+			images, _ := findObjects([]string{folder})
+			out, _ := exec.Command("dcentvfy", report, seg, images[0].path).CombinedOutput()
+			for _, line := range strings.Split(string(out), "\n") {
+				if strings.HasPrefix(line, "Error") {
+					t.Errorf("dcentvfy: %s", line)
+				}
+			}
+			if name == "bundled" && exists(check) {
+				// Slow: pixelmed's template validator, for one report.
+				need(t, "java")
+				if out, err := exec.Command("bash", check, report).CombinedOutput(); err != nil {
+					t.Errorf("sr-check: %v\n%s", err, out)
+				}
+			}
+		})
+	}
+}
+
+// highdicom, an independent reader, gives every value back, equal to the bit, and the mask of the segmentation.
+func TestHighdicomReads(t *testing.T) {
+	py := python(t, "highdicom")
+	script := `
+import sys, json, highdicom as hd, numpy as np
+r = hd.sr.srread(sys.argv[1])
+groups = {}
+for g in r.content.get_volumetric_roi_measurement_groups():
+    groups[str(g.tracking_identifier)] = {m.name.value: float(m.value).hex() for m in g.get_measurements()}
+s = hd.seg.segread(sys.argv[2])
+voxels = {}
+for n in s.segment_numbers:
+    d = s.get_segment_description(n)
+    m = s.get_pixels_by_source_instance(source_sop_instance_uids=[u[2] for u in s.get_source_image_uids()], segment_numbers=[n], ignore_spatial_locations=True, assert_missing_frames_are_empty=True)
+    voxels[str(d.segment_label)] = int(np.count_nonzero(m))
+print(json.dumps({"groups": groups, "voxels": voxels}))
+`
+	for name, folder := range studies(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := reports(t, folder)
+			f, err := os.ReadFile(filepath.Join(dir, "report.dcm"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := dicom.ReadFile(bytes.NewReader(f), int64(len(f)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := values(t, d.DataSet)
+
+			out, err := exec.Command(py, "-c", script, filepath.Join(dir, "report.dcm"), filepath.Join(dir, "segmentation.dcm")).Output()
+			if err != nil {
+				t.Fatalf("highdicom: %v\n%s", err, err.(*exec.ExitError).Stderr)
+			}
+			var got struct {
+				Groups map[string]map[string]string
+				Voxels map[string]int
+			}
+			if err := json.Unmarshal(out, &got); err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Groups) != len(want) || len(want) == 0 {
+				t.Fatalf("highdicom reads %d groups, want %d", len(got.Groups), len(want))
+			}
+			for region, features := range want {
+				if got.Voxels[region] == 0 {
+					t.Errorf("%s: highdicom finds no voxel of it in the segmentation", region)
+				}
+				for code, v := range features {
+					text := got.Groups[region][code]
+					read, err := strconv.ParseFloat(text, 64)
+					if err != nil || math.Float64bits(read) != math.Float64bits(v) {
+						t.Errorf("%s %s: highdicom reads %s, want %v", region, code, text, v)
+					}
+				}
+			}
+		})
+	}
+}

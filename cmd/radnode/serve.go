@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/store"
+)
+
+type serveCmd struct {
+	Config  string   `help:"YAML configuration; flags win over it." placeholder:"FILE"`
+	Data    string   `help:"Folder for everything received and made (default ./radnode-data)." placeholder:"DIR"`
+	Listen  string   `help:"Address of the DICOM port (default :11112)." placeholder:"ADDR"`
+	AET     string   `name:"aet" help:"AE title (default RADNODE)." placeholder:"AET"`
+	Deliver []string `help:"Send every report there; may be repeated." placeholder:"AET@HOST:PORT" sep:"none"`
+	HTTP    *string  `name:"http" help:"Address for monitoring (default 127.0.0.1:8042); empty for none." placeholder:"ADDR"`
+}
+
+func (s serveCmd) Run(e *env) error {
+	cfg := defaultConfig()
+	if s.Config != "" {
+		var err error
+		if cfg, err = readConfig(s.Config); err != nil {
+			return usageError{err}
+		}
+	}
+	if s.Data != "" {
+		cfg.Data = s.Data
+	}
+	if s.Listen != "" {
+		cfg.DICOM.Listen = s.Listen
+	}
+	if s.AET != "" {
+		cfg.DICOM.AET = s.AET
+	}
+	if len(s.Deliver) > 0 {
+		cfg.Deliver = s.Deliver
+	}
+	if s.HTTP != nil {
+		cfg.HTTP.Listen = *s.HTTP
+	}
+	if err := cfg.check(); err != nil {
+		return usageError{err}
+	}
+	return run(e.ctx, cfg, e.log, nil)
+}
+
+// A node is one running radnode: the store, the server in front of it and the pipeline behind it.
+type node struct {
+	store    *store.Store
+	server   *dimse.Server
+	pipeline *pipeline.Pipeline
+	dicom    net.Listener
+	http     net.Listener // nil where there is none
+	log      *slog.Logger
+}
+
+// run opens a node, tells ready where it listens, and serves until ctx is done. It ends cleanly: the object in flight is
+// finished, the computation under way is finished or left for the next start, and the store is closed.
+func run(ctx context.Context, cfg Config, log *slog.Logger, ready func(*node)) error {
+	n, err := open(cfg, log)
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		ready(n)
+	}
+	return errors.Join(n.serve(ctx), n.store.Close())
+}
+
+// open takes the folder and the ports; whatever fails names what to change.
+func open(cfg Config, log *slog.Logger) (*node, error) {
+	destinations, err := cfg.destinations()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{log: log}
+	if n.dicom, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
+		return nil, fmt.Errorf("dicom port %s: %w; another program has it, or choose one with --listen", cfg.DICOM.Listen, err)
+	}
+	closeAll := func() {
+		n.dicom.Close()
+		if n.http != nil {
+			n.http.Close()
+		}
+		if n.store != nil {
+			n.store.Close()
+		}
+	}
+	if cfg.HTTP.Listen != "" {
+		// Monitoring is a convenience: receiving goes on without it where the port is taken, as by an Orthanc beside us.
+		if n.http, err = net.Listen("tcp", cfg.HTTP.Listen); err != nil {
+			n.http = nil
+			log.Warn("no monitoring page: its port is taken; choose another with --http", "address", cfg.HTTP.Listen, "err", err)
+		}
+	}
+	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log}); err != nil {
+		closeAll()
+		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
+	}
+	n.server = &dimse.Server{
+		AETitle:                 cfg.DICOM.AET,
+		Storage:                 n.store,
+		Logger:                  log,
+		MaxAssociations:         cfg.DICOM.MaxAssociations,
+		MaxObjectBytes:          cfg.DICOM.MaxObject,
+		Idle:                    cfg.DICOM.Idle,
+		RefuseUnknownSOPClasses: cfg.DICOM.StandardOnly,
+	}
+	if cfg.DICOM.CheckCalled {
+		n.server.AcceptCalled = []string{cfg.DICOM.AET}
+	}
+	n.server.AcceptCalling = cfg.DICOM.Callers
+	n.pipeline, err = pipeline.New(n.store, pipeline.DIMSE{CallingAET: cfg.DICOM.AET}, pipeline.Options{
+		Rules: cfg.Rules, Profiles: cfg.Profiles, Deliver: destinations, ReplyTo: cfg.replyTo,
+		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Quiet: cfg.Quiet, Logger: log,
+	})
+	if err != nil {
+		closeAll()
+		return nil, err
+	}
+	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", n.dicom.Addr().String(), "http", n.httpAddr(),
+		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
+	return n, nil
+}
+
+func (n *node) httpAddr() string {
+	if n.http == nil {
+		return "none"
+	}
+	return n.http.Addr().String()
+}
+
+// serve runs the parts until ctx is done or one of them fails.
+func (n *node) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.server.Serve(ctx, n.dicom) })
+	g.Go(func() error { return n.pipeline.Run(ctx) })
+	if n.http != nil {
+		page := &http.Server{Handler: n.monitoring(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		g.Go(func() error {
+			if err := page.Serve(n.http); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			return page.Close()
+		})
+	}
+	err := g.Wait()
+	n.log.Info("radnode stopped", "received", n.server.Stats(), "pipeline", n.pipeline.Stats(), "err", err)
+	return err
+}
+
+// monitoring answers GET /healthz with the counters as JSON.
+func (n *node) monitoring() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		err := json.NewEncoder(w).Encode(map[string]any{
+			"version": version, "dicom": n.server.Stats(), "pipeline": n.pipeline.Stats(), "queues": n.store.Queues(),
+		})
+		if err != nil {
+			n.log.Debug("monitoring", "err", err)
+		}
+	})
+	return mux
+}
+
+// equipmentOf names this installation: its Device UID (PS3.16 TID 1004, Device Observer UID) follows from the AE title, which
+// is unique in a hospital, so that a node set up anew writes the same reports as before.
+func equipmentOf(aet string) pipeline.Equipment {
+	return pipeline.Equipment{
+		Manufacturer: "radnode", Model: "radnode", SoftwareVersion: version, StationName: aet,
+		DeviceUID: dicom.UIDFrom("radnode", "device", aet),
+	}
+}

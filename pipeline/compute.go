@@ -1,0 +1,195 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/store"
+)
+
+const (
+	computeLease = 30 * time.Minute
+	computeTries = 5 // then a computation that fails for no reason of its input is given up, visibly
+)
+
+// A task is the payload of a computation: one contour object on one image series.
+type task struct {
+	Subject string   `json:"subject"` // SOP Instance UID of the contour object
+	Series  string   `json:"series"`
+	Images  []string `json:"images"` // SOP Instance UIDs, sorted
+	Input   string   `json:"input"`  // digest of all of them
+	Rule    string   `json:"rule"`
+	ReplyTo string   `json:"replyTo"` // AE title that sent the contours
+}
+
+func (t task) key() string { return t.Subject + "/" + t.Series }
+
+// compute is the journey of one task: load, measure, report, and one durable step that holds the objects, their
+// deliveries and the new state.
+func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
+	var t task
+	if err := json.Unmarshal(job.Payload, &t); err != nil {
+		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{})
+	}
+	study, err := p.store.Study(job.Study)
+	if err != nil {
+		return p.failed(ctx, job, err)
+	}
+	old, _ := stateOf(study, t.key())
+	last := detailOf(old)
+
+	start := time.Now()
+	contours, images, done, err := p.load(t)
+	if err != nil {
+		return p.failed(ctx, job, err)
+	}
+	defer done()
+	loaded := time.Since(start)
+
+	m, err := Measure(ctx, contours, images, nil, p.opt.Select)
+	if ctx.Err() != nil {
+		return nil // shutting down: the lease ends with the process, and the job is there at the next start
+	}
+	if err != nil {
+		return p.refused(ctx, job, t, last, m, err)
+	}
+	m.Took.Load = loaded
+
+	start = time.Now()
+	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
+	if err != nil {
+		return p.failed(ctx, job, err)
+	}
+	m.Took.Report = time.Since(start)
+
+	change := store.Change{
+		Instances: []store.NewInstance{made.Segmentation, made.Report},
+		States: []store.State{{
+			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
+			Reason: skippedText(m.Skipped),
+			Detail: detail{
+				Series: t.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took,
+				Report: made.Report.Identity.SOPInstanceUID, Segmentation: made.Segmentation.Identity.SOPInstanceUID,
+			}.raw(),
+		}},
+	}
+	for _, to := range p.deliverTo(t.ReplyTo) {
+		change.Jobs = append(change.Jobs, deliveryJob(to, job.Study, made))
+	}
+	if err := p.store.Done(ctx, job.Key, change); err != nil {
+		return err
+	}
+	for _, j := range change.Jobs {
+		p.outbox.serve(j.Queue)
+	}
+	p.count(func(s *Stats) { s.Computed++ })
+	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "report", made.Report.Identity.SOPInstanceUID,
+		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
+		"load", m.Took.Load, "assemble", m.Took.Assemble, "rasterise", m.Took.Rasterise, "features", m.Took.Features, "write", m.Took.Report)
+	return nil
+}
+
+// predecessor is the report that the next one supersedes, nil where there is none.
+func (p *Pipeline) predecessor(last detail) *sr.Document {
+	if last.Report == "" {
+		return nil
+	}
+	in, err := p.store.Instance(last.Report)
+	if err != nil {
+		p.log.Warn("the report that is superseded is not in the store any more", "report", last.Report, "err", err)
+		return nil
+	}
+	return &sr.Document{StudyInstanceUID: in.StudyInstanceUID, SeriesInstanceUID: in.SeriesInstanceUID,
+		Instance: sr.Instance{SOPClassUID: in.SOPClassUID, SOPInstanceUID: in.SOPInstanceUID}}
+}
+
+// Took says where the time went when the report of a study was computed.
+func (p *Pipeline) Took(study string) (Timing, bool) {
+	s, err := p.store.Study(study)
+	if err != nil {
+		return Timing{}, false
+	}
+	for _, state := range s.States {
+		if d := detailOf(state); d.Took != nil {
+			return *d.Took, true
+		}
+	}
+	return Timing{}, false
+}
+
+// load opens the contour object and the images. done closes them.
+func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, done func(), err error) {
+	var closers []func()
+	done = func() {
+		for _, c := range closers {
+			c()
+		}
+	}
+	open := func(uid string) *dicom.File {
+		if err != nil {
+			return nil
+		}
+		f, c, openErr := p.open(uid)
+		if openErr != nil {
+			err = openErr
+			return nil
+		}
+		closers = append(closers, c)
+		return f
+	}
+	contours = open(t.Subject)
+	for _, uid := range t.Images {
+		images = append(images, open(uid))
+	}
+	if err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return contours, images, done, nil
+}
+
+// refused ends a task whose input cannot be measured as it is: trying again would not help.
+func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last detail, m *Measured, reason error) error {
+	var refusal *imaging.Refusal
+	var contours *roi.Refusal
+	var malformed *dicom.Error
+	if !errors.As(reason, &refusal) && !errors.As(reason, &contours) && !errors.As(reason, &malformed) && !errors.Is(reason, ErrNothingMeasured) {
+		return p.failed(ctx, job, reason)
+	}
+	text := reason.Error()
+	if m != nil && len(m.Skipped) > 0 {
+		text += ": " + skippedText(m.Skipped)
+	}
+	last.Input, last.Images = t.Input, len(t.Images)
+	err := p.store.Done(ctx, job.Key, store.Change{States: []store.State{{
+		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
+	}}})
+	if err == nil {
+		p.count(func(s *Stats) { s.Refused++ })
+		p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
+	}
+	return err
+}
+
+// failed tries a job again later, and gives a computation up after computeTries.
+func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) error {
+	var t task
+	if job.Queue != computeQueue || json.Unmarshal(job.Payload, &t) != nil || job.Tries+1 < computeTries {
+		at := time.Now().Add(p.opt.Backoff.after(job.Tries))
+		p.log.Warn("job will be tried again", "queue", job.Queue, "study", job.Study, "tries", job.Tries+1, "at", at, "err", reason)
+		return p.store.Retry(ctx, job.Key, at, reason.Error())
+	}
+	p.count(func(s *Stats) { s.Failed++ })
+	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "tries", job.Tries+1, "err", reason)
+	return p.store.Park(ctx, job.Key, reason.Error(), store.Change{States: []store.State{{
+		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: detail{Series: t.Series, Input: t.Input, Images: len(t.Images)}.raw(),
+		Reason: fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason), At: time.Now(),
+	}}})
+}

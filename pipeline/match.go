@@ -1,0 +1,427 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/store"
+)
+
+// Rules by which a computation starts. The state of each study says which one applied.
+const (
+	// RuleNamed: the RTSTRUCT lists the images of the series (RT Referenced Series Sequence (3006,0014)) and all of them are
+	// durable. It starts at once, whatever the order of arrival.
+	RuleNamed = "all named images are here"
+	// RuleConsistent: the RTSTRUCT names only the slices it drew on. All of those are durable, and the series has as many
+	// images as it announces, Number of Series Related Instances (0020,1209).
+	RuleConsistent = "all named images are here, and the series is complete by its own count"
+	// RuleQuiet is the fallback: nothing new came for the quiet period, and the images that are here form a series without
+	// gaps. It applies where the RTSTRUCT names only the slices it drew on and the images do not announce their number, or
+	// where the series is here but none of the named images is: their UIDs were changed on the way.
+	RuleQuiet = "nothing new for the quiet period, and the series has no gaps"
+)
+
+// Names of a state, as the store keeps them.
+const (
+	StateWaiting  = "waiting"  // for images
+	StateQueued   = "queued"   // to be computed
+	StateComputed = "computed" // the report is in the store
+	StateRefused  = "refused"  // cannot be measured, and why
+	StateFailed   = "failed"   // given up after several tries
+)
+
+// detail is what a state remembers for the next look.
+type detail struct {
+	Series       string  `json:"series,omitempty"` // Series Instance UID of the images
+	Input        string  `json:"input,omitempty"`  // digest of the contour object and the images
+	Images       int     `json:"images,omitempty"`
+	Report       string  `json:"report,omitempty"`       // SOP Instance UID
+	Segmentation string  `json:"segmentation,omitempty"` // SOP Instance UID
+	Revision     int     `json:"revision,omitempty"`     // Instance Number of the report
+	Took         *Timing `json:"took,omitempty"`
+}
+
+func detailOf(s store.State) (d detail) {
+	_ = json.Unmarshal(s.Detail, &d) // a detail that cannot be read counts as none: the study is looked at afresh
+	return d
+}
+
+func (d detail) raw() json.RawMessage {
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return b
+}
+
+// A matcher looks at studies and decides what can be computed. One goroutine runs it and owns all its fields.
+type matcher struct {
+	p       *Pipeline
+	waiting map[string]*waiter   // by SOP Instance UID of the contour object
+	again   *time.Timer          // fires at the earliest fallback
+	due     map[string]time.Time // study -> when its quiet period ends
+}
+
+// A waiter is a contour object that is not complete, with what it names, read once.
+type waiter struct {
+	study string
+	refs  []roi.Reference
+	lacks []string // named images that were missing at the last look
+}
+
+func newMatcher(p *Pipeline) *matcher {
+	return &matcher{p: p, waiting: map[string]*waiter{}, due: map[string]time.Time{}, again: time.NewTimer(time.Hour)}
+}
+
+// run looks at every study once, and then at each that changes.
+func (m *matcher) run(ctx context.Context, changed <-chan string) error {
+	for uid, err := range m.p.store.Studies() {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.look(ctx, uid)
+	}
+	for {
+		m.arm()
+		select {
+		case <-ctx.Done():
+			return nil
+		case uid, ok := <-changed:
+			if !ok {
+				return nil
+			}
+			m.look(ctx, uid)
+			m.lookElsewhere(ctx, uid)
+		case <-m.again.C:
+			now := time.Now()
+			for uid, at := range m.due {
+				if !at.After(now) {
+					delete(m.due, uid)
+					m.look(ctx, uid)
+				}
+			}
+		}
+	}
+}
+
+// arm sets the timer to the earliest end of a quiet period.
+func (m *matcher) arm() {
+	next := time.Hour
+	for _, at := range m.due {
+		next = min(next, time.Until(at))
+	}
+	m.again.Reset(max(next, 0))
+}
+
+// lookElsewhere looks at contour objects of other studies that wait for images which may have come with this one.
+func (m *matcher) lookElsewhere(ctx context.Context, changed string) {
+	for _, w := range m.waiting {
+		if w.study == changed || len(w.lacks) == 0 {
+			continue
+		}
+		if in, err := m.p.store.Instance(w.lacks[0]); err == nil && in.StudyInstanceUID == changed {
+			m.look(ctx, w.study)
+		}
+	}
+}
+
+// look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
+// itself, and what the store could not take is logged and tried at the next look.
+func (m *matcher) look(ctx context.Context, uid string) {
+	study, err := m.p.store.Study(uid)
+	if err != nil {
+		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
+		return
+	}
+	for _, in := range study.Instances {
+		if in.SOPClassUID != dicom.RTStructureSetStorage || in.Origin != store.Received {
+			continue
+		}
+		if err := m.consider(ctx, study, in); err != nil && ctx.Err() == nil {
+			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
+		}
+	}
+	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting) })
+}
+
+// consider decides for one contour object.
+func (m *matcher) consider(ctx context.Context, study store.Study, subject store.Instance) error {
+	refs, err := m.references(subject)
+	if err != nil {
+		delete(m.waiting, subject.SOPInstanceUID)
+		return m.refuse(ctx, study, subject.SOPInstanceUID, detail{Input: inputDigest(subject, nil)}, err)
+	}
+	w := &waiter{study: study.UID, refs: refs}
+	for _, ref := range refs {
+		if err := m.decide(ctx, study, subject, ref, w); err != nil {
+			return err
+		}
+	}
+	if len(w.lacks) > 0 {
+		m.waiting[subject.SOPInstanceUID] = w
+	} else {
+		delete(m.waiting, subject.SOPInstanceUID)
+	}
+	return nil
+}
+
+// references reads what a contour object names, once for as long as it waits.
+func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
+	if w := m.waiting[subject.SOPInstanceUID]; w != nil {
+		return w.refs, nil
+	}
+	f, done, err := m.p.open(subject.SOPInstanceUID)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	refs, err := roi.References(f.DataSet)
+	if err != nil {
+		return nil, err
+	}
+	if len(refs) == 0 {
+		return nil, errors.New("the structure set names no image: neither RT Referenced Series Sequence (3006,0014) nor Contour Image Sequence (3006,0016) has an item; export it again with references to the images")
+	}
+	return refs, nil
+}
+
+// A verdict is what is known of one series that a contour object names.
+type verdict struct {
+	images  []store.Instance // to compute with
+	rule    string           // that lets the computation start now; "" = it waits
+	missing []string         // named and not here
+	reason  string           // why it waits, in words
+	quiet   bool             // the fallback applies once no image comes any more
+	last    time.Time        // when the latest image of the series came
+}
+
+// decide starts the computation of a contour object on one series where everything is here, and keeps a visible state
+// where it is not.
+func (m *matcher) decide(ctx context.Context, study store.Study, subject store.Instance, ref roi.Reference, w *waiter) error {
+	v, err := m.judge(study, subject, ref)
+	if err != nil {
+		return err
+	}
+	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
+	old, known := stateOf(study, key)
+	last := detailOf(old)
+	input := inputDigest(subject, v.images)
+	decided := known && old.Name != StateWaiting
+	if decided && last.Input == input {
+		return nil // queued or finished with exactly these bytes
+	}
+	// A report that stands is not superseded image by image: late ones are gathered until no more come.
+	if v.rule == "" && v.quiet || v.rule != "" && decided {
+		if end := v.last.Add(m.p.opt.Quiet); time.Now().Before(end) {
+			if due, ok := m.due[study.UID]; !ok || end.Before(due) {
+				m.due[study.UID] = end
+			}
+			v.rule = ""
+		} else if v.rule == "" {
+			v.rule = RuleQuiet
+		}
+	}
+	if v.rule == "" {
+		w.lacks = append(w.lacks, v.missing...)
+		if decided || known && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
+			return nil // what was computed stays computed; what was said needs not be said again
+		}
+		if !known {
+			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
+		}
+		return m.p.store.Commit(ctx, store.Change{States: []store.State{{
+			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: ref.SeriesUID}.raw(), At: time.Now(),
+		}}})
+	}
+
+	task := task{Subject: subject.SOPInstanceUID, Series: ref.SeriesUID, Input: input, Rule: v.rule, ReplyTo: subject.SourceAET}
+	for _, in := range v.images {
+		task.Images = append(task.Images, in.SOPInstanceUID)
+	}
+	payload, err := json.Marshal(task)
+	if err != nil {
+		return err
+	}
+	next := last // the report that this one supersedes stays named until the new one stands
+	next.Series, next.Input, next.Images = ref.SeriesUID, input, len(v.images)
+	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
+	return m.p.store.Commit(ctx, store.Change{
+		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
+		States: []store.State{{Study: study.UID, Subject: key, Name: StateQueued, Rule: v.rule, Detail: next.raw(), At: time.Now()}},
+	})
+}
+
+// judge compares what a contour object names in one series with what is here.
+func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Reference) (verdict, error) {
+	var v verdict
+	var here []store.Instance // the named images
+	inStudy := make(map[string]store.Instance, len(study.Instances))
+	for _, in := range study.Instances {
+		inStudy[in.SOPInstanceUID] = in
+	}
+	named := make(map[string]bool, len(ref.Instances))
+	for _, uid := range ref.Instances {
+		if named[uid] {
+			continue
+		}
+		named[uid] = true
+		in, ok := inStudy[uid]
+		if !ok {
+			var err error
+			if in, err = m.p.store.Instance(uid); errors.Is(err, store.ErrNotFound) {
+				v.missing = append(v.missing, uid)
+				continue
+			} else if err != nil {
+				return v, err
+			}
+		}
+		here = append(here, in)
+	}
+	series := ref.SeriesUID
+	if series == "" && len(here) > 0 {
+		series = here[0].SeriesInstanceUID
+	}
+	all := slices.Clone(here) // with the rest of the series
+	for _, in := range study.Instances {
+		if in.SeriesInstanceUID == series && in.Origin == store.Received && !named[in.SOPInstanceUID] {
+			all = append(all, in)
+		}
+	}
+	sortInstances(here)
+	sortInstances(all)
+	for _, in := range all {
+		if in.Received.After(v.last) {
+			v.last = in.Received
+		}
+	}
+
+	switch {
+	case len(v.missing) == len(named) && len(all) > 0:
+		// The series is here under its own UID, its images under others: anonymised or resampled on the way.
+		v.reason = fmt.Sprintf("%d images of the series are here, but none of the %d that the contours name", len(all), len(named))
+		v.images, v.quiet = all, m.gapless(all)
+	case len(v.missing) > 0:
+		v.reason = fmt.Sprintf("%d of %d named images are missing", len(v.missing), len(named))
+	case ref.Listed:
+		// Images without a contour are named too: the list is the series as the contours know it.
+		v.images, v.rule = here, RuleNamed
+	case len(ref.Named) > 0:
+		// Every named image bears a contour: the list may leave out the rest of the series, which matters for
+		// interpolation. What is here of it is taken along where it fits.
+		v.images, v.rule = here, RuleNamed
+		if len(all) > len(here) && m.gapless(all) {
+			v.images = all
+		}
+	default:
+		v.images = all
+		announced, err := m.announced(all)
+		switch {
+		case err != nil:
+			return v, err
+		case announced > 0 && len(all) >= announced:
+			v.rule = RuleConsistent
+		case announced > 0:
+			v.reason = fmt.Sprintf("%d of the %d images that the series announces in Number of Series Related Instances (0020,1209) are here", len(all), announced)
+			v.quiet = m.gapless(all)
+		default:
+			v.reason = fmt.Sprintf("the contours name only the %d slices they are drawn on, and the series does not say how many images it has", len(named))
+			v.quiet = m.gapless(all)
+		}
+	}
+	return v, nil
+}
+
+// announced returns Number of Series Related Instances (0020,1209) of the first image that has it, 0 where none has.
+func (m *matcher) announced(images []store.Instance) (int, error) {
+	if len(images) == 0 {
+		return 0, nil
+	}
+	f, done, err := m.p.open(images[0].SOPInstanceUID)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	n, _ := f.DataSet.Int(dicom.NumberOfSeriesRelatedInstances)
+	return n, nil
+}
+
+// gapless says whether the images form one stack with equal spacing.
+func (m *matcher) gapless(images []store.Instance) bool {
+	var headers []*dicom.DataSet
+	for _, in := range images {
+		f, done, err := m.p.open(in.SOPInstanceUID)
+		if err != nil {
+			return false
+		}
+		done()
+		headers = append(headers, f.DataSet)
+	}
+	_, err := imaging.Check(headers)
+	return err == nil
+}
+
+// refuse keeps the reason why a contour object can never be measured as it is.
+func (m *matcher) refuse(ctx context.Context, study store.Study, key string, d detail, reason error) error {
+	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
+		return nil
+	}
+	m.p.log.Warn("contours refused", "study", study.UID, "contours", key, "reason", reason)
+	m.p.count(func(s *Stats) { s.Refused++ })
+	return m.p.store.Commit(ctx, store.Change{States: []store.State{{
+		Study: study.UID, Subject: key, Name: StateRefused, Reason: reason.Error(), Detail: d.raw(), At: time.Now(),
+	}}})
+}
+
+func stateOf(study store.Study, key string) (store.State, bool) {
+	for _, s := range study.States {
+		if s.Subject == key {
+			return s, true
+		}
+	}
+	return store.State{}, false
+}
+
+func sortInstances(in []store.Instance) {
+	slices.SortFunc(in, func(a, b store.Instance) int {
+		if a.SOPInstanceUID < b.SOPInstanceUID {
+			return -1
+		}
+		return 1
+	})
+}
+
+// inputDigest names an input by its bytes: the contour object and every image, by UID and SHA-256. The order of arrival
+// does not enter.
+func inputDigest(subject store.Instance, images []store.Instance) string {
+	h := sha256.New()
+	for _, in := range append([]store.Instance{subject}, images...) {
+		fmt.Fprintf(h, "%s %x\n", in.SOPInstanceUID, in.Digest)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// open reads the header of a stored instance; its pixels stay where they are until they are asked for. done closes it.
+func (p *Pipeline) open(uid string) (*dicom.File, func(), error) {
+	o, err := p.store.OpenInstance(uid)
+	if err != nil {
+		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
+	}
+	f, err := dicom.ReadDataSet(o, o.Size, o.TransferSyntaxUID)
+	if err != nil {
+		o.Close()
+		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
+	}
+	return f, func() { o.Close() }, nil
+}

@@ -1,0 +1,172 @@
+// Package pipeline tells the story of a study: which images a contour object needs, when they are all here, what is
+// measured on them, and how the report reaches its destinations.
+//
+// It keeps no truth of its own. The store holds instances, states and jobs; a channel only says "look again", so a start
+// after a crash is the same as any other look. The steps are, in the order a study takes them:
+//
+//   - match.go: is every image here that this RTSTRUCT names?
+//   - measure.go: images and contours to values, with no store and no network
+//   - report.go: values to a Segmentation and a Structured Report
+//   - deliver.go: a durable outbox for each destination
+//
+// Start at [New] and [Pipeline.Run].
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/store"
+)
+
+// Options say how studies are measured and where reports go. The zero value measures with the built-in profiles and keeps
+// the reports in the store.
+type Options struct {
+	Rules    []Rule                      // first match wins; nothing matched = the built-in default for the modality
+	Profiles map[string]features.Profile // by name
+
+	Deliver []dimse.Peer                        // every report goes to each of them
+	ReplyTo func(aet string) (dimse.Peer, bool) // where Deliver is empty: the address of the AE that sent the contours
+
+	Equipment Equipment     // how the reports name this installation
+	Workers   int           // studies computed at once; 0 = one for each processor
+	Quiet     time.Duration // the fallback of match.go; 0 = one minute
+	Backoff   Backoff       // between tries of a delivery
+	Logger    *slog.Logger
+}
+
+// Equipment is what the reports say of this installation: PS3.3 C.7.5.1 General Equipment and PS3.16 TID 1004.
+type Equipment struct {
+	Manufacturer, Model, SoftwareVersion string
+	StationName                          string // what the site calls it
+	DeviceUID                            string // of this installation
+}
+
+// A Pipeline takes studies from the store and puts results back into it.
+type Pipeline struct {
+	store  *store.Store
+	sender Sender
+	opt    Options
+	log    *slog.Logger
+
+	matcher *matcher
+	outbox  outbox
+
+	mu    sync.Mutex // guards stats
+	stats Stats
+}
+
+// Stats counts what a pipeline has done since it started.
+type Stats struct {
+	Waiting     int `json:"waiting"` // contour objects that wait for images, now
+	Computed    int `json:"computed"`
+	Refused     int `json:"refused"`
+	Failed      int `json:"failed"` // computations given up after several tries
+	Delivered   int `json:"delivered"`
+	Undelivered int `json:"undelivered"` // tries of a delivery that failed
+}
+
+// Queues of the store that the pipeline works on.
+const (
+	computeQueue  = "compute"
+	deliverPrefix = "deliver:" // followed by the destination, AET@HOST:PORT
+)
+
+// New prepares a pipeline; nothing moves before [Pipeline.Run].
+func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Quiet <= 0 {
+		o.Quiet = time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Backoff = o.Backoff.withDefaults()
+	if err := CheckRules(o.Rules, o.Profiles); err != nil {
+		return nil, err
+	}
+	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger}
+	p.matcher = newMatcher(p)
+	return p, nil
+}
+
+// Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store
+// fails.
+func (p *Pipeline) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	changed := p.store.Watch(ctx) // before the first look, so that nothing falls between the two
+	g.Go(func() error { return p.matcher.run(ctx, changed) })
+	for range p.opt.Workers {
+		g.Go(func() error { return p.work(ctx, computeQueue, computeLease, p.compute) })
+	}
+	p.outbox.open(func(queue string) {
+		g.Go(func() error { return p.work(ctx, queue, deliverLease, p.deliver) })
+	})
+	for queue := range p.store.Queues() {
+		p.outbox.serve(queue) // what an earlier run left
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("pipeline: %w", err)
+	}
+	return nil
+}
+
+// Stats returns the counters of this run.
+func (p *Pipeline) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stats
+}
+
+func (p *Pipeline) count(f func(*Stats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.stats)
+}
+
+// work claims the jobs of one queue, one after the other.
+func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, do func(context.Context, *store.Job) error) error {
+	for {
+		job, err := p.store.Claim(ctx, queue, lease)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("claim from %s: %w", queue, err)
+		}
+		if err := p.guarded(ctx, job, do); err != nil {
+			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and
+			// it must not spin.
+			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+// guarded keeps a panic inside one study: the job counts as failed and the others go on.
+func (p *Pipeline) guarded(ctx context.Context, job *store.Job, do func(context.Context, *store.Job) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			buf := make([]byte, 16<<10)
+			buf = buf[:runtime.Stack(buf, false)]
+			p.log.Error("a job panicked; please report this", "queue", job.Queue, "study", job.Study, "panic", fmt.Sprint(r), "stack", string(buf))
+			err = p.failed(ctx, job, fmt.Errorf("internal error: %v", r))
+		}
+	}()
+	return do(ctx, job)
+}

@@ -1,0 +1,360 @@
+package pipeline
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/store"
+)
+
+// Made is what a computation returns to the hospital.
+type Made struct {
+	Segmentation, Report store.NewInstance
+}
+
+// A Revision places a report among those of the same contours.
+type Revision struct {
+	Input       string       // digest of the contour object and the images
+	Number      int          // Instance Number, from 1
+	Predecessor *sr.Document // the report that this one supersedes; nil = none
+}
+
+// Series Numbers of what radnode writes, far from those of scanners.
+const (
+	reportSeriesNumber       = 9801
+	segmentationSeriesNumber = 9802
+)
+
+const manual = "IBSI reference manual v11 (arXiv:1612.07003)"
+
+// Make writes the Segmentation and the Structured Report of a measurement. All UIDs and all content derive from the input,
+// the profiles, the software version and the installation: computing again gives the same bytes.
+func (o Options) Make(m *Measured, rev Revision) (Made, error) {
+	var profiles []string
+	for _, r := range m.Regions {
+		profiles = append(profiles, r.Profile.Name+" "+r.Profile.Hash())
+	}
+	contours := m.Source.DataSet.String(dicom.SOPInstanceUID)
+	identity := []string{rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(profiles, "\n")}
+	uid := func(what string, more ...string) string {
+		return dicom.UIDFrom(slices.Concat([]string{"radnode", what}, more)...)
+	}
+	at := contentTime(m.Source.DataSet, m.Volume.Header)
+
+	seg, err := o.segmentation(m, at, uid("segmentation", identity...), uid("segmentation series", contours, m.Volume.Series))
+	if err != nil {
+		return Made{}, fmt.Errorf("segmentation: %w", err)
+	}
+	predecessor := ""
+	if rev.Predecessor != nil {
+		predecessor = rev.Predecessor.SOPInstanceUID
+	}
+	report, err := o.report(m, at, rev, seg,
+		uid("report", append(identity, predecessor)...), uid("report series", contours, m.Volume.Series))
+	if err != nil {
+		return Made{}, fmt.Errorf("report: %w", err)
+	}
+	var made Made
+	if made.Segmentation, err = newInstance(seg); err != nil {
+		return Made{}, fmt.Errorf("segmentation: %w", err)
+	}
+	if made.Report, err = newInstance(report); err != nil {
+		return Made{}, fmt.Errorf("report: %w", err)
+	}
+	return made, nil
+}
+
+// newInstance encodes a data set for the store.
+func newInstance(d *dicom.DataSet) (store.NewInstance, error) {
+	b, err := d.EncodedBytes()
+	if err != nil {
+		return store.NewInstance{}, err
+	}
+	return store.NewInstance{
+		Meta: dicom.FileMeta{
+			MediaStorageSOPClassUID: d.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: d.String(dicom.SOPInstanceUID),
+			TransferSyntaxUID:      dicom.ExplicitVRLittleEndian,
+			ImplementationClassUID: dicom.ImplementationClassUID, ImplementationVersionName: dicom.ImplementationVersionName,
+		},
+		Identity: dicom.Identity{
+			SOPClassUID: d.String(dicom.SOPClassUID), SOPInstanceUID: d.String(dicom.SOPInstanceUID),
+			StudyInstanceUID: d.String(dicom.StudyInstanceUID), SeriesInstanceUID: d.String(dicom.SeriesInstanceUID),
+			PatientID: d.String(dicom.PatientID), Modality: d.String(dicom.Modality),
+		},
+		Data: b,
+	}, nil
+}
+
+// contentTime is the Content Date and Time of what is made: that of the contours, since the content follows from them and
+// has to be the same however often it is computed. Structure Set Date (3006,0008) and Time (3006,0009), else Instance
+// Creation Date and Time, else the date of the study.
+func contentTime(contours, image *dicom.DataSet) time.Time {
+	for _, c := range []struct {
+		d          *dicom.DataSet
+		date, time dicom.Tag
+	}{
+		{contours, dicom.StructureSetDate, dicom.StructureSetTime},
+		{contours, dicom.InstanceCreationDate, dicom.InstanceCreationTime},
+		{contours, dicom.SeriesDate, dicom.SeriesTime},
+		{image, dicom.SeriesDate, dicom.SeriesTime},
+		{image, dicom.StudyDate, dicom.StudyTime},
+	} {
+		date, clock := c.d.String(c.date), c.d.String(c.time)
+		day, err := time.Parse("20060102", date)
+		if err != nil {
+			continue
+		}
+		clock, _, _ = strings.Cut(clock, ".")
+		for _, layout := range []string{"150405", "1504", "15"} {
+			if t, err := time.Parse(layout, clock); err == nil {
+				return day.Add(t.Sub(t.Truncate(24 * time.Hour)))
+			}
+		}
+		return day
+	}
+	return time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+}
+
+// segmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.
+func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*dicom.DataSet, error) {
+	in := roi.SEGInput{
+		Source:         roi.Source{Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances},
+		StructureSet:   m.Source.DataSet,
+		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: segmentationSeriesNumber,
+		SeriesDescription: cut("Measured voxels - "+m.Volume.Modality+" - "+strings.Join(names(m), ", "), 64),
+		Equipment: roi.Equipment{
+			Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SerialNumber: o.Equipment.StationName, SoftwareVersion: o.Equipment.SoftwareVersion,
+		},
+		ContentTime: at,
+	}
+	for _, r := range m.Regions {
+		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask})
+	}
+	return roi.WriteSEG(in)
+}
+
+// cut shortens a text to n characters, PS3.5 6.2 LO.
+func cut(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// report arranges the values for a reader: the summary of each lesion, then the measurements a radiologist knows, then the
+// rest in the order of the manual.
+func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.DataSet, uid, series string) (*dicom.DataSet, error) {
+	source := m.Source.DataSet
+	r := sr.Report{
+		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: reportSeriesNumber, InstanceNumber: rev.Number,
+		SeriesDescription: "Radiomics (IBSI) - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
+		ContentTime:       at,
+		Source:            m.Volume.Header,
+		Equipment: sr.Equipment{
+			Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SoftwareVersion: o.Equipment.SoftwareVersion,
+			Name: o.Equipment.StationName, DeviceUID: o.Equipment.DeviceUID,
+		},
+		Images: []sr.Series{{
+			StudyInstanceUID: m.Volume.Header.String(dicom.StudyInstanceUID), SeriesInstanceUID: m.Volume.Series, Modality: m.Volume.Modality,
+			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume),
+		}},
+		Contours: []sr.Document{{
+			StudyInstanceUID: source.String(dicom.StudyInstanceUID), SeriesInstanceUID: source.String(dicom.SeriesInstanceUID),
+			Instance: sr.Instance{SOPClassUID: source.String(dicom.SOPClassUID), SOPInstanceUID: source.String(dicom.SOPInstanceUID)},
+		}},
+	}
+	if rev.Predecessor != nil {
+		r.Predecessors = []sr.Document{*rev.Predecessor}
+	}
+	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
+	if common {
+		r.Algorithm = o.algorithm(m.Regions[0].Profile)
+	}
+	for i, x := range m.Regions {
+		category, kind := codes(x.Region)
+		g := sr.Group{
+			TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
+			Category: category, Finding: kind,
+			Segment: sr.Segment{Number: i + 1, Document: sr.Document{
+				StudyInstanceUID: seg.String(dicom.StudyInstanceUID), SeriesInstanceUID: seg.String(dicom.SeriesInstanceUID),
+				Instance: sr.Instance{SOPClassUID: seg.String(dicom.SOPClassUID), SOPInstanceUID: seg.String(dicom.SOPInstanceUID)},
+			}},
+			SourceSeries: m.Volume.Series,
+		}
+		if !common {
+			g.Algorithm = o.algorithm(x.Profile)
+		}
+		var err error
+		if g.Measurements, err = measurements(x.Result, m.Volume.Unit); err != nil {
+			return nil, err
+		}
+		g.Comments = append(g.Comments, fmt.Sprintf("Region: ROI %d of RT Structure Set %s", x.Region.Number, source.String(dicom.SOPInstanceUID)))
+		g.Comments = append(g.Comments, x.Notes...)
+		g.Comments = append(g.Comments, x.Result.Notes...)
+		g.Comments = append(g.Comments, notComputable(x.Result)...)
+		r.Groups = append(r.Groups, g)
+		r.Summary = append(r.Summary, summary(x, m.Volume.Unit))
+	}
+	for _, s := range m.Skipped {
+		r.Summary = append(r.Summary, fmt.Sprintf("%s: not measured, %s", s.Region.TrackingID, s.Reason))
+	}
+	for _, note := range m.Volume.Notes {
+		r.Summary = append(r.Summary, "Images: "+note)
+	}
+	return sr.New(r)
+}
+
+// codes says what a region is, by its codes or its RT ROI Interpreted Type (3006,00A4): where the structure set has neither,
+// nothing is better than a guess in a report.
+func codes(r roi.Region) (category, finding sr.Code) {
+	if r.Type == (roi.Code{}) && r.InterpretedType == "" {
+		return sr.Code{}, sr.Code{}
+	}
+	c, k := r.Property()
+	return sr.Code(c), sr.Code(k)
+}
+
+func names(m *Measured) (out []string) {
+	for _, r := range m.Regions {
+		out = append(out, r.Region.TrackingID)
+	}
+	return out
+}
+
+func instances(v *imaging.Volume) (out []sr.Instance) {
+	for _, uid := range v.SOPInstances {
+		out = append(out, sr.Instance{SOPClassUID: v.SOPClass, SOPInstanceUID: uid})
+	}
+	return out
+}
+
+// algorithm says by what the values were computed, PS3.16 TID 4019.
+func (o Options) algorithm(p features.Profile) sr.Algorithm {
+	return sr.Algorithm{
+		Name: o.Equipment.Model, Version: o.Equipment.SoftwareVersion,
+		Parameters: []string{
+			p.Notation(),
+			"profile " + p.Name + " sha256:" + p.Hash(),
+			"definitions: " + manual,
+			"region: " + roi.VoxelRule,
+		},
+	}
+}
+
+// first are the values that a radiologist looks for; they lead each group.
+var first = []string{"morph_volume", "morph_diam", "stat_mean", "stat_median", "stat_min", "stat_max", "stat_var", "morph_sphericity"}
+
+// measurements turns values into measurements with codes and units, the known ones first.
+func measurements(result features.Result, unit string) ([]sr.Measurement, error) {
+	rank := func(tag string) int {
+		if i := slices.Index(first, tag); i >= 0 {
+			return i
+		}
+		return len(first)
+	}
+	values := slices.Clone(result.Values)
+	slices.SortStableFunc(values, func(a, b features.Value) int { return rank(a.Tag) - rank(b.Tag) })
+	var out []sr.Measurement
+	for _, v := range values {
+		if v.Reason != "" {
+			continue
+		}
+		f, ok := features.Lookup(v.Tag)
+		if !ok {
+			return nil, fmt.Errorf("%s is not in the table of features", v.Tag)
+		}
+		concept, ok := sr.Concept(f.Code)
+		if !ok {
+			return nil, fmt.Errorf("%s: IBSI code %s has no coded concept", v.Tag, f.Code)
+		}
+		u, _ := sr.UnitFor(f.Code, unit)
+		out = append(out, sr.Measurement{Concept: concept, Value: v.Value, Unit: u})
+	}
+	return out, nil
+}
+
+// notComputable names the values that do not exist, those with the same reason together.
+func notComputable(result features.Result) (lines []string) {
+	var reasons []string
+	by := map[string][]string{}
+	for _, v := range result.Values {
+		if v.Reason == "" {
+			continue
+		}
+		f, _ := features.Lookup(v.Tag)
+		if by[v.Reason] == nil {
+			reasons = append(reasons, v.Reason)
+		}
+		by[v.Reason] = append(by[v.Reason], f.Name)
+	}
+	for _, reason := range reasons {
+		lines = append(lines, fmt.Sprintf("Not computable (%s): %s", reason, strings.Join(by[reason], ", ")))
+	}
+	return lines
+}
+
+// summary is one line in plain words about one region.
+func summary(x MeasuredRegion, unit string) string {
+	value := func(tag string) (float64, bool) {
+		for _, v := range x.Result.Values {
+			if v.Tag == tag && v.Reason == "" {
+				return v.Value, true
+			}
+		}
+		return 0, false
+	}
+	var parts []string
+	if v, ok := value("morph_volume"); ok {
+		parts = append(parts, fmt.Sprintf("volume %s cm3", rounded(v/1000)))
+	}
+	if v, ok := value("morph_diam"); ok {
+		parts = append(parts, fmt.Sprintf("largest diameter %s mm", rounded(v)))
+	}
+	if mean, ok := value("stat_mean"); ok {
+		text := fmt.Sprintf("mean %s %s", rounded(mean), unit)
+		if variance, ok := value("stat_var"); ok {
+			text += fmt.Sprintf(" (SD %s)", rounded(math.Sqrt(variance)))
+		}
+		parts = append(parts, text)
+	}
+	lacking := 0
+	for _, v := range x.Result.Values {
+		if v.Reason != "" {
+			lacking++
+		}
+	}
+	count := fmt.Sprintf("%d values", len(x.Result.Values)-lacking)
+	if lacking > 0 {
+		count += fmt.Sprintf(", %d not computable", lacking)
+	}
+	return fmt.Sprintf("%s: %s. %s.", x.Region.TrackingID, strings.Join(parts, ", "), count)
+}
+
+// rounded shows three significant figures, and never less than the integer part.
+func rounded(v float64) string {
+	if a := math.Abs(v); a >= 100 || a == 0 {
+		return fmt.Sprintf("%.0f", v)
+	} else if a >= 10 {
+		return fmt.Sprintf("%.1f", v)
+	} else if a >= 1 {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+// skippedText lists the regions that could not be measured.
+func skippedText(skipped []SkippedRegion) string {
+	var parts []string
+	for _, s := range skipped {
+		parts = append(parts, fmt.Sprintf("ROI %d: %s", s.Region.Number, s.Reason))
+	}
+	return strings.Join(parts, "; ")
+}
