@@ -667,14 +667,16 @@ func (c *Conn) fail(err error) error {
 	return err
 }
 
-// Abort ends the association with A-ABORT (source: service user) because of why, and returns why as an [*AbortError].
+// Abort ends the association with A-ABORT (source: service user) because of why, and returns that as an [*AbortError].
+// Where the association has ended already, it returns how.
 func (c *Conn) Abort(why error) error {
-	a := &AbortError{Source: AbortUser, Local: true, Err: why}
-	if c.ended == nil {
-		c.ended = a
+	if c.ended != nil {
+		return c.ended
 	}
+	a := &AbortError{Source: AbortUser, Local: true, Err: why}
+	c.ended = a
 	if transitions[evtAbortRequest][c.state-1] != 0 {
-		_ = c.step(evtAbortRequest, a.appendTo(nil))
+		_ = c.step(evtAbortRequest, a.appendTo(nil)) // whether it arrives makes no difference any more
 	}
 	return a
 }

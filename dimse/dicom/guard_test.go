@@ -1,0 +1,510 @@
+package dicom
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// header are the first elements of an object, up to Series Instance UID.
+func (r *raw) header() *raw {
+	return r.short(SOPClassUID, "UI", CTImageStorage+"\x00").short(SOPInstanceUID, "UI", "1.2.3\x00").
+		short(Modality, "CS", "CT").short(PatientID, "LO", "42").
+		short(StudyInstanceUID, "UI", "1.2.34").short(SeriesInstanceUID, "UI", "1.2.35")
+}
+
+// allocated is how many bytes f takes from the heap, freed ones too.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// nested is n sequences inside of each other.
+func nested(n int) *raw {
+	r := le()
+	for range n {
+		r.open(ContentSequence, "SQ").tag(itemTag).u32(undefinedLength)
+	}
+	for range n {
+		r.tag(itemDelimTag).u32(0).tag(sequenceEndTag).u32(0)
+	}
+	return r
+}
+
+// TestHostile gives the guard bytes that lie. Every one must end in an error of the right kind, at the right place, without
+// memory that no byte backs.
+func TestHostile(t *testing.T) {
+	const ex, im = ExplicitVRLittleEndian, ImplicitVRLittleEndian
+	deflated := func(b []byte) *raw {
+		var buf bytes.Buffer
+		w, _ := flate.NewWriter(&buf, 9)
+		w.Write(b)
+		w.Close()
+		return &raw{b: buf.Bytes()}
+	}
+	for _, c := range []struct {
+		name string
+		in   *raw
+		ts   string
+		kind error
+		path string
+	}{
+		{"nothing", le(), ex, ErrMalformed, ""},
+		{"four bytes", le().u32(0x00080005), ex, ErrMalformed, ""},
+		{"length beyond the end", le().short(Modality, "CS", "CT").tag(PatientID).text("LO").u16(10), ex, ErrMalformed, "(0010,0020)"},
+		{"implicit length of 4 GB", le().tag(PatientID).u32(0xFFFFFFFE), im, ErrMalformed, "(0010,0020)"},
+		{"UN of 2 GB", le().header().tag(0x00291010).text("UN").u16(0).u32(1 << 31).text(strings.Repeat("x", 232)), ex, ErrMalformed, "(0029,1010)"},
+		{"OB of 4 GB", le().tag(0x00291010).text("OB").u16(0).u32(0xFFFFFFFE), ex, ErrMalformed, "(0029,1010)"},
+		{"pixel data of 2 GB", le().header().tag(PixelData).text("OW").u16(0).u32(1 << 31), ex, ErrMalformed, "(7FE0,0010)"},
+		{"16 sequences", nested(16), ex, nil, ""},
+		{"17 sequences", nested(17), ex, ErrUnsupported, ""},
+		{"80 KB of sequences", nested(2000), ex, ErrUnsupported, ""},
+		{"10,000 private sequences", nested(10000), im, ErrUnsupported, ""},
+		{"sequence that holds an element", le().long(ContentSequence, "SQ", string(le().short(Modality, "CS", "CT").b)), ex, ErrMalformed, "(0040,A730)[0]"},
+		{"item longer than its sequence", le().long(ContentSequence, "SQ", string(le().tag(itemTag).u32(100).b)).header(), ex, ErrMalformed, "(0040,A730)[1]"},
+		{"element longer than its item", le().long(ContentSequence, "SQ", string(le().tag(itemTag).u32(8).tag(Modality).text("CS").u16(2).b)).header(), ex, ErrMalformed, "(0040,A730)[1].(0008,0060)"},
+		{"sequence without an end", le().open(ContentSequence, "SQ").tag(itemTag).u32(0), ex, ErrMalformed, "(0040,A730)[1]"},
+		{"item without an end", le().open(ContentSequence, "SQ").tag(itemTag).u32(undefinedLength).short(Modality, "CS", "CT"), ex, ErrMalformed, "(0040,A730)[1]"},
+		{"delimiter at the top", le().header().tag(itemDelimTag).u32(0), ex, ErrMalformed, ""},
+		{"fragment beyond the end", le().open(PixelData, "OB").tag(itemTag).u32(1000), ex, ErrMalformed, "(7FE0,0010)"},
+		{"fragments without an end", le().open(PixelData, "OB").tag(itemTag).u32(0), ex, ErrMalformed, "(7FE0,0010)"},
+		{"fragment of undefined length", le().open(PixelData, "OB").tag(itemTag).u32(undefinedLength), ex, ErrMalformed, "(7FE0,0010)"},
+		{"element among fragments", le().open(PixelData, "OB").short(Modality, "CS", "CT"), ex, ErrMalformed, "(7FE0,0010)"},
+		{"VR of digits", le().header().tag(0x00400000 | 0x0254).text("12").u16(0x7FFF), ex, ErrMalformed, "(0040,0254)"},
+		{"VR FF FF", le().header().tag(0x00400254).u32(0xFFFFFFFF), ex, ErrMalformed, "(0040,0254)"},
+		{"5000 zeros", le().header().text(strings.Repeat("\x00", 5000)), ex, ErrMalformed, ""},
+		{"truncated deflate", &raw{b: deflated(le().header().b).b[:40]}, DeflatedExplicitVRLittleEndian, ErrMalformed, ""},
+		{"not deflated", le().header(), DeflatedExplicitVRLittleEndian, ErrMalformed, ""},
+		{"deflate bomb", deflated(le().header().long(PixelData, "OW", strings.Repeat("\x00", 70<<20)).b), DeflatedExplicitVRLittleEndian, ErrUnsupported, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var err error
+			bytes := allocated(func() { _, err = c.in.read(c.ts) })
+			if limit := uint64(1<<20 + 40*len(c.in.b)); bytes > limit && c.name != "deflate bomb" {
+				t.Errorf("%d bytes allocated for %d", bytes, len(c.in.b))
+			}
+			if c.kind == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var e *Error
+			if !errors.As(err, &e) || !errors.Is(err, c.kind) {
+				t.Fatalf("%v (%T), want %v", err, err, c.kind)
+			}
+			if c.path != "" && e.Path != c.path {
+				t.Errorf("path %q, want %q", e.Path, c.path)
+			}
+			if e.Offset < 0 || e.Offset > int64(len(c.in.b)) {
+				t.Errorf("offset %d of %d", e.Offset, len(c.in.b))
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// TestForgiven are faults that real writers make. Each is read, and noted.
+func TestForgiven(t *testing.T) {
+	const ex, im = ExplicitVRLittleEndian, ImplicitVRLittleEndian
+	item := func(content *raw) string {
+		return string(le().tag(itemTag).u32(uint32(len(content.b))).text(string(content.b)).b)
+	}
+	for _, c := range []struct {
+		name, ts, note string
+		in             *raw
+		tag            Tag
+		want           string
+	}{
+		{"odd length", ex, "odd length", le().short(Modality, "CS", "ABC").short(PatientID, "LO", "42"), PatientID, "42"},
+		{"zeros behind the end", ex, "zero bytes", le().header().text(strings.Repeat("\x00", 100)), PatientID, "42"},
+		{"three zeros behind the end", ex, "zero bytes", le().header().text("\x00\x00\x00"), PatientID, "42"},
+		{"wrong order", ex, "ascending", le().short(PatientID, "LO", "42").short(Modality, "CS", "CT"), Modality, "CT"},
+		{"twice", ex, "twice", le().short(PatientID, "LO", "42").short(PatientID, "LO", "43"), PatientID, "42"},
+		{"implicit instead of explicit", ex, "implicit VR", le().implicit(Modality, "CT").implicit(PatientID, "42"), PatientID, "42"},
+		{"explicit instead of implicit", im, "explicit VR", le().header(), PatientID, "42"},
+		{"unknown VR", ex, "ZZ", le().long(0x00291010, "ZZ", "abcd").short(0x00400254, "LO", "x "), 0x00400254, "x"},
+		{"private transfer syntax", "1.2.3.4", "", le().header(), PatientID, "42"},
+		{"implicit item in an explicit sequence", ex, "implicit VR", le().short(PatientID, "LO", "42").
+			long(0x00291010, "SQ", item(le().implicit(0x00291020, "abcd"))), PatientID, "42"},
+		{"group lengths", ex, "", le().short(0x00080000, "UL", "\x0A\x00\x00\x00").short(Modality, "CS", "CT").
+			short(0x00100000, "UL", "\xFF\xFF\xFF\xFF").short(PatientID, "LO", "42"), PatientID, "42"},
+		{"trailing padding", ex, "", le().header().long(DataSetTrailingPadding, "OB", "\x00\x00"), PatientID, "42"},
+		{"UN that is known", ex, "", le().long(PatientID, "UN", "42"), PatientID, "42"},
+		{"64 bits", ex, "", le().long(0x00720082, "SV", "\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF"), 0x00720082, "-2"},
+		{"NUL padding", ex, "", le().short(PatientID, "LO", "42\x00\x00"), PatientID, "42"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := c.in.read(c.ts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := f.DataSet.String(c.tag); got != c.want {
+				t.Errorf("%s = %q, want %q", c.tag, got, c.want)
+			}
+			if notes := strings.Join(f.Notes, "; "); c.note == "" && notes != "" || !strings.Contains(notes, c.note) {
+				t.Errorf("notes %q, want %q", notes, c.note)
+			}
+			for e := range f.DataSet.Elements() {
+				if e.Tag&0xFFFF == 0 {
+					t.Errorf("%s is kept", e.Tag)
+				}
+			}
+		})
+	}
+}
+
+// TestUnknownSequences reads sequences that come as UN: of undefined length (CP-246) and of defined length.
+func TestUnknownSequences(t *testing.T) {
+	code := le().implicit(CodeValue, "ab").implicit(CodeMeaning, "cd")
+	item := le().tag(itemTag).u32(uint32(len(code.b))).text(string(code.b))
+	for name, in := range map[string]*raw{
+		"undefined": le().open(ConceptNameCodeSequence, "UN").text(string(item.b)).tag(sequenceEndTag).u32(0),
+		"defined":   le().long(ConceptNameCodeSequence, "UN", string(item.b)),
+		"private":   le().open(0x00291010, "UN").text(string(item.b)).tag(sequenceEndTag).u32(0),
+	} {
+		f, err := in.short(0x00880140, "UI", "1.2.3\x00").read(ExplicitVRLittleEndian)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		t2 := ConceptNameCodeSequence
+		if name == "private" {
+			t2 = 0x00291010
+		}
+		items := f.DataSet.Seq(t2)
+		if len(items) != 1 || items[0].String(CodeMeaning) != "cd" || f.DataSet.String(0x00880140) != "1.2.3" {
+			t.Errorf("%s: %d items", name, len(items))
+		}
+	}
+	f, err := le().long(ConceptNameCodeSequence, "UN", "no items").read(ExplicitVRLittleEndian)
+	if err != nil || f.DataSet.Element(ConceptNameCodeSequence).VR != UN || len(f.Notes) != 1 {
+		t.Errorf("%v %v", err, f)
+	}
+}
+
+// TestByteOrders reads the same values in both byte orders.
+func TestByteOrders(t *testing.T) {
+	read := func(r *raw, ts string) *DataSet {
+		r.tag(FrameIncrementPointer).text("AT").u16(4).tag(PatientID)
+		r.tag(Rows).text("US").u16(2).u16(512)
+		r.tag(SmallestImagePixelValue).text("SS").u16(2).u16(0xFFFE)
+		r.tag(LUTData).text("OW").u16(0).u32(4).u16(1).u16(0x0203)
+		r.tag(ConceptNameCodeSequence).text("SQ").u16(0).u32(8 + 12).tag(itemTag).u32(12).tag(0x00089459).text("FL").u16(4).u32(0x3FC00000)
+		r.tag(PixelData).text("OW").u16(0).u32(4).u16(1).u16(0x0203)
+		f, err := r.read(ts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Pixels == nil || f.Pixels.BigEndian != (ts == ExplicitVRBigEndian) || f.Pixels.Length != 4 {
+			t.Errorf("pixels %+v", f.Pixels)
+		}
+		stored, err := io.ReadAll(f.Pixels.Reader())
+		if err != nil || !bytes.Equal(stored, r.b[len(r.b)-4:]) {
+			t.Errorf("pixel bytes %x, %v", stored, err)
+		}
+		return f.DataSet
+	}
+	for _, d := range []*DataSet{read(le(), ExplicitVRLittleEndian), read(be(), ExplicitVRBigEndian)} {
+		if v, _ := d.Int(Rows); v != 512 {
+			t.Errorf("Rows %d", v)
+		}
+		if v, _ := d.Int(SmallestImagePixelValue); v != -2 {
+			t.Errorf("SmallestImagePixelValue %d", v)
+		}
+		if v, _ := d.Int(FrameIncrementPointer); Tag(v) != PatientID {
+			t.Errorf("FrameIncrementPointer %x", v)
+		}
+		if b := d.Bytes(LUTData); !bytes.Equal(b, []byte{1, 0, 3, 2}) {
+			t.Errorf("LUTData %x", b)
+		}
+		if items := d.Seq(ConceptNameCodeSequence); len(items) != 1 || items[0].String(0x00089459) != "1.5" {
+			t.Errorf("items %v", items)
+		}
+	}
+}
+
+// TestTruncated cuts objects at every byte: an error, or exactly the elements before the cut.
+func TestTruncated(t *testing.T) {
+	whole := le().header().short(Rows, "US", "\x10\x00").open(ContentSequence, "SQ").tag(itemTag).u32(undefinedLength).
+		short(CodeValue, "SH", "ab").tag(itemDelimTag).u32(0).tag(sequenceEndTag).u32(0).long(PixelData, "OW", "12345678").b
+	f, err := (&raw{b: whole}).read(ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Tag
+	for e := range f.DataSet.Elements() {
+		all = append(all, e.Tag)
+	}
+	good := 0
+	for n := range whole {
+		f, err := (&raw{b: whole[:n]}).read(ExplicitVRLittleEndian)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || !errors.Is(err, ErrMalformed) {
+				t.Errorf("cut at %d: %v", n, err)
+			}
+			continue
+		}
+		good++
+		i := 0
+		for e := range f.DataSet.Elements() {
+			if e.Tag != all[i] {
+				t.Errorf("cut at %d: %s where %s was", n, e.Tag, all[i])
+			}
+			i++
+		}
+		if f.Pixels != nil {
+			t.Errorf("cut at %d: there are pixels", n)
+		}
+	}
+	if good != len(all) { // one cut behind each element: there a bare data set does not know that it was longer
+		t.Errorf("%d cuts were read, want %d", good, len(all))
+	}
+}
+
+// TestManyItems holds memory to a small multiple of the bytes for 10^6 items and for 10^7 contour points.
+func TestManyItems(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second")
+	}
+	items := le().open(ContentSequence, "SQ")
+	for range 1_000_000 {
+		items.tag(itemTag).u32(10).short(CodeValue, "SH", "ab")
+	}
+	items.tag(sequenceEndTag).u32(0)
+	points := le().implicit(ContourData, strings.Repeat(`-123.5\12.25\3.125\`, 3_333_333)+`-123.5\12.25\3`)
+	for _, c := range []struct {
+		name   string
+		in     *raw
+		ts     string
+		factor float64
+	}{
+		{"items", items, ExplicitVRLittleEndian, 9},
+		{"points", points, ImplicitVRLittleEndian, 1.1},
+	} {
+		var f *File
+		var err error
+		n := allocated(func() { f, err = c.in.read(c.ts) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes, %.1f times that allocated", c.name, len(c.in.b), float64(n)/float64(len(c.in.b)))
+		if float64(n) > c.factor*float64(len(c.in.b)) {
+			t.Errorf("%s: %d bytes allocated for %d", c.name, n, len(c.in.b))
+		}
+		if c.name == "points" {
+			v, err := f.DataSet.Floats(ContourData)
+			if err != nil || len(v) != 10_000_002 || v[len(v)-1] != 3 || v[3] != -123.5 {
+				t.Errorf("%d numbers, %v", len(v), err)
+			}
+		}
+	}
+}
+
+// counting notes how far a stream was read.
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+func TestIdentity(t *testing.T) {
+	want := Identity{CTImageStorage, "1.2.3", "1.2.34", "1.2.35", "42", "CT"}
+	tail := strings.Repeat("x", 1<<20)
+	private := le().short(SOPClassUID, "UI", CTImageStorage+"\x00").short(SOPInstanceUID, "UI", "1.2.3\x00").short(Modality, "CS", "CT").
+		open(0x00081140, "SQ").tag(itemTag).u32(undefinedLength).short(ReferencedSOPClassUID, "UI", "1.2.9\x00").
+		open(0x00091010, "UN").tag(itemTag).u32(4).text("abcd").tag(sequenceEndTag).u32(0).
+		tag(itemDelimTag).u32(0).tag(itemTag).u32(2).text("zz").tag(sequenceEndTag).u32(0).
+		long(0x00091011, "OB", strings.Repeat("y", 3<<20)).
+		short(PatientID, "LO", "42").short(StudyInstanceUID, "UI", "1.2.34").short(SeriesInstanceUID, "UI", "1.2.35")
+	var deflated bytes.Buffer
+	w, _ := flate.NewWriter(&deflated, 1)
+	w.Write(le().header().long(PixelData, "OW", tail).b)
+	w.Close()
+	implicit := le().implicit(SOPClassUID, CTImageStorage+"\x00").implicit(SOPInstanceUID, "1.2.3\x00").implicit(Modality, "CT").
+		implicit(PatientID, "42").implicit(StudyInstanceUID, "1.2.34").implicit(SeriesInstanceUID, "1.2.35").implicit(PixelData, tail)
+	for _, c := range []struct {
+		name, ts string
+		in       []byte
+		limit    int64
+	}{
+		{"explicit", ExplicitVRLittleEndian, le().header().long(PixelData, "OW", tail).b, 8192},
+		{"big endian", ExplicitVRBigEndian, be().header().long(PixelData, "OW", tail).b, 8192},
+		{"implicit", ImplicitVRLittleEndian, implicit.b, 8192},
+		{"implicit, said to be explicit", ExplicitVRLittleEndian, implicit.b, 8192},
+		{"deflated", DeflatedExplicitVRLittleEndian, deflated.Bytes(), 8192},
+		{"JPEG 2000", "1.2.840.10008.1.2.4.90", le().header().open(PixelData, "OB").text(tail).b, 8192},
+		{"private transfer syntax", "1.2.3.4", le().header().long(PixelData, "OW", tail).b, 8192},
+		{"ends behind the last", ExplicitVRLittleEndian, le().header().b, 8192},
+		{"sequences and private elements before", ExplicitVRLittleEndian, private.b, 4 << 20},
+	} {
+		r := counting{r: bytes.NewReader(c.in)}
+		var got Identity
+		var err error
+		n := allocated(func() { got, err = ReadIdentity(&r, c.ts) })
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v", c.name, got, err)
+		}
+		if r.n > c.limit || n > 100<<10 {
+			t.Errorf("%s: %d bytes read, %d allocated", c.name, r.n, n)
+		}
+	}
+	full := le().header().b
+	for n := range full {
+		_, err := ReadIdentity(bytes.NewReader(full[:n]), ExplicitVRLittleEndian)
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, ErrMalformed) {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
+	broken := func(r io.Reader) error { _, err := ReadIdentity(r, ExplicitVRLittleEndian); return err }
+	for _, c := range []struct {
+		in   *raw
+		path string
+	}{
+		{le().short(SOPClassUID, "UI", CTImageStorage+"\x00").short(0x00280010, "US", "\x00\x02"), "(0008,0018)"},
+		{le().short(SOPInstanceUID, "UI", "1.2.3\x00").short(0x00280010, "US", "\x00\x02"), "(0008,0016)"},
+		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "../../etc/passwd").short(StudyInstanceUID, "UI", "1.2").short(SeriesInstanceUID, "UI", "1.2"), "(0008,0018)"},
+		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "1.2").short(StudyInstanceUID, "UI", "").short(SeriesInstanceUID, "UI", "1.2"), "(0020,000D)"},
+		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "1.2").short(StudyInstanceUID, "UI", "1.2").short(0x00280010, "US", "\x00\x02"), "(0020,000E)"},
+		{nested(20).header(), "(0040,A730)"},
+	} {
+		var e *Error
+		if err := broken(bytes.NewReader(c.in.b)); !errors.As(err, &e) || e.Path != c.path {
+			if c.path != "(0040,A730)" { // which is behind (0020,000E)
+				t.Errorf("%v, want an error at %s", err, c.path)
+			}
+		}
+	}
+	if err := broken(bytes.NewReader(le().tag(0x00091010).text("UN").u16(0).u32(0xFFFFFFFE).b)); !errors.Is(err, ErrMalformed) {
+		t.Error(err)
+	}
+	failure := errors.New("connection reset")
+	if err := broken(io.MultiReader(bytes.NewReader(full[:50]), errReader{failure})); !errors.Is(err, failure) || errors.Is(err, ErrMalformed) {
+		t.Errorf("error of the reader becomes %v", err)
+	}
+}
+
+type errReader struct{ err error }
+
+func (e errReader) Read([]byte) (int, error) { return 0, e.err }
+
+// TestSharedIdentity compares the quick scan with the full reading on real objects.
+func TestSharedIdentity(t *testing.T) {
+	for _, path := range sharedFiles(t) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := readBytes(b)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if len(f.Notes) > 0 {
+			t.Errorf("%s: %q", path, f.Notes)
+		}
+		_, offset, err := ReadMeta(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadIdentity(bytes.NewReader(b[offset:]), f.Meta.TransferSyntaxUID)
+		d := f.DataSet
+		want := Identity{d.String(SOPClassUID), d.String(SOPInstanceUID), d.String(StudyInstanceUID), d.String(SeriesInstanceUID), d.String(PatientID), d.String(Modality)}
+		if err != nil || got != want {
+			t.Errorf("%s: %+v %v", path, got, err)
+		}
+	}
+}
+
+func TestMeta(t *testing.T) {
+	var b bytes.Buffer
+	want := FileMeta{CTImageStorage, "1.2.3", "1.2.840.10008.1.2.4.90", "1.2.4", "X_1", "SENDER"}
+	if err := WriteMeta(&b, want); err != nil {
+		t.Fatal(err)
+	}
+	got, offset, err := ReadMeta(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil || got != want || offset != int64(b.Len()) {
+		t.Errorf("%+v %d %v", got, offset, err)
+	}
+	if n := binary.LittleEndian.Uint32(b.Bytes()[140:]); int(n) != b.Len()-144 {
+		t.Errorf("group length %d of %d bytes", n, b.Len())
+	}
+	for n := range b.Len() {
+		f, err := readBytes(b.Bytes()[:n])
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Errorf("cut at %d: %v %v", n, f, err)
+		}
+	}
+	if err := WriteMeta(io.Discard, FileMeta{MediaStorageSOPClassUID: "1.2", MediaStorageSOPInstanceUID: "1.2"}); err == nil || !strings.Contains(err.Error(), "(0002,0010)") {
+		t.Error(err)
+	}
+	for _, junk := range []string{"", "DICM", strings.Repeat("\x00", 128) + "DICM", strings.Repeat("\x00", 128) + "DICX" + strings.Repeat("x", 100)} {
+		if _, err := readBytes([]byte(junk)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes: %v", len(junk), err)
+		}
+	}
+	// A value of File Meta Information that claims all memory.
+	lie := le().text(strings.Repeat("\x00", 128) + "DICM").tag(metaTransferSyntax).text("UI").u16(60000)
+	if _, err := readBytes(lie.b); !errors.Is(err, ErrMalformed) {
+		t.Error(err)
+	}
+}
+
+// TestReaderThatLies gives a size that the bytes do not have.
+func TestReaderThatLies(t *testing.T) {
+	b := le().header().tag(PixelData).text("OB").u16(0).u32(1 << 30).b
+	var err error
+	if n := allocated(func() { _, err = ReadDataSet(bytes.NewReader(b), 1<<40, ExplicitVRLittleEndian) }); err == nil || n > 1<<20 {
+		t.Errorf("%v, %d bytes", err, n)
+	}
+}
+
+// TestDisk reads by a real file, whose pixels stay on the disk.
+func TestDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image.dcm")
+	var file bytes.Buffer
+	if err := WriteMeta(&file, FileMeta{MediaStorageSOPClassUID: CTImageStorage, MediaStorageSOPInstanceUID: "1.2.3", TransferSyntaxUID: ExplicitVRLittleEndian}); err != nil {
+		t.Fatal(err)
+	}
+	file.Write(le().header().long(PixelData, "OW", strings.Repeat("ab", 4<<20)).b)
+	if err := os.WriteFile(path, file.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var f *File
+	if n := allocated(func() { f, err = ReadFile(r, int64(file.Len())) }); err != nil || n > 200<<10 {
+		t.Fatalf("%d bytes allocated, %v", n, err)
+	}
+	if b, err := io.ReadAll(f.Pixels.Reader()); err != nil || string(b) != strings.Repeat("ab", 4<<20) {
+		t.Errorf("%d bytes of pixels, %v", len(b), err)
+	}
+}
+
+func ExampleError() {
+	_, err := (&raw{b: le().long(ContentSequence, "SQ", string(le().tag(itemTag).u32(8).tag(Modality).text("CS").u16(2).b)).b}).read(ExplicitVRLittleEndian)
+	fmt.Println(err)
+	// Output: (0040,A730)[1].(0008,0060) Modality: claims 2 bytes where 0 are left; it is truncated, send it again (at byte 20)
+}

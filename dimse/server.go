@@ -1,0 +1,627 @@
+package dimse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/dimse/ul"
+)
+
+// A Storage keeps what peers send.
+//
+// Put reads body, the data set in meta.TransferSyntaxUID, to its end, and returns nil only when the instance would
+// survive a power cut. meta holds what the command and the association say; whether the data set agrees is Put's to
+// check. An error of type [*Status] is told to the peer as it is, any other as what it resembles. Where the peer
+// vanishes, or the object is too large, body fails and Put must leave nothing behind.
+type Storage interface {
+	Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error
+}
+
+// A Server accepts associations and serves Verification and Storage. The zero values of its options are good ones.
+// It must not be changed while it serves.
+type Server struct {
+	AETitle string // default RADNODE
+	Storage Storage
+	Logger  *slog.Logger // default: none
+
+	// AcceptCalled and AcceptCalling list the AE titles that are answered. Empty: any, as most nodes of a clinical
+	// network are configured, and because a wrong title is the commonest reason for a study that never arrives.
+	AcceptCalled, AcceptCalling []string
+	// Refuse may refuse a peer on other grounds, after the lists; nil lets everyone in.
+	Refuse func(calling, called string, from net.Addr) *ul.RejectedError
+	// RefuseUnknownSOPClasses leaves only the storage SOP classes of PS3.4 B.5; otherwise anything may be stored.
+	RefuseUnknownSOPClasses bool
+	// RefuseUnknownTransferSyntaxes leaves only the transfer syntaxes of PS3.5.
+	RefuseUnknownTransferSyntaxes bool
+
+	MaxPDU          uint32 // longest PDU advertised; default 128 KiB
+	MaxAssociations int    // at the same time; default 100
+	MaxPending      int    // connections without an association yet; default 512, then the oldest goes
+	MaxObjectBytes  int64  // of one data set; default 8 GiB
+	Window          uint16 // asynchronous operations a peer may have outstanding; default 16
+
+	ARTIM   time.Duration // default 20 s; see [ul.Config]
+	Idle    time.Duration // default 10 min
+	Message time.Duration // total for one object; default 1 h
+	PDU     time.Duration // total for one PDU; default 1 min
+	Total   time.Duration // total for one association; default 24 h
+	Grace   time.Duration // for the objects in flight when the server is told to stop; default 10 s
+
+	counters
+	mu      sync.Mutex
+	pending []*pendingConn // guarded by mu; oldest first
+}
+
+type counters struct {
+	open, total, refused, aborted  atomic.Int64
+	stored, objectsRefused, octets atomic.Int64
+}
+
+// ServerStats counts what a server did since it was made.
+type ServerStats struct {
+	AssociationsOpen    int64 // now
+	Associations        int64 // accepted
+	AssociationsRefused int64 // with A-ASSOCIATE-RJ, or before a request was there
+	AssociationsAborted int64 // ended otherwise than by release
+	ObjectsStored       int64
+	ObjectsRefused      int64 // answered with a failure
+	Bytes               int64 // received on associations that have ended, and of objects
+}
+
+// Stats may be called at any time.
+func (s *Server) Stats() ServerStats {
+	return ServerStats{
+		AssociationsOpen: s.open.Load(), Associations: s.total.Load(),
+		AssociationsRefused: s.refused.Load(), AssociationsAborted: s.aborted.Load(),
+		ObjectsStored: s.stored.Load(), ObjectsRefused: s.objectsRefused.Load(), Bytes: s.octets.Load(),
+	}
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func (s *Server) config() ul.Config {
+	return ul.Config{MaxPDU: s.MaxPDU, ARTIM: s.ARTIM, Idle: s.Idle, Message: s.Message, PDU: s.PDU, Total: s.Total}
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Logger
+}
+
+// Serve accepts associations on l until ctx is done. Then it stops listening, lets every object in flight be finished
+// and answered, aborts what waits, and returns nil when the last association has ended, at most Grace later.
+// It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	defer func() { _ = l.Close() }()
+
+	// What an association does for its peer outlives ctx by the grace.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	var associations sync.WaitGroup
+	defer associations.Wait()
+	defer context.AfterFunc(ctx, func() {
+		grace := time.AfterFunc(or(s.Grace, 10*time.Second), stopWork)
+		context.AfterFunc(work, func() { grace.Stop() })
+	})()
+
+	var delay time.Duration
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			delay = 0
+			associations.Go(func() { s.associate(ctx, work, nc) })
+		case ctx.Err() != nil:
+			associations.Wait()
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // too many open files, an aborted connection: it passes
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.log().Warn("cannot accept a connection", "error", err, "again_in", delay)
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// A pendingConn is a connection on which no association was requested yet.
+type pendingConn struct{ net.Conn }
+
+// enter registers a connection that has said nothing yet. Where there are too many, the oldest is closed: a peer
+// that means it has sent its request within milliseconds.
+func (s *Server) enter(nc net.Conn) *pendingConn {
+	p := &pendingConn{nc}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = append(s.pending, p)
+	if len(s.pending) > or(s.MaxPending, 512) {
+		_ = s.pending[0].Close()
+		s.pending = slices.Delete(s.pending, 0, 1)
+	}
+	return p
+}
+
+func (s *Server) leave(p *pendingConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.pending, p); i >= 0 {
+		s.pending = slices.Delete(s.pending, i, i+1)
+	}
+}
+
+// associate is the life of one connection. ctx ends it between two messages, work at once.
+func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
+	start := time.Now()
+	log := s.log().With("peer", nc.RemoteAddr().String())
+	pending := s.enter(nc)
+	defer s.leave(pending)
+
+	// Until the association is there, the end of ctx closes the connection.
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	var admitted bool
+	conn, err := ul.Accept(nc, s.config(), func(rq *ul.AssociateRQ) (*ul.AssociateAC, *ul.RejectedError) {
+		s.leave(pending)
+		ac, refusal := s.decide(rq, nc.RemoteAddr())
+		admitted = refusal == nil
+		return ac, refusal
+	})
+	stop()
+	defer conn.Close()
+	if admitted {
+		defer s.open.Add(-1) // before Close, which may wait for the peer
+	}
+	if rq := conn.Request; rq != nil {
+		log = log.With("calling", rq.Calling.String(), "called", rq.Called.String())
+	}
+	if received, _ := conn.Bytes(); err != nil && received == 0 && errors.Is(err, ul.ErrClosed) {
+		log.Debug("connection without a request") // a load balancer's probe
+		return
+	}
+	if err != nil {
+		s.refused.Add(1)
+		log.Warn("association refused", "reason", err)
+		return
+	}
+	s.total.Add(1)
+	log.Info("association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", conn.Request.User.ImplementationVersionName)
+
+	defer conn.Watch(work)()
+	defer context.AfterFunc(ctx, conn.Interrupt)()
+	a := &association{server: s, conn: conn, log: log, calling: conn.Request.Calling.String()}
+	err = a.serve(work)
+	received, sent := conn.Bytes()
+	counts := []any{"stored", a.stored, "refused", a.refused, "echoes", a.echoes, "received", received, "sent", sent, "duration", time.Since(start).Round(time.Millisecond)}
+	if err != nil {
+		s.aborted.Add(1)
+		log.Warn("association aborted", append(counts, "reason", err)...)
+		return
+	}
+	log.Info("association released", counts...)
+}
+
+// decide accepts or refuses an association. One that it accepts is counted as open.
+func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul.RejectedError) {
+	refuse := func(r ul.RejectedError, detail string) (*ul.AssociateAC, *ul.RejectedError) {
+		r.Detail = detail
+		return nil, &r
+	}
+	calling, called := rq.Calling.String(), rq.Called.String()
+	switch {
+	case !rq.Called.Valid():
+		return refuse(ul.RejectCalledAETitle, "the title is not a valid AE title")
+	case len(s.AcceptCalled) > 0 && !slices.Contains(s.AcceptCalled, called):
+		return refuse(ul.RejectCalledAETitle, "the title is not in the list")
+	case !rq.Calling.Valid():
+		return refuse(ul.RejectCallingAETitle, "the title is not a valid AE title")
+	case len(s.AcceptCalling) > 0 && !slices.Contains(s.AcceptCalling, calling):
+		return refuse(ul.RejectCallingAETitle, "the title is not in the list")
+	}
+	if s.Refuse != nil {
+		if r := s.Refuse(calling, called, from); r != nil {
+			return nil, r
+		}
+	}
+	if limit := int64(or(s.MaxAssociations, 100)); s.open.Add(1) > limit {
+		s.open.Add(-1)
+		return refuse(ul.RejectLocalLimitExceeded, fmt.Sprintf("%d associations are open", limit))
+	}
+	ac := ul.Negotiate(rq, or(s.Window, 16), s.choose)
+	ac.User.ImplementationClassUID = dicom.ImplementationClassUID
+	ac.User.ImplementationVersionName = dicom.ImplementationVersionName
+	return ac, nil
+}
+
+// choose accepts a presentation context: Verification and storage SOP classes; of several transfer syntaxes the first
+// whose pixels radnode can decode, otherwise the first that it accepts.
+func (s *Server) choose(abstract string, transfer []string) (string, ul.Result) {
+	if !s.acceptsClass(abstract) {
+		return "", ul.AbstractSyntaxNotSupported
+	}
+	choice := ""
+	for _, uid := range transfer {
+		ts, known := dicom.LookupTransferSyntax(uid)
+		switch {
+		case known && ts.Decodable:
+			return uid, ul.Acceptance
+		case choice == "" && (known || !s.RefuseUnknownTransferSyntaxes && plausibleUID(uid)):
+			choice = uid
+		}
+	}
+	if choice == "" {
+		return "", ul.TransferSyntaxesNotSupported
+	}
+	return choice, ul.Acceptance
+}
+
+// acceptsClass says whether objects of a SOP class are taken. Every vendor has private storage classes, and every
+// edition of the standard new ones, so only what is known to be something else is left out.
+func (s *Server) acceptsClass(uid string) bool {
+	switch {
+	case uid == dicom.VerificationSOPClass, isStorage[uid]:
+		return true
+	case s.RefuseUnknownSOPClasses, !plausibleUID(uid):
+		return false
+	}
+	return !isOtherService(uid)
+}
+
+var isStorage = func() map[string]bool {
+	m := map[string]bool{}
+	for _, uid := range dicom.StorageSOPClasses() {
+		m[uid] = true
+	}
+	return m
+}()
+
+// plausibleUID is a UID as far as it can do no harm: digits and dots, 1 to 64 of them. Stricter rules would refuse
+// objects of real equipment, with leading zeros in components for example.
+func plausibleUID(s string) bool {
+	for _, c := range []byte(s) {
+		if c != '.' && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 64
+}
+
+// An association is the peer's requests one after the other, each answered before the next is read.
+type association struct {
+	server  *Server
+	conn    *ul.Conn
+	log     *slog.Logger
+	calling string
+
+	stored, refused, echoes int
+	command, response       []byte // reused
+}
+
+// serve answers requests until the association is released (nil) or ends otherwise.
+func (a *association) serve(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("panic while serving an association", "panic", p, "stack", string(debug.Stack()))
+			err = a.conn.Abort(fmt.Errorf("internal error"))
+		}
+	}()
+	for {
+		m, pc, err := a.next()
+		switch {
+		case errors.Is(err, ul.ErrReleaseRequested):
+			return a.conn.AcceptRelease()
+		case err != nil:
+			return a.conn.Abort(err)
+		}
+		if err := a.answer(ctx, m, pc); err != nil {
+			if errors.Is(err, ul.ErrReleaseRequested) { // inside a message, which PS3.8 allows in Sta6: the message is lost
+				if err := a.conn.AcceptRelease(); err != nil {
+					return err
+				}
+				return errors.New("released inside a message")
+			}
+			return a.conn.Abort(err)
+		}
+	}
+}
+
+// maxStray bounds a data set that no command announced.
+const maxStray = 1 << 20
+
+// next reads the next command.
+func (a *association) next() (Message, *ul.Context, error) {
+	stray := 0
+	for {
+		v, err := a.conn.Await()
+		if err != nil {
+			return nil, nil, err
+		}
+		if v.Command {
+			m, err := readCommand(a.conn, v, &a.command)
+			return m, a.conn.Accepted(v.Context), err
+		}
+		// A data set behind a command that said it had none: the request is answered already, so it is passed over.
+		if stray += v.Len; stray > maxStray {
+			return nil, nil, errors.New("data set without a command")
+		}
+	}
+}
+
+// readCommand reads the rest of a command whose first fragment is v.
+func readCommand(conn *ul.Conn, v ul.PDV, buf *[]byte) (Message, error) {
+	context, b := v.Context, (*buf)[:0]
+	for {
+		if len(b)+v.Len > maxCommand {
+			return nil, fmt.Errorf("command longer than %d bytes", maxCommand)
+		}
+		for {
+			part, err := conn.Peek()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			b = append(b, part...)
+			conn.Discard(len(part))
+		}
+		if v.Last {
+			*buf = b
+			return decodeCommand(b)
+		}
+		var err error
+		if v, err = conn.Next(); err != nil {
+			return nil, err
+		}
+		if !v.Command || v.Context != context { // PS3.7 6.3: the fragments of a message follow each other on one context
+			return nil, errors.New("data set or another context inside a command")
+		}
+	}
+}
+
+// answer carries out one request.
+func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) error {
+	switch m := m.(type) {
+	case *StoreRequest:
+		return a.store(ctx, m, pc)
+	case *EchoRequest:
+		a.echoes++
+		if err := a.drain(pc, m.HasDataSet); err != nil {
+			return err
+		}
+		return a.respond(pc, &EchoResponse{m.MessageID, or(m.AffectedSOPClassUID, dicom.VerificationSOPClass), Status{}})
+	case *CancelRequest:
+		return nil // nothing of ours can be cancelled; PS3.7 9.3.2.3 has no response
+	case *Request:
+		if err := a.drain(pc, m.HasDataSet); err != nil {
+			return err
+		}
+		a.log.Warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
+		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID, SOPClassUID: m.SOPClassUID, SOPInstanceUID: m.SOPInstanceUID,
+			Status: Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}})
+	case *Response:
+		return a.drain(pc, m.HasDataSet) // we asked nothing
+	default: // C-STORE-RSP, C-ECHO-RSP
+		return nil
+	}
+}
+
+func (a *association) respond(pc *ul.Context, m Message) error {
+	a.response = a.conn.AppendCommand(a.response[:0], pc.ID, encodeCommand(m))
+	return a.conn.SendData(a.response)
+}
+
+// drain passes over a data set nobody wants.
+func (a *association) drain(pc *ul.Context, follows bool) error {
+	if !follows {
+		return nil
+	}
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
+	return b.drain()
+}
+
+func (s *Server) maxObject() int64 { return or(s.MaxObjectBytes, 8<<30) }
+
+// store answers C-STORE-RQ, PS3.4 Annex B.
+func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context) error {
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
+	status := a.put(ctx, m, pc, b)
+	if !m.NoDataSet {
+		if err := b.drain(); err != nil && err != errTooLarge {
+			return err // the peer is gone or broke the protocol: nobody to answer
+		}
+	}
+	a.server.octets.Add(b.n)
+	if status.Success() {
+		a.stored++
+		a.server.stored.Add(1)
+	} else {
+		a.refused++
+		a.server.objectsRefused.Add(1)
+		a.log.Warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
+	}
+	if err := a.respond(pc, &StoreResponse{m.MessageID, clip(m.AffectedSOPClassUID), clip(m.AffectedSOPInstanceUID), status}); err != nil {
+		return err
+	}
+	if b.endless {
+		return errors.New("the data set does not end")
+	}
+	return nil
+}
+
+// put hands the data set to the storage and chooses the status.
+func (a *association) put(ctx context.Context, m *StoreRequest, pc *ul.Context, b *body) Status {
+	switch {
+	case m.NoDataSet:
+		return Status{StatusCannotUnderstand, "C-STORE without a data set"}
+	case !plausibleUID(m.AffectedSOPInstanceUID):
+		return Status{StatusInvalidInstance, "Affected SOP Instance UID is not a UID"}
+	case !plausibleUID(m.AffectedSOPClassUID):
+		return Status{StatusNoSuchClass, "Affected SOP Class UID is not a UID"}
+	case m.AffectedSOPClassUID == dicom.VerificationSOPClass, !a.server.acceptsClass(m.AffectedSOPClassUID):
+		return Status{StatusSOPClassNotSupported, "not a storage SOP class"}
+	case m.AffectedSOPClassUID != pc.AbstractSyntax:
+		return Status{StatusMismatch, "SOP class is not the presentation context's"}
+	}
+	meta := dicom.FileMeta{
+		MediaStorageSOPClassUID:      m.AffectedSOPClassUID,
+		MediaStorageSOPInstanceUID:   m.AffectedSOPInstanceUID,
+		TransferSyntaxUID:            pc.TransferSyntax,
+		SourceApplicationEntityTitle: a.calling,
+	}
+	err := a.server.Storage.Put(ctx, meta, b)
+	switch {
+	case b.err == errTooLarge: // whatever Put made of it
+		return Status{StatusOutOfResources, fmt.Sprintf("the object is larger than %d bytes", b.limit)}
+	case err == nil && b.err != io.EOF:
+		a.log.Error("the storage did not read the object to its end", "sop_instance", m.AffectedSOPInstanceUID)
+		return Status{StatusProcessingFailure, "the node did not read the whole object"}
+	case err != nil && (b.err == nil || b.err == io.EOF):
+		a.log.Error("the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
+	}
+	return statusOf(err)
+}
+
+// clip keeps hostile UIDs out of answers and logs: what cannot be one is left out.
+func clip(uid string) string {
+	if plausibleUID(uid) {
+		return uid
+	}
+	return ""
+}
+
+var errTooLarge = errors.New("the object is larger than the node accepts")
+
+// A body is the data set behind a command, pulled from the connection fragment by fragment.
+// It fails with io.ErrUnexpectedEOF, wrapped, where the peer vanishes before the last fragment.
+type body struct {
+	conn    *ul.Conn
+	context uint8
+	limit   int64
+	n       int64 // bytes of data set that arrived
+	inside  bool  // a fragment is at hand
+	last    bool  // it is the last one
+	endless bool  // still more than twice the limit
+	err     error // io.EOF after the last fragment
+}
+
+// peek returns bytes of the data set that arrived, valid until the next call.
+func (b *body) peek() ([]byte, error) {
+	for b.err == nil {
+		if b.inside {
+			part, err := b.conn.Peek()
+			if err == nil {
+				return part, nil
+			}
+			if err != io.EOF {
+				b.err = vanished(err)
+				break
+			}
+			b.inside = false
+		}
+		if b.last {
+			b.err = io.EOF
+			break
+		}
+		v, err := b.conn.Next()
+		switch {
+		case err != nil:
+			b.err = vanished(err)
+		case v.Command || v.Context != b.context: // PS3.7 6.3
+			b.err = vanished(errors.New("command or another context inside a data set"))
+		case b.n+int64(v.Len) > b.limit:
+			b.inside, b.last, b.err = true, v.Last, errTooLarge
+		default:
+			b.n += int64(v.Len)
+			b.inside, b.last = true, v.Last
+		}
+	}
+	return nil, b.err
+}
+
+func vanished(err error) error { return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err) }
+
+func (b *body) Read(p []byte) (int, error) {
+	part, err := b.peek()
+	n := copy(p, part)
+	b.conn.Discard(n)
+	return n, err
+}
+
+// WriteTo saves io.Copy a copy.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for {
+		part, err := b.peek()
+		switch {
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+		n, err := w.Write(part)
+		b.conn.Discard(n)
+		total += int64(n)
+		if err == nil && n < len(part) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// drain reads what is left. An object that is too large is read on to its end, so that the peer hears why it was
+// refused; where the end does not come within as much again, it is endless.
+func (b *body) drain() error {
+	for {
+		part, err := b.peek()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err == errTooLarge:
+			return b.pass()
+		case err != nil:
+			return err
+		}
+		b.conn.Discard(len(part))
+	}
+}
+
+func (b *body) pass() error {
+	for surplus := int64(0); !b.last; {
+		v, err := b.conn.Next() // passes over the payload of the last one
+		if err != nil {
+			return vanished(err)
+		}
+		if v.Command || v.Context != b.context {
+			return vanished(errors.New("command or another context inside a data set"))
+		}
+		b.last = v.Last
+		if surplus += int64(v.Len); surplus > b.limit {
+			b.endless = true
+			return nil
+		}
+	}
+	return errTooLarge
+}
