@@ -114,16 +114,18 @@ func TestStoreSCUTransferSyntaxes(t *testing.T) {
 
 	sent := map[string][]byte{}
 	syntax := map[string]string{}
-	for i, uid := range []string{
-		dicom.ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57",
-		"1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90",
-		"1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.102",
+	for i, c := range []struct{ option, uid string }{
+		{"-xe", dicom.ExplicitVRLittleEndian}, {"-xs", "1.2.840.10008.1.2.4.70"}, {"-xy", "1.2.840.10008.1.2.4.50"},
+		{"-xx", "1.2.840.10008.1.2.4.51"}, {"-xv", "1.2.840.10008.1.2.4.90"}, {"-xw", "1.2.840.10008.1.2.4.91"},
+		{"-xt", "1.2.840.10008.1.2.4.80"}, {"-xu", "1.2.840.10008.1.2.4.81"}, {"-xm", "1.2.840.10008.1.2.4.100"},
+		{"-xh", "1.2.840.10008.1.2.4.101"}, {"-xn", "1.2.840.10008.1.2.4.102"}, {"-xl", "1.2.840.10008.1.2.4.103"},
+		{"-xr", "1.2.840.10008.1.2.5"},
 	} {
 		instance := fmt.Sprintf("1.2.3.4.%d", i)
 		var file string
-		file, sent[instance] = sample(t, dir, dicom.CTImageStorage, instance, uid)
-		syntax[instance] = uid
-		run(t, storescu, "-R", "-aec", "RADNODE", host, port, file)
+		file, sent[instance] = sample(t, dir, dicom.CTImageStorage, instance, c.uid)
+		syntax[instance] = c.uid
+		run(t, storescu, "-R", c.option, "-aec", "RADNODE", host, port, file)
 	}
 	stop()
 	for instance, data := range sent {

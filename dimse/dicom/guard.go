@@ -17,6 +17,7 @@ const (
 	maxDepth    = 16      // sequences inside of each other
 	maxElements = 8 << 20 // elements and items, 56 bytes each
 	maxHeld     = 1 << 30 // bytes of values in memory; pixel data is not held
+	maxPadding  = 4096    // zeros behind the last element, which some writers leave; more of them may have been data
 	maxNotes    = 20
 )
 
@@ -131,7 +132,11 @@ type context struct {
 func (g *guard) where(t Tag) string {
 	var b strings.Builder
 	for _, p := range g.path {
-		fmt.Fprintf(&b, "%s[%d].", p.tag, p.item)
+		b.WriteString(p.tag.String())
+		if p.item > 0 {
+			fmt.Fprintf(&b, "[%d]", p.item)
+		}
+		b.WriteByte('.')
 	}
 	if t == 0 {
 		return strings.TrimSuffix(b.String(), ".")
@@ -166,13 +171,13 @@ func (g *guard) counted(t Tag) error {
 	return nil
 }
 
-// beyond is the error for a length that leaves what encloses it.
+// beyond is the error for a value that claims more bytes than are left of what encloses it.
 func (g *guard) beyond(t Tag, length, end int64) error {
 	hint := ""
 	if end == g.size {
 		hint = "; it is truncated, send it again"
 	}
-	return g.fail(t, malformed("claims %d bytes where %d are left%s", length, max(0, end-g.pos), hint))
+	return g.fail(t, malformed("claims %d bytes where %d are left%s", length, end-g.pos, hint))
 }
 
 // dataSet reads elements up to end, or to an item delimiter where open is set; end then bounds what encloses the item.
@@ -194,6 +199,11 @@ func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
 		b, err := g.peek(int(min(12, end-g.pos)))
 		if err != nil {
 			return nil, g.fail(0, err)
+		}
+		if ctx.depth == 0 && b[0] == 0 && end-g.pos < maxPadding && g.zeros(end-g.pos) {
+			g.note(0, "%d zero bytes after the last element", end-g.pos)
+			g.pos = end
+			break
 		}
 		if first {
 			if c := sniff(b, ctx.coding, end-g.pos-8); c != ctx.coding {
@@ -217,11 +227,6 @@ func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
 		}
 		if h.tag>>16 == 0xFFFE {
 			return nil, g.fail(0, malformed("%s where an element belongs", h.tag))
-		}
-		if ctx.depth == 0 && h.tag == 0 && end-g.pos < 4096 && g.zeros(end-g.pos) {
-			g.note(0, "%d zero bytes after the last element", end-g.pos)
-			g.pos = end
-			break
 		}
 		if err := g.counted(h.tag); err != nil {
 			return nil, err
@@ -299,11 +304,9 @@ func (g *guard) newDataSet() *DataSet {
 // element reads the element behind header h; keep is false for what a DataSet does not hold.
 func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool, err error) {
 	t, vr := h.tag, h.vr
-	start := g.pos
 	g.pos += h.size
 	if h.length != undefinedLength && int64(h.length) > end-g.pos {
-		g.pos = start
-		return e, false, g.beyond(t, int64(h.length), end-h.size)
+		return e, false, g.beyond(t, int64(h.length), end)
 	}
 	if ctx.explicit && !vr.known() {
 		g.note(t, "VR %s is unknown, read as UN", vr)
@@ -339,20 +342,18 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 	if h.length&1 == 1 {
 		g.note(t, "odd length %d", h.length)
 	}
-	known := t.VR()
-	if vr == UN && ctx.explicit && known != UN && !t.Private() {
-		// A sender that did not know the attribute; radnode does: PS3.5 6.2.2 Note 2.
-		if known == SQ {
-			items, ok := g.unknownSequence(ctx, t, value)
-			if ok {
+	switch {
+	case vr == UN && ctx.explicit && !t.Private():
+		// The sender did not know the attribute, radnode may: then the value is implicit VR little endian, PS3.5 6.2.2 Note 2.
+		if vr = t.VR(); vr == SQ {
+			if items, ok := g.unknownSequence(ctx, t, value); ok {
 				return Element{Tag: t, VR: SQ, items: items}, true, nil
 			}
 			return Element{Tag: t, VR: UN, value: value}, true, nil
 		}
-		vr = known
-	} else if ctx.bigEndian {
-		if swap := vrs[vr].word; swap > 1 {
-			swapWords(value, swap)
+	case ctx.bigEndian:
+		if n := vrs[vr].word; n > 1 {
+			swapWords(value, n)
 		}
 	}
 	switch t {

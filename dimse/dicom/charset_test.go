@@ -1,0 +1,138 @@
+package dicom
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// TestCharsets are the examples of PS3.5 Annexes H (Japanese), I (Korean), J (Chinese) and K (Chinese with code extensions),
+// and one line for every other defined term of PS3.3 Tables C.12-2 to C.12-5 with its text from the registration.
+func TestCharsets(t *testing.T) {
+	for _, c := range []struct {
+		terms, in, want string
+		vr              VR
+	}{
+		{`\ISO 2022 IR 87`, "Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B", "Yamada^Tarou=山田^太郎=やまだ^たろう", PN},                            // H.3.1
+		{`ISO 2022 IR 13\ISO 2022 IR 87`, "\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", PN}, // H.3.2
+		{`\ISO 2022 IR 149`, "Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf", "Hong^Gildong=洪^吉洞=홍^길동", PN},                       // I.2
+		{`ISO_IR 192`, "Wang^XiaoDong=王^小東", "Wang^XiaoDong=王^小東", PN},                                                                                                           // J.1
+		{`GB18030`, "Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab", "Wang^XiaoDong=王^小东", PN},                                                                                         // J.3
+		{`GBK`, "Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab", "Wang^XiaoDong=王^小东", PN},                                                                                             // J.4
+		{`\ISO 2022 IR 58`, "Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=", "Zhang^XiaoDong=张^小东=", PN},                                                               // K.2
+		{`ISO_IR 100`, "Buc^J\xe9r\xf4me", "Buc^Jérôme", PN},
+		{`ISO 2022 IR 100`, "Buc^J\xe9r\xf4me", "Buc^Jérôme", PN},
+		{`ISO_IR 101`, "W\xa3ODARCZYK", "WŁODARCZYK", LO},
+		{`ISO_IR 109`, "\xa1ob\xb1", "Ħobħ", LO},
+		{`ISO_IR 110`, "\xbdo\xbf", "Ŋoŋ", LO},
+		{`ISO_IR 144`, "\xbb\xee\xda\x63\xd5\xdc\xd1\xe3\xe0\xd3", "Люкceмбург", PN},
+		{`ISO_IR 127`, "\xe2\xc8\xc7\xe6\xea^\xe4\xe6\xd2\xc7\xd1", "قباني^لنزار", PN},
+		{`ISO_IR 126`, "\xc4\xe9\xef\xed\xf5\xf3\xe9\xef\xf2", "Διονυσιος", PN},
+		{`ISO_IR 138`, "\xf9\xf8\xe5\xef^\xe3\xe1\xe5\xf8\xe4", "שרון^דבורה", PN},
+		{`ISO_IR 148`, "\xc7avu\xfeo\xf0lu", "Çavuşoğlu", LO},
+		{`ISO_IR 203`, "5 \xa4", "5 €", LO},
+		{`ISO_IR 166`, "\xb9\xd2\xc2", "นาย", PN},
+		{`ISO_IR 13`, "\xd4\xcf\xc0\xde^\xc0\xdb\xb3", "ﾔﾏﾀﾞ^ﾀﾛｳ", PN},
+		{`\ISO 2022 IR 159`, "\x1b$(D\x30\x21\x1b(B", "丂", LO},
+		{`ISO 2022 IR 6\ISO 2022 IR 100\ISO 2022 IR 144`, "\x1b-A\xe9 \x1b-L\xbb", "é Л", LO},
+		{`ISO_IR 100`, "plain", "plain", LO},
+
+		// A backslash inside a two-byte character separates nothing; behind the escape it does (PS3.5 6.1.2.5.3).
+		{`\ISO 2022 IR 87`, "\x1b$B%\\\x1b(B\\b", "\u30dc" + `\b`, LO},
+		{`GBK`, "\x81\x5c\\b", "\u4e57" + `\b`, LO},
+		// The sets of the first value come back at a delimiter.
+		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb\\\xe9", `Л\é`, LO},
+		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xe9", `Л^é`, PN},
+		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xfb", "Л^ћ", LO},
+	} {
+		cs, note := parseCharset(strings.Split(c.terms, `\`))
+		if note != "" {
+			t.Errorf("%s: %s", c.terms, note)
+		}
+		got, note := cs.decode(c.vr, []byte(c.in))
+		if string(got) != c.want || note != "" {
+			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
+		}
+	}
+}
+
+// TestCharsetFaults are terms and bytes that break the rules: text comes out, valid UTF-8, and a note.
+func TestCharsetFaults(t *testing.T) {
+	for _, c := range []struct {
+		terms, in, want string
+		noted           bool // of the term
+		noteText        bool // of the text
+	}{
+		{`ISO-IR 100`, "J\xe9", "Jé", true, false},
+		{`ISO IR 100`, "J\xe9", "Jé", true, false},
+		{`iso_ir 100`, "J\xe9", "Jé", true, false},
+		{`ISO_IR_100`, "J\xe9", "Jé", true, false},
+		{`ISO2022 IR 100`, "J\xe9", "Jé", true, false},
+		{`ISO 8859-1`, "J\xe9", "Jé", true, false},
+		{`UTF-8`, "Jé", "Jé", true, false},
+		{`GB2312`, "\xcd\xf5", "王", true, false},
+		{`gbk`, "\xcd\xf5", "王", true, false},
+		{`KLINGON`, "J\xe9", "Jé", true, true},
+		{`KLINGON`, "Jé", "Jé", true, true},
+		{``, "Jé", "Jé", false, true},       // UTF-8 without saying so stays
+		{``, "J\xe9", "Jé", false, true},    // everything else is Latin-1
+		{``, "\xcd\xf5", "Íõ", false, true}, // GBK without saying so cannot be known
+		{`ISO_IR 192`, "J\xe9", "Jé", false, true},
+		{`ISO_IR 6`, "J\xe9", "Jé", false, true},
+		{`GB18030`, "\xcd", "Í", false, true},
+		{`\ISO 2022 IR 87`, "\x1b$B;", "$B;", false, true},        // cut
+		{`\ISO 2022 IR 87`, "\x1b%G\xc3\xa9", "%Gé", false, true}, // an escape of another world
+		{`\ISO 2022 IR 149`, "\x1b$)C\xfb", "$)Cû", false, true},
+		{``, "\x1b$)C\xb1\xe6", "길", false, false}, // escapes without Specific Character Set speak for themselves
+	} {
+		var cs *charset
+		note := ""
+		if c.terms != "" {
+			cs, note = parseCharset(strings.Split(c.terms, `\`))
+		}
+		if (note != "") != c.noted {
+			t.Errorf("%s: note %q", c.terms, note)
+		}
+		got, note := cs.decode(LO, []byte(c.in))
+		if string(got) != c.want || (note != "") != c.noteText {
+			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
+		}
+	}
+}
+
+// TestCharsetInheritance reads items that have the character set of the data set around them, and one that has its own.
+func TestCharsetInheritance(t *testing.T) {
+	item := func(r *raw) string { return string(le().tag(itemTag).u32(uint32(len(r.b))).text(string(r.b)).b) }
+	f, err := le().short(SpecificCharacterSet, "CS", "ISO_IR 100").short(PatientID, "LO", "J\xe9").
+		long(ContentSequence, "SQ", item(le().short(CodeMeaning, "LO", "J\xe9"))+
+			item(le().short(SpecificCharacterSet, "CS", "ISO_IR 192").short(CodeMeaning, "LO", "Ж"))+
+			item(le().short(CodeMeaning, "LO", "J\xe9"))).read(ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range f.DataSet.Seq(ContentSequence) {
+		got = append(got, i.String(CodeMeaning))
+	}
+	if s := f.DataSet.String(PatientID) + " " + strings.Join(got, " "); s != "Jé Jé Ж Jé" || len(f.Notes) > 0 {
+		t.Errorf("%s %q", s, f.Notes)
+	}
+	// Written, everything is UTF-8, and only the data set says so.
+	b, err := f.DataSet.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !utf8.Valid(b) || strings.Count(string(b), "ISO_IR") != 1 || !strings.Contains(string(b), "ISO_IR 192") {
+		t.Errorf("%q", b)
+	}
+}
+
+func TestNameGroups(t *testing.T) {
+	const in = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+	if p := ParseName(in); p != (NameGroups{"Yamada^Tarou", "山田^太郎", "やまだ^たろう"}) || p.String() != in {
+		t.Errorf("%+v", p)
+	}
+	if p := ParseName("Doe^Jane^^^"); p.Alphabetic != "Doe^Jane" || p.String() != "Doe^Jane" {
+		t.Errorf("%+v", p)
+	}
+}
