@@ -56,8 +56,10 @@ func (a *sym3) rotate(p, q int) {
 }
 
 // principalVariances are the eigenvalues of the covariance matrix of the voxel
-// centres, largest first, in mm² (manual 3.1.12 to 3.1.16). The sums are of
-// whole numbers, so they do not depend on where the ROI lies.
+// centres, largest first, in mm² (manual 3.1.12 to 3.1.16). It is the sample
+// covariance, over n−1: the manual does not say, but the digital phantom's axes
+// are only met so. The sums are of whole numbers, so they do not depend on where
+// the ROI lies. There must be two voxels.
 func principalVariances(m *voxel.Mask) [3]float64 {
 	var n int64
 	var sum [3]int64
@@ -86,10 +88,8 @@ func principalVariances(m *voxel.Mask) [3]float64 {
 	var cov sym3
 	for a := range 3 {
 		for c := a; c < 3; c++ {
-			// n·Σpq − Σp·Σq can pass 63 bits for millions of voxels; float64
-			// products of 2⁵³ and below are near enough.
 			nn := float64(n)
-			v := float64(prod[a][c])/nn - float64(float64(sum[a])/nn*(float64(sum[c])/nn))
+			v := (float64(prod[a][c]) - float64(float64(sum[a])*(float64(sum[c])/nn))) / (nn - 1)
 			cov[a][c] = float64(v * float64(m.Spacing[a]*m.Spacing[c]))
 		}
 	}

@@ -35,10 +35,10 @@ var cubeFaces = [6][4]int{
 }
 
 // cubeTriangles derives one row of the table instead of copying it from a
-// publication. On each face, every run of inside corners is cut off from the
-// rest by one segment: where two diagonal corners are inside, they stay apart.
+// publication. On each face, every run of outside corners is cut off from the
+// rest by one segment: where two diagonal corners are inside, they are joined.
 // The rule sees the face only, so the two cells that share it agree and the
-// mesh is closed. The segments chain to loops, which become fans of triangles.
+// mesh is closed. The segments chain to loops, which [triangulate] fills.
 func cubeTriangles(inside int) []tri {
 	in := func(c int) bool { return inside>>c&1 == 1 }
 	middle := func(a, b int) point { // of the edge between corners a and b, in half voxels
@@ -52,15 +52,15 @@ func cubeTriangles(inside int) []tri {
 	for _, f := range cubeFaces {
 		for i := range f {
 			before := f[(i+3)%4]
-			if !in(f[i]) || in(before) {
+			if in(f[i]) || !in(before) {
 				continue
 			}
-			// A run of inside corners starts at f[i].
+			// A run of outside corners starts at f[i].
 			j := i
-			for in(f[(j+1)%4]) {
+			for !in(f[(j+1)%4]) {
 				j = (j + 1) % 4
 			}
-			next[middle(before, f[i])] = middle(f[j], f[(j+1)%4])
+			next[middle(f[j], f[(j+1)%4])] = middle(before, f[i])
 		}
 	}
 	var tris []tri
@@ -78,12 +78,52 @@ func cubeTriangles(inside int) []tri {
 			for _, p := range loop {
 				delete(next, p)
 			}
-			for i := 1; i+1 < len(loop); i++ {
-				tris = append(tris, tri{loop[0], loop[i], loop[i+1]})
-			}
+			tris = append(tris, triangulate(loop)...)
 		}
 	}
 	return tris
+}
+
+// triangulate fills a loop. Loops of five and more corners are not flat, and the
+// choice shows in the second figure of the surface area. Of all triangulations
+// it takes the one of largest area, and of those the one of largest volume: for
+// the loops that are not ambiguous that is the one of the classical tables
+// (Lorensen and Cline 1987), with which the IBSI's references were made, and it
+// does not depend on the order of the axes.
+func triangulate(loop []point) []tri {
+	var best []tri
+	bestArea, bestSix := -1.0, int64(0)
+	for _, tris := range triangulations(loop) {
+		area, six := 0.0, int64(0)
+		for _, t := range tris {
+			area += triangleArea(t, [3]float64{1, 1, 1})
+			six += dot(normal(point{}, t[0], t[1]), t[2])
+		}
+		const equal = 1e-9
+		if area > bestArea+equal || area > bestArea-equal && six > bestSix {
+			best, bestArea, bestSix = tris, area, six
+		}
+	}
+	return best
+}
+
+// triangulations are all ways to fill a polygon: the first edge belongs to a
+// triangle with any other corner.
+func triangulations(loop []point) [][]tri {
+	if len(loop) < 3 {
+		return [][]tri{nil}
+	}
+	last := len(loop) - 1
+	var all [][]tri
+	for k := 1; k < last; k++ {
+		for _, a := range triangulations(loop[:k+1]) {
+			for _, b := range triangulations(loop[k:]) {
+				t := append(append([]tri{{loop[0], loop[k], loop[last]}}, a...), b...)
+				all = append(all, t)
+			}
+		}
+	}
+	return all
 }
 
 // A mesh is the surface of a mask, summed up.

@@ -1,8 +1,6 @@
 package features
 
-import (
-	"math"
-)
+import "math"
 
 // morphologyTable is the manual's section 3.1. The IBSI found no agreement on
 // the oriented box and on the enclosing ellipsoid.
@@ -63,13 +61,7 @@ func morphology(roi *ROI) []Value {
 	h := newHull(surface.vertices)
 	points := h.millimetres(s)
 	v.add("morph_diam", diameter(points))
-	axes := principalVariances(roi.Morph)
-	for k, tag := range [3]string{"morph_pca_maj_axis", "morph_pca_min_axis", "morph_pca_least_axis"} {
-		axes[k] = math.Sqrt(math.Max(axes[k], 0)) // standard deviations from here
-		v.add(tag, 4*axes[k])
-	}
-	v.ratio("morph_pca_elongation", axes[1], axes[0], reasonOneVoxel)
-	v.ratio("morph_pca_flatness", axes[2], axes[0], reasonOneVoxel)
+	axes := principalAxes(&v, roi, n)
 	densities(&v, surface, h, points, s, axes)
 
 	if len(x) == 0 {
@@ -81,7 +73,30 @@ func morphology(roi *ROI) []Value {
 	return v.list
 }
 
-const reasonOneVoxel = "the ROI is one voxel, which has no axes"
+// principalAxes is 3.1.12 to 3.1.16. It returns the standard deviations along
+// the axes, longest first.
+func principalAxes(v *values, roi *ROI, n int) [3]float64 {
+	if n == 1 {
+		v.missing("the ROI is one voxel, which has no axes", "morph_pca_maj_axis", "morph_pca_min_axis",
+			"morph_pca_least_axis", "morph_pca_elongation", "morph_pca_flatness")
+		return [3]float64{}
+	}
+	axes := principalVariances(roi.Morph)
+	for k := range axes {
+		if axes[k] < 1e-13*axes[0] { // rounding errors of a flat ROI that lies aslant
+			axes[k] = 0
+		}
+	}
+	for k := range axes {
+		axes[k] = math.Sqrt(axes[k])
+	}
+	v.add("morph_pca_maj_axis", 4*axes[0])
+	v.add("morph_pca_min_axis", 4*axes[1])
+	v.add("morph_pca_least_axis", 4*axes[2])
+	v.add("morph_pca_elongation", axes[1]/axes[0])
+	v.add("morph_pca_flatness", axes[2]/axes[0])
+	return axes
+}
 
 // compactness is 3.1.4 to 3.1.9, all of which compare the surface with a
 // sphere's.
