@@ -76,7 +76,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 					return nil, nil, &Refusal{BadData, fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) point %d lies nowhere near the images", r.Number, i+1, n+1), "export the structure set again"}
 				}
 			}
-			c.points[n] = [2]float64{snap(q[0]), snap(q[1])}
+			c.points[n] = [2]float64{q[0], snap(q[1], 1<<30)}
 			low, high = math.Min(low, q[2]), math.Max(high, q[2])
 			beyond = beyond || q[0] < -0.5 || q[1] < -0.5 || q[0] > float64(g.Size[0])-0.5 || q[1] > float64(g.Size[1])-0.5
 		}
@@ -159,9 +159,10 @@ func nearestPlane(sorted []flat) (kept []flat, dropped int) {
 	return kept, dropped
 }
 
-// snap rounds an index coordinate to a millionth of a voxel, so that contours drawn through voxel centres, which many
-// planning systems write, lie on them exactly and the rule for outlines decides, not the last bit of a product.
-func snap(x float64) float64 { return math.Round(x*(1<<20)) / (1 << 20) }
+// snap rounds an index coordinate to a fraction of a voxel, so that outlines through voxel centres, which many planning
+// systems write, run through them exactly, and the rule for outlines decides and not the last bit of a product. Rows are
+// compared with vertices to a billionth of a voxel, columns with crossings, which inherit that error, to a millionth.
+func snap(x, fraction float64) float64 { return math.Round(x*fraction) / fraction }
 
 // fill sets the voxels of one slice whose centres the contours enclose. Each edge flips, in each row that it crosses, the
 // first voxel at or right of the crossing; the running exclusive or along the row is then the even-odd rule. The work is
@@ -190,7 +191,7 @@ func fill(ctx context.Context, into []uint8, columns, rows int, contours []flat)
 			last := min(int(math.Ceil(q[1]))-1, rows-1)
 			for j := first; j <= last; j++ {
 				x := p[0] + float64((float64(j)-p[1])*(q[0]-p[0]))/(q[1]-p[1])
-				i := max(int(math.Ceil(x)), 0)
+				i := max(int(math.Ceil(snap(x, 1<<20))), 0)
 				if i < columns {
 					into[j*columns+i] ^= 1
 					left = min(left, i)
