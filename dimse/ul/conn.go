@@ -700,6 +700,11 @@ func (c *Conn) Release() error {
 	if err := c.step(evtReleaseRequest, appendShort(nil, typeReleaseRQ, 0, 0, 0)); err != nil {
 		return c.settle(err)
 	}
+	return c.finishRelease()
+}
+
+// finishRelease takes part in a release until the peer has answered.
+func (c *Conn) finishRelease() error {
 	for c.state != sta1 && c.state != sta13 {
 		err := c.pass(c.pdu) // P-DATA that crossed our request is of no use any more
 		c.pdu, c.pdv = 0, 0
