@@ -18,7 +18,6 @@ var (
 		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence,
 		dicom.OtherPatientIDs, dicom.OtherPatientNames, dicom.OtherPatientIDsSequence,
 		dicom.PatientBirthTime, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight, dicom.EthnicGroup,
-		dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence,
 		dicom.StudyDescription, dicom.IssuerOfAccessionNumberSequence, dicom.TimezoneOffsetFromUTC,
 	}
 	copiedOrEmpty = []dicom.Tag{
@@ -39,6 +38,10 @@ func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
 	}
 	d.Copy(r.Source, copiedOrEmpty...)
 	d.Copy(r.Source, copied...)
+	// Patient Identity Removed is nothing without a method, PS3.3 C.7.1.1; images exist that have it so.
+	if r.Source.String(dicom.DeidentificationMethod) != "" || len(r.Source.Seq(dicom.DeidentificationMethodCodeSequence)) > 0 {
+		d.Copy(r.Source, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence)
+	}
 
 	// SR Document Series, C.17.1.
 	d.SetString(dicom.Modality, "SR")

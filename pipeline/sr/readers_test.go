@@ -3,10 +3,12 @@ package sr
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,7 +87,7 @@ func variants(t testing.TB) map[string]*dicom.DataSet {
 }
 
 func everyFeature(t testing.TB) (all []Measurement) {
-	for ibsi := range concepts {
+	for _, ibsi := range slices.Sorted(maps.Keys(concepts)) {
 		all = append(all, measure(t, ibsi, float64(len(all))*math.Pi))
 	}
 	return all
@@ -97,6 +99,40 @@ func TestDciodvfy(t *testing.T) {
 		out, err := exec.Command(dciodvfy, "-new", save(t, d)).CombinedOutput()
 		if err != nil || bytes.Contains(out, []byte("Error")) {
 			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// A report on real images is valid, and agrees with them on patient and study.
+func TestReportOfRealImages(t *testing.T) {
+	dciodvfy, dcentvfy := need(t, "dciodvfy"), need(t, "dcentvfy")
+	for _, path := range [][]string{
+		{"data", "lung1", "LUNG1-001", "image", "1-001.dcm"},
+		{"data", "highdicom", "ct_image.dcm"},
+		{"data", "dcmqi", "ct-3slice", "01.dcm"},
+	} {
+		image := shared(t, path...)
+		b, err := os.ReadFile(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := sample(t)
+		r.Source = read(t, b)
+		r.Images[0] = Series{
+			SeriesInstanceUID: r.Source.String(dicom.SeriesInstanceUID), Modality: "CT",
+			Instances: []Instance{{dicom.CTImageStorage, r.Source.String(dicom.SOPInstanceUID)}},
+		}
+		for i := range r.Groups {
+			r.Groups[i].SourceSeries = r.Images[0].SeriesInstanceUID
+			r.Groups[i].Segment.StudyInstanceUID = ""
+		}
+		report := save(t, make1(t, r))
+		if out, err := exec.Command(dciodvfy, "-new", report).CombinedOutput(); err != nil || bytes.Contains(out, []byte("Error")) {
+			t.Errorf("%s: %v\n%s", path[1], err, out)
+		}
+		out, err := exec.Command(dcentvfy, report, image).CombinedOutput()
+		if err != nil || bytes.Contains(out, []byte("different")) {
+			t.Errorf("%s: %v\n%s", path[1], err, out)
 		}
 	}
 }

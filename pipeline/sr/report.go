@@ -147,12 +147,12 @@ func New(r Report) (*dicom.DataSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	root := r.measurementReport()
-	if err := root.check(); err != nil {
-		return nil, err
-	}
 	evidence, err := r.evidence()
 	if err != nil {
+		return nil, err
+	}
+	root := r.measurementReport()
+	if err := root.check(); err != nil {
 		return nil, err
 	}
 	if err := evidence.covers(root); err != nil {

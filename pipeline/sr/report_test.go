@@ -240,7 +240,7 @@ func TestNewRefuses(t *testing.T) {
 		{"image frame", "Images[0].FrameOfReferenceUID", func(r *Report) { r.Images[0].FrameOfReferenceUID = "x" }},
 		{"image instances", "Images[0].Instances", func(r *Report) { r.Images[0].Instances = nil }},
 		{"procedure", "CODE", func(r *Report) { r.ProcedureReported = []Code{{}} }},
-		{"image class", "SOP Class UID", func(r *Report) { r.Images[0].Instances[2].SOPClassUID = "" }},
+		{"image class", "Images[0].Instances[2]", func(r *Report) { r.Images[0].Instances[2].SOPClassUID = "" }},
 		{"contours", "Contours[0]", func(r *Report) { r.Contours[0].SeriesInstanceUID = "" }},
 		{"predecessor", "Predecessors[0]", func(r *Report) { r.Predecessors[0].SOPInstanceUID = "" }},
 		{"own series", "Groups[1].Segment", func(r *Report) { r.Groups[1].Segment.SeriesInstanceUID = r.SeriesInstanceUID }},
@@ -373,6 +373,19 @@ func TestHeaderIsTheImages(t *testing.T) {
 func withClass(d *dicom.DataSet) *dicom.DataSet {
 	d.SetString(dicom.SOPInstanceUID, "1.2.3")
 	return d
+}
+
+// That the patient's identity was removed is said together with the method, or not at all.
+func TestDeidentifiedSource(t *testing.T) {
+	r := sample(t)
+	r.Source.SetString(dicom.PatientIdentityRemoved, "YES")
+	if make1(t, r).Has(dicom.PatientIdentityRemoved) {
+		t.Error("Patient Identity Removed without a method")
+	}
+	r.Source.SetString(dicom.DeidentificationMethod, "by hand")
+	if d := make1(t, r); d.String(dicom.PatientIdentityRemoved) != "YES" || d.String(dicom.DeidentificationMethod) != "by hand" {
+		t.Error("the images' own words about de-identification are lost")
+	}
 }
 
 // A source with almost nothing still gives the attributes of type 2.
@@ -527,10 +540,7 @@ func TestEveryNumHasAChildUnderTheGenericTitle(t *testing.T) {
 // BenchmarkNew is a report of four regions with 174 measurements each, to the last byte.
 func BenchmarkNew(b *testing.B) {
 	r := sample(b)
-	var all []Measurement
-	for ibsi := range concepts {
-		all = append(all, measure(b, ibsi, math.Pi*float64(len(all)+1)))
-	}
+	all := everyFeature(b)
 	for _, more := range []string{"BC2M", "GBPN"} { // the histogram features that a profile has twice
 		m := measure(b, more, math.E)
 		m.Parameters = []Parameter{{Code{"fraction", "99RADNODE", "Fraction"}, 0.9, Unit("1")}}

@@ -240,6 +240,8 @@ func valueOf(it *item) string {
 	switch it.vt {
 	case container:
 		return ""
+	case "":
+		return strings.TrimSpace(strings.ToLower(string(it.rel)) + " " + it.text)
 	case code:
 		return cmp.Or(it.code.Meaning, it.code.Value, "(empty)")
 	case num:
@@ -247,8 +249,6 @@ func valueOf(it *item) string {
 			return "(no value)"
 		}
 		return strings.TrimSpace(round(it.value) + " " + unitText(it.unit))
-	case pName:
-		return it.text
 	case image, composite, waveform:
 		s := shortClass(it.ref.SOPClassUID) + " " + shortUID(it.ref.SOPInstanceUID)
 		if it.segment > 0 {
