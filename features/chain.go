@@ -69,7 +69,12 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample) (*ROI, error) {
 	image, err := voxel.ParseMethod(r.Image)
 	mask, err2 := voxel.ParseMethod(r.Mask)
 	whole := m.Bounds()
-	mask0 := m
+	for a := range 3 {
+		if g.Size[a] > 1 && (whole.Min[a] == 0 || whole.Max[a] == g.Size[a]) {
+			roi.Notes = append(roi.Notes, "the ROI touches the border of the image")
+			break
+		}
+	}
 	if (Profile{Resample: r}).interpolates() {
 		if err := errors.Join(err, err2); err != nil {
 			return nil, err
@@ -101,12 +106,6 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample) (*ROI, error) {
 	roi.Offset = box.Min
 	roi.Morph = place(m, roi.Image.Geometry, box, whole)
 	roi.Intensity = &voxel.Mask{Geometry: roi.Morph.Geometry, Data: append([]uint8(nil), roi.Morph.Data...)}
-	for a := range 3 {
-		if edge := mask0.Bounds(); edge.Min[a] == 0 || edge.Max[a] == g.Size[a] {
-			roi.Notes = append(roi.Notes, "the ROI touches the border of the image")
-			break
-		}
-	}
 	return roi, nil
 }
 

@@ -1,0 +1,61 @@
+package features_test
+
+import (
+	"context"
+	"math"
+	"testing"
+
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
+)
+
+// ball is a ball of 100,137 voxels with CT-like values, in an image with room
+// for the peak's sphere: the case of the goals in README.md.
+func ball(radius float64, spacing [3]float64) (*voxel.Grid, *voxel.Mask) {
+	n := 2*int(radius) + 21
+	geo := geometry([3]int{n, n, n}, spacing)
+	g := &voxel.Grid{Geometry: geo, Data: make([]float32, geo.Len())}
+	m := &voxel.Mask{Geometry: geo, Data: make([]uint8, geo.Len())}
+	seed := uint32(1)
+	c, i := float64(n/2), 0
+	for z := range n {
+		for y := range n {
+			for x := range n {
+				dx, dy, dz := float64(x)-c, float64(y)-c, float64(z)-c
+				if dx*dx+dy*dy+dz*dz <= radius*radius {
+					m.Data[i] = 1
+				}
+				seed = seed*1664525 + 1013904223
+				g.Data[i] = float32(math.Round(40+dx+3*dy-2*dz) + float64(seed>>24) - 128)
+				i++
+			}
+		}
+	}
+	return g, m
+}
+
+func BenchmarkExtract(b *testing.B) {
+	g, m := ball(28.8, [3]float64{1, 1, 1})
+	for _, f := range plain().Families {
+		b.Run(string(f), func(b *testing.B) {
+			p := plain()
+			p.Families = []features.Family{f}
+			for b.Loop() {
+				if _, err := features.Extract(context.Background(), g, m, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkChain(b *testing.B) {
+	g, m := ball(28.8, [3]float64{1, 1, 1})
+	p := features.DefaultProfile("CT")
+	p.Resample.Spacing = []float64{0.9, 0.9, 0.9}
+	for b.Loop() {
+		if _, err := features.Prepare(g, m, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
