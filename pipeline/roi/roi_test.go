@@ -1,0 +1,356 @@
+package roi_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/testdata"
+)
+
+func item(fill func(d *dicom.DataSet)) *dicom.DataSet {
+	d := dicom.New()
+	fill(d)
+	return d
+}
+
+func instance(class, uid string) *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		d.SetString(dicom.ReferencedSOPClassUID, class)
+		d.SetString(dicom.ReferencedSOPInstanceUID, uid)
+	})
+}
+
+func images(uids ...string) (items []*dicom.DataSet) {
+	for _, uid := range uids {
+		items = append(items, instance(dicom.CTImageStorage, uid))
+	}
+	return items
+}
+
+// contour is an item of Contour Sequence.
+func contour(kind, data string, uids ...string) *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		d.SetString(dicom.ContourGeometricType, kind)
+		d.SetBytes(dicom.ContourData, dicom.DS, []byte(data))
+		if len(uids) > 0 {
+			d.SetSeq(dicom.ContourImageSequence, images(uids...)...)
+		}
+	})
+}
+
+const square = `0\0\5\10\0\5\10\10\5\0\10\5`
+
+// structureSet has the regions 3 and 7, both called GTV, on one listed series.
+func structureSet() *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		d.SetString(dicom.SOPClassUID, dicom.RTStructureSetStorage)
+		d.SetString(dicom.SOPInstanceUID, "1.9")
+		d.SetString(dicom.StudyInstanceUID, "1.1")
+		d.SetString(dicom.SeriesInstanceUID, "1.8")
+		d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2", "1.2.1", "1.2.2", "1.2.3"))))
+		d.SetSeq(dicom.StructureSetROISequence, region("7", "GTV"), region("3", "GTV"))
+		d.SetSeq(dicom.ROIContourSequence,
+			drawing("3", contour("CLOSED_PLANAR", square, "1.2.2")),
+			drawing("7", contour("CLOSED_PLANAR", square, "1.2.1"), contour("CLOSED_PLANAR", square, "1.2.2")))
+		d.SetSeq(dicom.RTROIObservationsSequence, item(func(o *dicom.DataSet) {
+			o.SetString(dicom.ReferencedROINumber, "7")
+			o.SetString(dicom.ROIObservationLabel, "primary")
+			o.SetString(dicom.RTROIInterpretedType, "GTV")
+		}))
+	})
+}
+
+func frame(uid string, studies ...*dicom.DataSet) *dicom.DataSet {
+	return item(func(f *dicom.DataSet) {
+		f.SetString(dicom.FrameOfReferenceUID, uid)
+		if len(studies) > 0 {
+			f.SetSeq(dicom.RTReferencedStudySequence, studies...)
+		}
+	})
+}
+
+func study(uid string, series ...*dicom.DataSet) *dicom.DataSet {
+	return item(func(s *dicom.DataSet) {
+		s.SetString(dicom.ReferencedSOPInstanceUID, uid)
+		s.SetSeq(dicom.RTReferencedSeriesSequence, series...)
+	})
+}
+
+func series(uid string, uids ...string) *dicom.DataSet {
+	return item(func(s *dicom.DataSet) {
+		s.SetString(dicom.SeriesInstanceUID, uid)
+		if len(uids) > 0 {
+			s.SetSeq(dicom.ContourImageSequence, images(uids...)...)
+		}
+	})
+}
+
+func region(number, name string) *dicom.DataSet {
+	return item(func(r *dicom.DataSet) {
+		r.SetString(dicom.ROINumber, number)
+		r.SetString(dicom.ROIName, name)
+		r.SetString(dicom.ReferencedFrameOfReferenceUID, "1.4")
+		r.SetString(dicom.ROIGenerationAlgorithm, "MANUAL")
+	})
+}
+
+func drawing(number string, contours ...*dicom.DataSet) *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		d.SetString(dicom.ReferencedROINumber, number)
+		d.SetString(dicom.ROIDisplayColor, "255", "0", "0")
+		d.SetSeq(dicom.ContourSequence, contours...)
+	})
+}
+
+func TestReferences(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(d *dicom.DataSet)
+		want   []roi.Reference
+	}{
+		"series list and contours": {func(d *dicom.DataSet) {}, []roi.Reference{{
+			StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2", "1.2.3"},
+			Named: []string{"1.2.1", "1.2.2", "1.2.3"}, Contoured: []string{"1.2.2", "1.2.1"}, Listed: true,
+		}}},
+		"the list is only the slices with contours": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2", "1.2.1", "1.2.2"))))
+		}, []roi.Reference{{
+			StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"},
+			Named: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.2", "1.2.1"},
+		}}},
+		"no RT Referenced Study Sequence": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4"))
+		}, []roi.Reference{{FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}}}},
+		"nothing but Source Series Sequence": {func(d *dicom.DataSet) {
+			d.Remove(dicom.ReferencedFrameOfReferenceSequence)
+			for _, r := range d.Seq(dicom.ROIContourSequence) {
+				r.SetSeq(dicom.SourceSeriesSequence, series("1.2"))
+			}
+		}, []roi.Reference{{SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}}}},
+		"a series without list": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2"))))
+		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}}}},
+		"contours without images": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ROIContourSequence, drawing("3", contour("CLOSED_PLANAR", square), contour("CLOSED_PLANAR", square)))
+		}, []roi.Reference{{
+			StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2", "1.2.3"},
+			Named: []string{"1.2.1", "1.2.2", "1.2.3"}, Listed: true,
+		}}},
+		"two series, each with contours": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2", "1.2.1", "1.2.7"), series("1.3", "1.2.2", "1.3.1"))))
+		}, []roi.Reference{
+			{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.7"}, Named: []string{"1.2.1", "1.2.7"}, Contoured: []string{"1.2.1"}, Listed: true},
+			{StudyUID: "1.1", SeriesUID: "1.3", FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.3.1"}, Named: []string{"1.2.2", "1.3.1"}, Contoured: []string{"1.2.2"}, Listed: true},
+		}},
+		"an image that no series lists": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2", "1.2.1", "1.2.3"))))
+		}, []roi.Reference{
+			{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.3"}, Named: []string{"1.2.1", "1.2.3"}, Contoured: []string{"1.2.1"}, Listed: true},
+			{FrameOfReference: "1.4", Instances: []string{"1.2.2"}, Contoured: []string{"1.2.2"}},
+		}},
+		"nothing": {func(d *dicom.DataSet) {
+			d.Remove(dicom.ReferencedFrameOfReferenceSequence, dicom.ROIContourSequence)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := structureSet()
+			c.change(d)
+			got, err := roi.References(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+	d := structureSet()
+	d.SetString(dicom.SOPClassUID, dicom.CTImageStorage)
+	var r *roi.Refusal
+	if _, err := roi.References(d); !errors.As(err, &r) || r.Code != roi.NotContours || !strings.Contains(r.Text, "CT Image Storage") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestRegions(t *testing.T) {
+	d := structureSet()
+	o := d.Seq(dicom.RTROIObservationsSequence)[0]
+	o.SetSeq(dicom.RTROIIdentificationCodeSequence, item(func(c *dicom.DataSet) {
+		c.SetString(dicom.CodeValue, "86049000")
+		c.SetString(dicom.CodingSchemeDesignator, "SCT")
+		c.SetString(dicom.CodeMeaning, "Malignant neoplasm, primary")
+	}))
+	d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence,
+		contour("CLOSED_PLANAR", square, "1.2.1"), contour("CLOSEDPLANAR_XOR", `0\0\6\4\0\6\4\4\6`, "1.2.2"), contour("CLOSED_PLANAR", `1\2\3`, "1.2.3"))
+	got, err := roi.Regions(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quad := [][3]float64{{0, 0, 5}, {10, 0, 5}, {10, 10, 5}, {0, 10, 5}}
+	want := []roi.Region{{
+		Number: 7, Name: "GTV", GenerationAlgorithm: "MANUAL", Label: "primary", InterpretedType: "GTV",
+		Type:       roi.Code{Value: "86049000", Scheme: "SCT", Meaning: "Malignant neoplasm, primary"},
+		TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "7"), FrameOfReference: "1.4",
+		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.1", "1.2.2", "1.2.3"},
+		Contours: [][][3]float64{quad, {{0, 0, 6}, {4, 0, 6}, {4, 4, 6}}},
+		Notes:    []string{"1 contours of fewer than three points enclose nothing and are left out"},
+	}, {
+		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
+		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.2"}, Contours: [][][3]float64{quad},
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want -, got +:\n%s", diff)
+	}
+	if category, kind := got[0].Property(); category.Value != "49755003" || kind.Value != "86049000" {
+		t.Errorf("a coded GTV is %v, %v", category, kind)
+	}
+	if category, kind := got[1].Property(); category.Value != "85756007" || kind.Value != "85756007" {
+		t.Errorf("a region of unknown kind is %v, %v", category, kind)
+	}
+}
+
+// TestRegionRefusals breaks region 7 in each way; region 3 stays whole.
+func TestRegionRefusals(t *testing.T) {
+	replace := func(c ...*dicom.DataSet) func(*dicom.DataSet) {
+		return func(d *dicom.DataSet) { d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence, c...) }
+	}
+	for name, c := range map[string]struct {
+		code, names string
+		change      func(d *dicom.DataSet)
+	}{
+		"point":            {roi.GeometricType, "(3006,0042)", replace(contour("POINT", `1\2\3`))},
+		"open":             {roi.GeometricType, "(3006,0042)", replace(contour("CLOSED_PLANAR", square), contour("OPEN_PLANAR", square))},
+		"no type":          {roi.GeometricType, "(3006,0042)", replace(contour("", square))},
+		"no contours":      {roi.NoContour, "(3006,0039)", replace()},
+		"no drawing":       {roi.NoContour, "(3006,0039)", func(d *dicom.DataSet) { d.Seq(dicom.ROIContourSequence)[1].SetString(dicom.ReferencedROINumber, "99") }},
+		"only lines":       {roi.NoContour, "(3006,0039)", replace(contour("CLOSED_PLANAR", `1\2\3\4\5\6`))},
+		"not triplets":     {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", square+`\1`))},
+		"NaN":              {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `NaN\0\5\10\0\5\10\10\5`))},
+		"infinite":         {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `inf\0\5\10\0\5\10\10\5`))},
+		"words":            {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `a\0\5\10\0\5\10\10\5`))},
+		"off the world":    {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `1e9\0\5\10\0\5\10\10\5`))},
+		"an empty value":   {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `\0\5\10\0\5\10\10\5`))},
+		"no number":        {roi.RegionNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].Remove(dicom.ROINumber) }},
+		"number not there": {roi.RegionNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.ROINumber) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := structureSet()
+			c.change(d)
+			regions, err := roi.Regions(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := regions[0].Refusal; r == nil || r.Code != c.code || !strings.Contains(r.Error(), c.names) || r.Remedy == "" {
+				t.Errorf("refused with %v, want %s naming %s, and a remedy", r, c.code, c.names)
+			}
+			if r := regions[1].Refusal; r != nil || len(regions[1].Contours) != 1 {
+				t.Errorf("region 3 is refused too: %v", r)
+			}
+		})
+	}
+	t.Run("one number twice", func(t *testing.T) {
+		d := structureSet()
+		d.Seq(dicom.StructureSetROISequence)[1].SetString(dicom.ROINumber, "7")
+		regions, err := roi.Regions(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range regions {
+			if r.Refusal == nil || r.Refusal.Code != roi.RegionNumber {
+				t.Errorf("refused with %v", r.Refusal)
+			}
+		}
+	})
+	t.Run("no regions", func(t *testing.T) {
+		d := structureSet()
+		d.Remove(dicom.StructureSetROISequence)
+		var r *roi.Refusal
+		if _, err := roi.Regions(d); !errors.As(err, &r) || r.Code != roi.NoRegions {
+			t.Errorf("error is %v", err)
+		}
+	})
+	t.Run("another object", func(t *testing.T) {
+		d := structureSet()
+		d.Remove(dicom.SOPClassUID)
+		var r *roi.Refusal
+		if _, err := roi.Regions(d); !errors.As(err, &r) || r.Code != roi.NotContours {
+			t.Errorf("error is %v", err)
+		}
+	})
+}
+
+func TestMiscounted(t *testing.T) {
+	d := structureSet()
+	d.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence)[0].SetInt(dicom.NumberOfContourPoints, 5)
+	regions, err := roi.Regions(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if regions[0].Refusal != nil || len(regions[0].Contours) != 2 || !strings.Contains(strings.Join(regions[0].Notes, ""), "(3006,0046)") {
+		t.Errorf("%+v", regions[0])
+	}
+}
+
+// part10 is a data set as a file.
+func part10(t testing.TB, d *dicom.DataSet) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	meta := dicom.FileMeta{MediaStorageSOPClassUID: d.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: d.String(dicom.SOPInstanceUID), TransferSyntaxUID: dicom.ExplicitVRLittleEndian}
+	if err := dicom.WriteFile(&b, meta, d); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// FuzzStructureSet reads any bytes as a structure set: nothing may panic, and what is accepted keeps its promises.
+func FuzzStructureSet(f *testing.F) {
+	f.Add(part10(f, structureSet()))
+	for _, folder := range []string{testdata.DigitalPhantom, testdata.SyntheticCT} {
+		b, err := fs.ReadFile(testdata.FS, folder+"/rtstruct.dcm")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	g := askew(16, 16, 6)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		refs, err := roi.References(file.DataSet)
+		var refusal *roi.Refusal
+		if err != nil && !errors.As(err, &refusal) {
+			t.Errorf("error is %v", err)
+		}
+		for _, r := range refs {
+			all := slices.Concat(r.Named, r.Contoured)
+			for _, uid := range all {
+				if !slices.Contains(r.Instances, uid) {
+					t.Errorf("%q is named and not among the instances", uid)
+				}
+			}
+		}
+		regions, err := roi.Regions(file.DataSet)
+		if err != nil && !errors.As(err, &refusal) {
+			t.Errorf("error is %v", err)
+		}
+		for _, r := range regions {
+			m, _, err := roi.Rasterise(context.Background(), r, g)
+			if err != nil && !errors.As(err, &refusal) {
+				t.Errorf("error is %v", err)
+			}
+			if err == nil && (m.Count() == 0 || len(m.Data) != g.Len() || slices.Max(m.Data) > 1) {
+				t.Errorf("a mask of %d voxels", m.Count())
+			}
+		}
+	})
+}
