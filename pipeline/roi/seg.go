@@ -25,7 +25,7 @@ type SEGInput struct {
 	InstanceNumber    int // 1 where it is 0
 	SeriesDescription string
 	Equipment         Equipment
-	ContentTime       time.Time // of Content Date and Time: when the content came to be, not when it is written
+	ContentTime       time.Time // of Content Date and Time: when the content came to be; shown in the source's time zone if it names one
 }
 
 // A Source is the image series that was segmented.
@@ -51,11 +51,11 @@ type Equipment struct {
 var (
 	patientAttributes = []dicom.Tag{
 		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence, dicom.PatientBirthTime,
-		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientNames, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
+		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientIDsSequence, dicom.OtherPatientNames,
+		dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
 		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus, dicom.AdditionalPatientHistory,
 		dicom.PregnancyStatus, dicom.PatientSpeciesDescription, dicom.PatientBreedDescription, dicom.ResponsiblePerson,
-		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod,
-		dicom.DeidentificationMethodCodeSequence, dicom.PatientState,
+		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientState,
 	}
 	studyAttributes = []dicom.Tag{
 		dicom.IssuerOfAccessionNumberSequence, dicom.StudyDescription, dicom.ProcedureCodeSequence, dicom.PhysiciansOfRecord,
@@ -104,6 +104,11 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	digest := sha256.Sum256(pixels)
 	uid := cmp.Or(in.SOPInstanceUID, dicom.UIDFrom("segmentation", in.Source.Series, contours, hex.EncodeToString(digest[:]), in.Equipment.SoftwareVersion, in.ContentTime.Format(time.RFC3339Nano)))
 
+	at := in.ContentTime
+	if t, err := time.Parse("-0700", in.Source.Header.String(dicom.TimezoneOffsetFromUTC)); err == nil {
+		at = at.In(t.Location()) // Timezone Offset From UTC, which is copied, rules every time in the object: PS3.3 C.12.1.1.8
+	}
+
 	d := dicom.New()
 	// SOP Common, PS3.3 C.12.1.
 	d.SetString(dicom.SOPClassUID, dicom.SegmentationStorage)
@@ -116,6 +121,10 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.Copy(in.Source.Header, requiredAttributes...)
 	d.Copy(in.Source.Header, patientAttributes...)
 	d.Copy(in.Source.Header, studyAttributes...)
+	if h := in.Source.Header; h.String(dicom.DeidentificationMethod) != "" || len(h.Seq(dicom.DeidentificationMethodCodeSequence)) > 0 {
+		// Without the method, which is type 1C then, the mark alone would make an invalid object: PS3.3 C.7.1.1.
+		d.Copy(h, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence)
+	}
 	d.SetString(dicom.FrameOfReferenceUID, cmp.Or(in.Source.Header.String(dicom.FrameOfReferenceUID), dicom.UIDFrom("frame of reference", in.Source.Series)))
 	// Segmentation Series, PS3.3 C.8.20.1; Enhanced General Equipment, C.7.5.2.
 	d.SetString(dicom.Modality, "SEG")
@@ -124,8 +133,8 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	if in.SeriesDescription != "" {
 		d.SetString(dicom.SeriesDescription, line(in.SeriesDescription, 64))
 	}
-	d.SetString(dicom.SeriesDate, in.ContentTime.Format("20060102"))
-	d.SetString(dicom.SeriesTime, in.ContentTime.Format("150405"))
+	d.SetString(dicom.SeriesDate, at.Format("20060102"))
+	d.SetString(dicom.SeriesTime, at.Format("150405"))
 	d.Copy(in.Source.Header, dicom.BodyPartExamined)
 	d.SetString(dicom.Manufacturer, line(in.Equipment.Manufacturer, 64))
 	d.SetString(dicom.ManufacturerModelName, line(in.Equipment.ModelName, 64))
@@ -133,8 +142,8 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SoftwareVersions, line(in.Equipment.SoftwareVersion, 64))
 	// General Image, Image Pixel, Segmentation Image, PS3.3 C.8.20.2.
 	d.SetInt(dicom.InstanceNumber, cmp.Or(in.InstanceNumber, 1))
-	d.SetString(dicom.ContentDate, in.ContentTime.Format("20060102"))
-	d.SetString(dicom.ContentTime, in.ContentTime.Format("150405"))
+	d.SetString(dicom.ContentDate, at.Format("20060102"))
+	d.SetString(dicom.ContentTime, at.Format("150405"))
 	d.SetString(dicom.ImageType, "DERIVED", "PRIMARY")
 	d.SetInt(dicom.SamplesPerPixel, 1)
 	d.SetString(dicom.PhotometricInterpretation, "MONOCHROME2")
