@@ -409,16 +409,20 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		return a.respond(pc, &EchoResponse{m.MessageID, or(m.AffectedSOPClassUID, dicom.VerificationSOPClass), Status{}})
+		return a.respond(pc, &EchoResponse{m.MessageID, dicom.VerificationSOPClass, Status{}})
 	case *CancelRequest:
 		return nil // nothing of ours can be cancelled; PS3.7 9.3.2.3 has no response
 	case *Request:
+		status := Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}
+		if m.Field&normalisedField != 0 && m.Field < CCancelRQ { // PS3.7 10.1: there is no SOP class with such instances here
+			status.Code = StatusNoSuchClass
+		}
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
 		a.log.Warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
-		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID, SOPClassUID: m.SOPClassUID, SOPInstanceUID: m.SOPInstanceUID,
-			Status: Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}})
+		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID,
+			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: status})
 	case *Response:
 		return a.drain(pc, m.HasDataSet) // we asked nothing
 	default: // C-STORE-RSP, C-ECHO-RSP
