@@ -7,22 +7,21 @@ type CommandField uint16
 
 // PS3.7 Annex E.
 const (
-	CStoreRQ        CommandField = 0x0001
-	CStoreRSP       CommandField = 0x8001
-	CGetRQ          CommandField = 0x0010
-	CFindRQ         CommandField = 0x0020
-	CMoveRQ         CommandField = 0x0021
-	CEchoRQ         CommandField = 0x0030
-	CEchoRSP        CommandField = 0x8030
-	NEventReportRQ  CommandField = 0x0100
-	NGetRQ          CommandField = 0x0110
-	NSetRQ          CommandField = 0x0120
-	NActionRQ       CommandField = 0x0130
-	NCreateRQ       CommandField = 0x0140
-	NDeleteRQ       CommandField = 0x0150
-	CCancelRQ       CommandField = 0x0FFF
-	responseBit     CommandField = 0x8000
-	normalisedField CommandField = 0x0100 // set in every N-service's field and in no C-service's
+	CStoreRQ       CommandField = 0x0001
+	CStoreRSP      CommandField = 0x8001
+	CGetRQ         CommandField = 0x0010
+	CFindRQ        CommandField = 0x0020
+	CMoveRQ        CommandField = 0x0021
+	CEchoRQ        CommandField = 0x0030
+	CEchoRSP       CommandField = 0x8030
+	NEventReportRQ CommandField = 0x0100
+	NGetRQ         CommandField = 0x0110
+	NSetRQ         CommandField = 0x0120
+	NActionRQ      CommandField = 0x0130
+	NCreateRQ      CommandField = 0x0140
+	NDeleteRQ      CommandField = 0x0150
+	CCancelRQ      CommandField = 0x0FFF
+	responseBit    CommandField = 0x8000
 )
 
 func (f CommandField) String() string {
@@ -149,6 +148,11 @@ func (m *CancelRequest) elements() commandSet {
 	c.uint16(tagMessageIDBeingRespondedTo, m.MessageIDBeingRespondedTo)
 	c.dataSet(false)
 	return c
+}
+
+// normalised says whether the message belongs to an N-service, PS3.7 10.
+func (f CommandField) normalised() bool {
+	return f == NEventReportRQ || f == NCreateRQ || f.requested()
 }
 
 // requested says whether the message names its SOP class and instance as requested, not as affected, PS3.7 10.3.

@@ -414,7 +414,7 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 		return nil // nothing of ours can be cancelled; PS3.7 9.3.2.3 has no response
 	case *Request:
 		status := Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}
-		if m.Field&normalisedField != 0 && m.Field < CCancelRQ { // PS3.7 10.1: there is no SOP class with such instances here
+		if m.Field.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
 			status.Code = StatusNoSuchClass
 		}
 		if err := a.drain(pc, m.HasDataSet); err != nil {
