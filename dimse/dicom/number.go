@@ -21,6 +21,9 @@ func FormatDS(v float64) string {
 		r := v
 		if digits < 17 {
 			r, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'e', digits-1, 64), 64)
+			if math.IsInf(r, 0) {
+				continue // rounded up beyond the greatest float64
+			}
 		}
 		if s := strconv.FormatFloat(r, 'f', -1, 64); len(s) <= room {
 			return s

@@ -22,7 +22,8 @@ const (
 const gePrivateDLX = "1.2.840.113619.5.2"
 
 // transferSyntaxes is PS3.6 Table A-1 as far as a data set can be stored in it (2025a), retired ones too, in the order
-// of their UIDs. RFC 2557 MIME, XML and Papyrus, which never carried a data set over a network, are left out.
+// of their UIDs. JPIP leaves the pixels on a server, and the SMPTE ones only go with real-time video, PS3.22. RFC 2557 MIME, XML
+// and Papyrus, which never carried a data set over a network, are left out.
 var transferSyntaxes = [...]TransferSyntax{
 	{UID: "1.2.840.10008.1.2", Name: "Implicit VR Little Endian", Decodable: true},
 	{UID: "1.2.840.10008.1.2.1", Name: "Explicit VR Little Endian", ExplicitVR: true, Decodable: true},
@@ -71,6 +72,9 @@ var transferSyntaxes = [...]TransferSyntax{
 	{UID: "1.2.840.10008.1.2.4.106.1", Name: "Fragmentable MPEG-4 AVC/H.264 Stereo High Profile / Level 4.2", ExplicitVR: true, Encapsulated: true},
 	{UID: "1.2.840.10008.1.2.4.107", Name: "HEVC/H.265 Main Profile / Level 5.1", ExplicitVR: true, Encapsulated: true},
 	{UID: "1.2.840.10008.1.2.4.108", Name: "HEVC/H.265 Main 10 Profile / Level 5.1", ExplicitVR: true, Encapsulated: true},
+	{UID: "1.2.840.10008.1.2.4.110", Name: "JPEG XL Lossless", ExplicitVR: true, Encapsulated: true},
+	{UID: "1.2.840.10008.1.2.4.111", Name: "JPEG XL JPEG Recompression", ExplicitVR: true, Encapsulated: true},
+	{UID: "1.2.840.10008.1.2.4.112", Name: "JPEG XL", ExplicitVR: true, Encapsulated: true},
 	{UID: "1.2.840.10008.1.2.4.201", Name: "High-Throughput JPEG 2000 Image Compression (Lossless Only)", ExplicitVR: true, Encapsulated: true},
 	{UID: "1.2.840.10008.1.2.4.202", Name: "High-Throughput JPEG 2000 with RPCL Options Image Compression (Lossless Only)", ExplicitVR: true, Encapsulated: true},
 	{UID: "1.2.840.10008.1.2.4.203", Name: "High-Throughput JPEG 2000 Image Compression", ExplicitVR: true, Encapsulated: true},
@@ -80,6 +84,7 @@ var transferSyntaxes = [...]TransferSyntax{
 	{UID: "1.2.840.10008.1.2.7.1", Name: "SMPTE ST 2110-20 Uncompressed Progressive Active Video", ExplicitVR: true},
 	{UID: "1.2.840.10008.1.2.7.2", Name: "SMPTE ST 2110-20 Uncompressed Interlaced Active Video", ExplicitVR: true},
 	{UID: "1.2.840.10008.1.2.7.3", Name: "SMPTE ST 2110-30 PCM Digital Audio", ExplicitVR: true},
+	{UID: "1.2.840.10008.1.2.8.1", Name: "Deflated Image Frame Compression", ExplicitVR: true, Encapsulated: true},
 	{UID: gePrivateDLX, Name: "GE Private Implicit VR Big Endian DLX"},
 }
 
