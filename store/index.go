@@ -91,18 +91,13 @@ func tryIndex(path string, marker uint64, segs []segment) (ix *index, err error)
 		_ = os.Remove(path + ".rebuild")
 		return nil, errIndexDamaged
 	}
+	ix = &index{path: path, marker: marker}
+	if err := ix.verify(segs); err != nil {
+		return nil, err
+	}
 	defer catchDamage(&err)
-	db, err := openBolt(path)
-	if err != nil {
-		return nil, err
-	}
-	ix = &index{db: db, path: path, marker: marker}
-	err = ix.verify(segs)
-	if err != nil {
-		_ = db.Close()
-		return nil, err
-	}
-	return ix, nil
+	ix.db, err = openBolt(path)
+	return ix, err
 }
 
 // catchDamage turns a panic or a page fault inside bbolt into an error: it trusts its pages.
@@ -112,34 +107,31 @@ func catchDamage(err *error) {
 	}
 }
 
-func (ix *index) verify(segs []segment) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	tx, err := ix.begin()
+// verify reads the whole index before bbolt does.
+func (ix *index) verify(segs []segment) error {
+	file, err := os.Open(ix.path)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	defer catchDamage(&err)
-	counts := make(map[string]int)
-	for _, name := range buckets {
-		b := tx.Bucket(name)
-		if b == nil {
-			return fmt.Errorf("%w: no bucket %s", errIndexDamaged, name)
-		}
-		var last []byte
-		c := b.Cursor()
-		for k, v := c.First(); k != nil; k, v = c.Next() {
-			if bytes.Compare(k, last) <= 0 {
-				return fmt.Errorf("%w: keys of bucket %s are out of order", errIndexDamaged, name)
-			}
-			if _, err := unseal(k, v); err != nil {
-				return err
-			}
-			last = k
-			counts[string(name)]++
-		}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return err
 	}
-	m, err := readMeta(tx)
+	counts := make(map[string]uint64)
+	var meta []byte
+	err = checkPages(file, st.Size(), func(bucket string, k, v []byte) error {
+		counts[bucket]++
+		v, err := unseal(k, v)
+		if bucket == string(bucketMeta) && bytes.Equal(k, metaKey) {
+			meta = v
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m, err := decodeMeta(meta)
 	if err != nil {
 		return err
 	}
@@ -149,17 +141,17 @@ func (ix *index) verify(segs []segment) (err error) {
 	if m.marker != ix.marker {
 		return errors.New("it belongs to another log")
 	}
-	if counts[string(bucketInstances)] != int(m.instances) || counts[string(bucketStudies)] != int(m.instances) {
+	if counts[string(bucketInstances)] != m.instances || counts[string(bucketStudies)] != m.instances {
 		return fmt.Errorf("%w: it names %d instances and should name %d", errIndexDamaged, counts[string(bucketInstances)], m.instances)
 	}
 	ix.checkpoint = m.checkpoint
+	if m.checkpoint == (location{}) {
+		return nil
+	}
 	for _, s := range segs {
 		if s.num == m.checkpoint.Segment && m.checkpoint.Offset <= min(s.end, s.size) {
 			return nil
 		}
-	}
-	if len(segs) == 0 && m.checkpoint == (location{}) {
-		return nil
 	}
 	return errors.New("the log ends before the point up to which it was indexed")
 }
@@ -188,8 +180,15 @@ type indexMeta struct {
 
 func readMeta(tx *bolt.Tx) (indexMeta, error) {
 	v, err := unseal(metaKey, tx.Bucket(bucketMeta).Get(metaKey))
-	if err != nil || len(v) != 33 {
-		return indexMeta{}, errIndexDamaged
+	if err != nil {
+		return indexMeta{}, err
+	}
+	return decodeMeta(v)
+}
+
+func decodeMeta(v []byte) (indexMeta, error) {
+	if len(v) != 33 {
+		return indexMeta{}, fmt.Errorf("%w: it does not say how far it goes", errIndexDamaged)
 	}
 	return indexMeta{
 		marker:     binary.LittleEndian.Uint64(v),

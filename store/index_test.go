@@ -1,0 +1,218 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// contents is everything that the face of a store tells.
+type contents struct {
+	Studies []Study
+	Jobs    map[string][]Job
+	Queues  map[string]QueueStats
+}
+
+func readAll(t testing.TB, s *Store) contents {
+	t.Helper()
+	c := contents{Jobs: map[string][]Job{}, Queues: s.Queues()}
+	for uid, err := range s.Studies() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.Study(uid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Studies = append(c.Studies, st)
+	}
+	for q := range c.Queues {
+		c.Jobs[q] = s.Jobs(q)
+	}
+	return c
+}
+
+// fillStore makes a store with some of everything.
+func fillStore(t testing.TB, dir string) contents {
+	t.Helper()
+	s := openStore(t, dir, Options{largeObject: 1 << 20, segmentSize: 100 << 10})
+	for i := range 60 {
+		mustPut(t, s, newObject(fmt.Sprintf("1.2.%d", i%7), fmt.Sprintf("1.2.%d.%d", i%7, i), 5000, uint64(i)))
+	}
+	mustPut(t, s, newObject("1.2.0", "1.2.0.0", 5000, 99), newObject("1.2.0", "1.2.0.1000", 2<<20, 7))
+	at := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 12 {
+		key := fmt.Sprintf("j%d", i)
+		c := Change{
+			Jobs:   []Job{{Key: key, Queue: fmt.Sprintf("q%d", i%2), Priority: i % 3, RunAt: at, Payload: []byte(key)}},
+			States: []State{{Study: fmt.Sprintf("1.2.%d", i%3), Subject: "s", Name: key, At: at}},
+		}
+		if err := s.Commit(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		switch i % 4 {
+		case 0:
+			err = s.Done(ctx, key, Change{Jobs: []Job{{Key: key + "'", Queue: "next", RunAt: at}}})
+		case 1:
+			err = s.Retry(ctx, key, at.Add(time.Hour), "no answer")
+		case 2:
+			err = s.Park(ctx, key, "refused", Change{States: []State{{Study: "1.2.9", Subject: key, Name: "parked", At: at}}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := readAll(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Whatever happens to the index, the log brings it back as it was.
+func TestIndexIsRebuilt(t *testing.T) {
+	dir := t.TempDir()
+	want := fillStore(t, dir)
+	if len(want.Studies) != 8 || len(want.Queues) != 3 || want.Queues["q0"].Done == 0 {
+		t.Fatalf("not much to compare: %+v", want)
+	}
+	path := filepath.Join(dir, indexFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(b []byte) func() error { return func() error { return os.WriteFile(path, b, 0o600) } }
+	damage := map[string]func() error{
+		"untouched":     func() error { return nil },
+		"deleted":       func() error { return os.Remove(path) },
+		"empty":         write(nil),
+		"garbage":       write([]byte(strings.Repeat("garbage ", 10000))),
+		"zeros":         write(make([]byte, len(whole))),
+		"half":          write(whole[:len(whole)/2/4096*4096]),
+		"cut in a page": write(whole[:len(whole)/3+100]),
+		"asked for":     func() error { return os.WriteFile(path+".rebuild", nil, 0o600) },
+	}
+	used := boltFile{r: bytes.NewReader(whole)}
+	if _, _, err := used.meta(int64(len(whole))); err != nil {
+		t.Fatal(err)
+	}
+	for page := range int(used.pages) {
+		damage[fmt.Sprintf("page %d overwritten", page)] = func() error {
+			b := bytes.Clone(whole)
+			for i := range 4096 {
+				b[page*4096+i] ^= byte(i*31 + page)
+			}
+			return os.WriteFile(path, b, 0o600)
+		}
+	}
+	for i := range 60 {
+		damage[fmt.Sprintf("bit %d flipped", i)] = func() error {
+			b := bytes.Clone(whole)
+			b[(i*int(used.pages)*4096/60+i*37)%len(b)] ^= 1 << (i % 8)
+			return os.WriteFile(path, b, 0o600)
+		}
+	}
+	for name, do := range damage {
+		t.Run(name, func(t *testing.T) {
+			if err := do(); err != nil {
+				t.Fatal(err)
+			}
+			s := openStore(t, dir, Options{})
+			if d := cmp.Diff(want, readAll(t, s)); d != "" {
+				t.Errorf("contents (-before +after)\n%s", d)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := write(whole)(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// An index that is behind, as after a kill, catches up from the tail of the log.
+func TestIndexCatchesUp(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{})
+	mustPut(t, s, newObject(testStudy, "1.2.1", 500, 1))
+	if err := s.flushIndex(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(filepath.Join(dir, indexFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, Options{segmentSize: 2000})
+	for i := range 10 {
+		mustPut(t, s, newObject(testStudy, fmt.Sprintf("1.2.1%d", i), 800, 1))
+	}
+	want := readAll(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, indexFile), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, readAll(t, openStore(t, dir, Options{}))); d != "" {
+		t.Errorf("contents (-before +after)\n%s", d)
+	}
+}
+
+// An index of another data folder is not believed.
+func TestForeignIndex(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	want := fillStore(t, a)
+	s := openStore(t, b, Options{})
+	mustPut(t, s, newObject("9.9", "9.9.1", 500, 1))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := os.ReadFile(filepath.Join(b, indexFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(a, indexFile), foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, readAll(t, openStore(t, a, Options{Logger: slog.New(slog.DiscardHandler)}))); d != "" {
+		t.Errorf("contents (-want +got)\n%s", d)
+	}
+}
+
+func TestStudiesPages(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	const n = 1203
+	for i := range n {
+		c := Change{States: []State{{Study: fmt.Sprintf("1.2.%d", 1000+i), Subject: "s", Name: "waiting"}}}
+		if err := s.Commit(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		if i == n/2 {
+			if err := s.flushIndex(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	i := 0
+	for uid, err := range s.Studies() {
+		if want := fmt.Sprintf("1.2.%d", 1000+i); err != nil || uid != want {
+			t.Fatalf("study %d is %s, %v, want %s", i, uid, err, want)
+		}
+		i++
+	}
+	if i != n {
+		t.Errorf("%d studies, want %d", i, n)
+	}
+}
