@@ -17,7 +17,10 @@ import (
 	"github.com/radnode/radnode/store"
 )
 
-const deliverLease = 10 * time.Minute
+const (
+	deliverLease = 10 * time.Minute
+	deliverGrace = 10 * time.Second // for a delivery under way at shutdown
+)
 
 // A Sender carries objects to a destination. It returns nil only when the destination has confirmed every object.
 // An object comes in one or more versions, best first, that say the same under different SOP Classes: the first version
@@ -108,13 +111,18 @@ func (p *Pipeline) deliver(ctx context.Context, job *store.Job) error {
 		objects = append(objects, versions)
 	}
 	start := time.Now()
-	if err := p.sender.Send(ctx, to, objects); err != nil {
+	// A delivery under way is finished when the node is told to stop: what is delivered twice is stored once, but it need
+	// not be delivered twice.
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(deliverGrace, cancel) })()
+	if err := p.sender.Send(sending, to, objects); err != nil {
 		if ctx.Err() != nil {
-			return nil // shutting down: the job stays in the outbox
+			return nil // the job stays in the outbox
 		}
 		return p.undelivered(ctx, job, d, err)
 	}
-	if err := p.store.Done(ctx, job.Key, store.Change{}); err != nil {
+	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, store.Change{}); err != nil {
 		return err
 	}
 	p.count(func(s *Stats) { s.Delivered++ })

@@ -81,7 +81,7 @@ func newBench(t *testing.T, quiet time.Duration) *bench {
 	b := &bench{t: t, store: st}
 	b.p, err = New(st, b, Options{
 		Quiet: quiet, Deliver: []dimse.Peer{{AETitle: "PACS", Address: "127.0.0.1:104"}},
-		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", DeviceUID: "2.25.7"},
+		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/store"
 )
@@ -93,6 +94,9 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Backoff = o.Backoff.withDefaults()
+	if e := o.Equipment; e.Manufacturer == "" || e.Model == "" || e.SoftwareVersion == "" || e.StationName == "" || !dicom.ValidUID(e.DeviceUID) {
+		return nil, fmt.Errorf("pipeline: Options.Equipment %+v is not complete: segmentations and reports need all of it (PS3.3 C.7.5.2)", e)
+	}
 	if err := CheckRules(o.Rules, o.Profiles); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline"
 	"github.com/radnode/radnode/testdata"
@@ -109,7 +108,7 @@ func TestPublishedValues(t *testing.T) {
 		table         func(t *testing.T) io.Reader
 	}{
 		{"digital phantom", "digital", bundledPhantom, func(t *testing.T) io.Reader {
-			b, err := testdata.FS.ReadFile("ibsi1/digital-phantom.csv")
+			b, err := testdata.FS.ReadFile(testdata.DigitalPhantomReference)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,7 +142,7 @@ func TestPublishedValues(t *testing.T) {
 			}
 			compare(t, refs, got)
 
-			pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+			pacs := startPACS(t, "127.0.0.1:0")
 			cfg := testConfig(t)
 			cfg.Deliver = []string{pacs.destination()}
 			p, err := readProfile(profile)
@@ -194,12 +193,12 @@ func ctPhantom(t *testing.T) string { return shared(t, "data", "ibsi1", "ct_phan
 // bundledPhantom writes the bundled digital phantom into a folder.
 func bundledPhantom(t *testing.T) string {
 	dir := t.TempDir()
-	entries, err := testdata.FS.ReadDir(testdata.IBSIDigitalPhantom)
+	entries, err := testdata.FS.ReadDir(testdata.DigitalPhantom)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		b, err := testdata.FS.ReadFile(testdata.IBSIDigitalPhantom + "/" + e.Name())
+		b, err := testdata.FS.ReadFile(testdata.DigitalPhantom + "/" + e.Name())
 		if err != nil {
 			t.Fatal(err)
 		}

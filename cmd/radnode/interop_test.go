@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/testdata"
 )
@@ -376,7 +375,7 @@ print(len(files))
 // reports measures studies and keeps the report and the segmentation of each as files.
 func reports(t *testing.T, folder string) (dir string) {
 	t.Helper()
-	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	pacs := startPACS(t, "127.0.0.1:0")
 	cfg := testConfig(t)
 	cfg.Deliver = []string{pacs.destination()}
 	n, _ := startNode(t, cfg)

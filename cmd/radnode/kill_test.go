@@ -140,7 +140,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	}
 	objects := demoObjects(t)
 	data := t.TempDir()
-	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	pacs := startPACS(t, "127.0.0.1:0")
 	var all, unsent []demoObject
 	confirmed := 0
 	for round := range rounds {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/store"
 )
@@ -32,7 +31,7 @@ func TestSameReportInAnyOrder(t *testing.T) {
 		{"four associations, all twice", 4, shuffled(4, slices.Concat(objects, objects))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+			pacs := startPACS(t, "127.0.0.1:0")
 			cfg := testConfig(t)
 			cfg.Deliver = []string{pacs.destination()}
 			n, _ := startNode(t, cfg)
@@ -67,7 +66,7 @@ func TestSameReportInAnyOrder(t *testing.T) {
 // What is not complete waits, says what is missing, and goes on when it comes.
 func TestWaitsForTheLastImage(t *testing.T) {
 	objects := demoObjects(t)
-	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	pacs := startPACS(t, "127.0.0.1:0")
 	cfg := testConfig(t)
 	cfg.Deliver = []string{pacs.destination()}
 	n, _ := startNode(t, cfg)
@@ -111,7 +110,7 @@ func waitState(t testing.TB, st *store.Store, study, name string, suits func(sto
 // A node that stops in between goes on where it was.
 func TestGoesOnAfterRestart(t *testing.T) {
 	objects := demoObjects(t)
-	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	pacs := startPACS(t, "127.0.0.1:0")
 	cfg := testConfig(t)
 	cfg.Deliver = []string{pacs.destination()}
 	n, stop := startNode(t, cfg)
@@ -139,7 +138,7 @@ func TestOutbox(t *testing.T) {
 	addr := down.Addr().String()
 	down.Close()
 
-	up := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	up := startPACS(t, "127.0.0.1:0")
 	cfg := testConfig(t)
 	cfg.Deliver = []string{"PACS@" + addr, up.destination()}
 	n, stop := startNode(t, cfg)
@@ -148,7 +147,7 @@ func TestOutbox(t *testing.T) {
 	stop() // the outbox survives this
 	startNode(t, cfg)
 
-	back := startPACS(t, addr, dimse.Server{})
+	back := startPACS(t, addr)
 	if got := back.waitReports(t, 1)[0]; !bytes.Equal(got.data, want.data) {
 		t.Error("the two destinations got different reports")
 	}
@@ -159,7 +158,7 @@ func TestOutbox(t *testing.T) {
 
 // With nowhere to deliver to, the report goes back to the AE that sent the contours, where its address is known.
 func TestRepliesToTheSender(t *testing.T) {
-	pacs := startPACS(t, "127.0.0.1:0", dimse.Server{})
+	pacs := startPACS(t, "127.0.0.1:0")
 	cfg := testConfig(t)
 	cfg.Peers = map[string]PeerConfig{"scanner": {AET: "SCANNER", Address: pacs.addr}}
 	n, _ := startNode(t, cfg)

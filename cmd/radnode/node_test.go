@@ -94,14 +94,14 @@ type testPACS struct {
 	refuse  error // what Put answers, nil = it takes everything
 }
 
-func startPACS(t testing.TB, addr string, server dimse.Server) *testPACS {
+func startPACS(t testing.TB, addr string) *testPACS {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &testPACS{addr: l.Addr().String(), changed: make(chan struct{}, 1)}
-	server.AETitle, server.Storage, server.Logger = "PACS", p, slog.New(slog.DiscardHandler)
+	server := &dimse.Server{AETitle: "PACS", Storage: p}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, l) }()
