@@ -13,7 +13,7 @@ func ctImage(b *testing.B) []byte {
 	d.SetString(SOPClassUID, CTImageStorage)
 	d.SetString(SOPInstanceUID, "1.2.3")
 	for _, t := range []Tag{StudyDescription, SeriesDescription, PatientID, PatientName, Manufacturer, InstitutionName, StationName, ProtocolName} {
-		d.SetString(t, "TEXT OF SOME LENGTH")
+		d.SetString(t, "TEXT OF A LENGTH")
 	}
 	for _, t := range []Tag{KVP, SliceThickness, GantryDetectorTilt, TableHeight, RescaleSlope, RescaleIntercept, SliceLocation, WindowCenter, WindowWidth} {
 		d.SetFloat(t, 1.25)

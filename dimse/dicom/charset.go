@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -176,10 +177,19 @@ func (c *charset) decode(vr VR, b []byte) (text []byte, note string) {
 	return out, ""
 }
 
-// plain reports whether b reads the same in every character set: ASCII without escapes.
+// plain reports whether b reads the same in every character set: ASCII without escapes. It sees every contour point, eight bytes
+// at a time.
 func plain(b []byte) bool {
+	if bytes.IndexByte(b, 0x1B) >= 0 {
+		return false
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
 	for _, v := range b {
-		if v >= 0x80 || v == 0x1B {
+		if v >= 0x80 {
 			return false
 		}
 	}

@@ -114,12 +114,24 @@ func (d *DataSet) Encode(w io.Writer) error {
 // EncodedBytes is what [DataSet.Encode] writes.
 func (d *DataSet) EncodedBytes() ([]byte, error) {
 	i, _ := d.search(SpecificCharacterSet)
-	b, err := d.appendElements(nil, d.elems[:i], "")
+	b, err := d.appendElements(make([]byte, 0, 32+d.room()), d.elems[:i], "")
 	if err != nil {
 		return nil, err
 	}
 	b = appendElement(b, SpecificCharacterSet, CS, []byte("ISO_IR 192"))
 	return d.appendElements(b, d.elems[i:], "")
+}
+
+// room is at least what the elements take when encoded.
+func (d *DataSet) room() int {
+	n := 0
+	for i := range d.elems {
+		n += 12 + len(d.elems[i].value) + 1
+		for _, item := range d.elems[i].items {
+			n += 8 + item.room()
+		}
+	}
+	return n
 }
 
 // appendElements encodes elems, which are of d. A Specific Character Set in them tells how they once came, and is left out:
