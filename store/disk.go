@@ -16,6 +16,8 @@ type disk struct {
 	rename   func(from, to string) error
 	remove   func(name string) error
 	syncDir  func(dir string) error // the names in dir survive a power cut
+
+	looseIndex bool // the index may be lost in a power cut; for tests that have none
 }
 
 // realDisk is the operating system's.

@@ -47,9 +47,9 @@ type index struct {
 }
 
 // openIndex opens the index at path, or begins an empty one where it is missing, damaged, or of another log.
-func openIndex(path string, marker uint64, segs []segment, logger *slog.Logger) (*index, error) {
+func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (*index, error) {
 	if _, err := os.Stat(path); err == nil {
-		ix, err := tryIndex(path, marker, segs)
+		ix, err := tryIndex(path, marker, segs, noSync)
 		if err == nil {
 			return ix, nil
 		}
@@ -61,7 +61,7 @@ func openIndex(path string, marker uint64, segs []segment, logger *slog.Logger) 
 	} else if !isNotExist(err) {
 		return nil, err
 	}
-	db, err := openBolt(path)
+	db, err := openBolt(path, noSync)
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +81,12 @@ func openIndex(path string, marker uint64, segs []segment, logger *slog.Logger) 
 	return ix, nil
 }
 
-func openBolt(path string) (*bolt.DB, error) {
-	return bolt.Open(path, 0o640, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, InitialMmapSize: indexMap, NoStatistics: true})
+func openBolt(path string, noSync bool) (*bolt.DB, error) {
+	return bolt.Open(path, 0o640, &bolt.Options{Timeout: time.Second, NoSync: noSync, FreelistType: bolt.FreelistMapType, InitialMmapSize: indexMap, NoStatistics: true})
 }
 
 // tryIndex opens the index and reads all of it, so that damage shows now and not in the middle of a study.
-func tryIndex(path string, marker uint64, segs []segment) (ix *index, err error) {
+func tryIndex(path string, marker uint64, segs []segment, noSync bool) (ix *index, err error) {
 	if _, err := os.Stat(path + ".rebuild"); err == nil {
 		_ = os.Remove(path + ".rebuild")
 		return nil, errIndexDamaged
@@ -96,7 +96,7 @@ func tryIndex(path string, marker uint64, segs []segment) (ix *index, err error)
 		return nil, err
 	}
 	defer catchDamage(&err)
-	ix.db, err = openBolt(path)
+	ix.db, err = openBolt(path, noSync)
 	return ix, err
 }
 

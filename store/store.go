@@ -215,7 +215,7 @@ func (s *Store) open(segmentSize int64) (err error) {
 	if len(segs) == 0 {
 		s.log.marker = newMarker()
 	}
-	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.logger); err != nil {
+	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.disk.looseIndex, s.logger); err != nil {
 		return err
 	}
 	if err := s.index.load(&s.jobs); err != nil {
