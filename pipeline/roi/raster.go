@@ -111,6 +111,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 		return cmp.Or(cmp.Compare(a.slice, b.slice), cmp.Compare(a.height, b.height))
 	})
 	placed, dropped := nearestPlane(placed)
+	twins := twice(placed)
 	holes := 0
 	for i := 1; i < len(placed); i++ {
 		holes += max(placed[i].slice-placed[i-1].slice-1, 0)
@@ -125,6 +126,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 	note(clipped, "%d of %d contours reach beyond the edge of the images and are cut there")
 	note(between, "%d of %d contours lie between slices and are taken for the nearest one")
 	note(dropped, "%d of %d contours are left out because a nearer one stands for their slice")
+	note(twins, "%d of %d contours repeat another of their slice, and by exclusive or cancel it")
 	note(bent, "%d of %d contours are not parallel to the slices")
 	if holes > 0 {
 		notes = append(notes, fmt.Sprintf("%d slices between the first and the last contour have none and are left empty", holes))
@@ -157,6 +159,23 @@ func nearestPlane(sorted []flat) (kept []flat, dropped int) {
 		sorted = sorted[n:]
 	}
 	return kept, dropped
+}
+
+// twice counts the contours that are the same as one before them on their slice.
+func twice(sorted []flat) (n int) {
+	type key struct {
+		slice, points int
+		first         [2]float64
+	}
+	seen := make(map[key]flat, len(sorted))
+	for _, c := range sorted {
+		k := key{c.slice, len(c.points), c.points[0]}
+		if other, ok := seen[k]; ok && slices.Equal(c.points, other.points) {
+			n++
+		}
+		seen[k] = c
+	}
+	return n
 }
 
 // snap rounds an index coordinate to a fraction of a voxel, so that outlines through voxel centres, which many planning

@@ -227,6 +227,7 @@ func TestSlices(t *testing.T) {
 		"finer than slices":   {at(1, 1.5, 2, 2.5, 3), []int{0, 4, 4, 4, 0}, "2 of 5 contours are left out because a nearer one"},
 		"coarser than slices": {at(0, 2, 4), []int{4, 0, 4, 0, 4}, "2 slices between"},
 		"over the edge":       {[][][3]float64{box(-3, -3, 1.5, 1.5, 0)}, []int{4, 0, 0, 0, 0}, "1 of 1 contours reach beyond the edge"},
+		"drawn twice":         {at(1, 2, 2), []int{0, 4, 0, 0, 0}, "1 of 3 contours repeat another"},
 		"tilted a little":     {[][][3]float64{{{0.5, 0.5, 1}, {2.5, 0.5, 1.1}, {2.5, 2.5, 1.1}, {0.5, 2.5, 1}}}, []int{0, 4, 0, 0, 0}, "1 of 1 contours are not parallel"},
 	} {
 		t.Run(name, func(t *testing.T) {

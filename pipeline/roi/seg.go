@@ -106,7 +106,8 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 
 	at := in.ContentTime
 	if t, err := time.Parse("-0700", in.Source.Header.String(dicom.TimezoneOffsetFromUTC)); err == nil {
-		at = at.In(t.Location()) // Timezone Offset From UTC, which is copied, rules every time in the object: PS3.3 C.12.1.1.8
+		_, east := t.Zone()
+		at = at.In(time.FixedZone("", east)) // Timezone Offset From UTC, which is copied, rules every time in the object: PS3.3 C.12.1.1.8
 	}
 
 	d := dicom.New()
