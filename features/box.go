@@ -67,14 +67,15 @@ func newCandidate(points [][3]float64, axes [3][3]float64) candidate {
 // least box; the test compares it with a much denser search.
 func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float64 {
 	starts := []candidate{newCandidate(points, rotation{1, 0, 0, 0}.axes())}
-	for _, n := range largestPlanes(faces, spacing, 24) {
+	for _, n := range largestPlanes(faces, spacing, 12) {
 		starts = append(starts, planarBox(points, n))
 	}
 	for _, r := range evenRotations {
 		starts = append(starts, newCandidate(points, r.axes()))
 	}
 	slices.SortStableFunc(starts, func(a, b candidate) int { return cmp.Compare(a.v, b.v) })
-	const tries = 8
+	// A hull of few corners has sharper valleys, and each try costs less.
+	tries := max(4, 6000/len(points))
 	best := starts[0]
 	var turned []candidate
 	for _, c := range starts[:min(tries, len(starts))] {
@@ -92,7 +93,7 @@ func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float6
 		turned = append(turned, c)
 	}
 	slices.SortStableFunc(turned, func(a, b candidate) int { return cmp.Compare(a.v, b.v) })
-	for _, c := range turned[:min(3, len(turned))] {
+	for _, c := range turned[:min(max(1, tries/8), len(turned))] {
 		if c = descend(points, c); c.v < best.v {
 			best = c
 		}
@@ -101,23 +102,23 @@ func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float6
 }
 
 // descend turns the box about small angles, half as large each time that no
-// turn helps.
+// turn helps. The volume has valleys along which a turn about one axis alone
+// climbs, so it turns about the diagonals too.
 func descend(points [][3]float64, c candidate) candidate {
-	for angle := 1.0 / 16; angle > 1e-5; {
+	for angle := 1.0 / 8; angle > 1e-5; {
 		better := c
-		for k := range 3 {
-			for _, sign := range [2]float64{-1, 1} {
-				i, j := (k+1)%3, (k+2)%3
-				t := float64(sign * angle)
-				n := 1 / math.Sqrt(1+float64(t*t))
-				axes := c.axes
-				for x := range 3 {
-					axes[i][x] = float64((c.axes[i][x] + float64(t*c.axes[j][x])) * n)
-					axes[j][x] = float64((c.axes[j][x] - float64(t*c.axes[i][x])) * n)
+		for _, d := range turns {
+			var axes [3][3]float64
+			r := rotation{1, float64(angle * d[0]), float64(angle * d[1]), float64(angle * d[2])}
+			l := math.Sqrt(1 + float64(angle*angle))
+			m := rotation{1 / l, r[1] / l, r[2] / l, r[3] / l}.axes()
+			for i := range 3 {
+				for k := range 3 {
+					axes[i][k] = float64(m[i][0]*c.axes[0][k]) + float64(m[i][1]*c.axes[1][k]) + float64(m[i][2]*c.axes[2][k])
 				}
-				if d := newCandidate(points, axes); d.v < better.v {
-					better = d
-				}
+			}
+			if n := newCandidate(points, axes); n.v < better.v {
+				better = n
 			}
 		}
 		if better.v < c.v*(1-1e-12) {
@@ -128,6 +129,17 @@ func descend(points [][3]float64, c candidate) candidate {
 	}
 	return c
 }
+
+// turns are unit vectors to the faces, edges and corners of a cube.
+var turns = func() (out [][3]float64) {
+	for k := range 27 {
+		d := [3]float64{float64(k%3 - 1), float64(k/3%3 - 1), float64(k/9 - 1)}
+		if l := math.Sqrt(inner(d, d)); l > 0 {
+			out = append(out, [3]float64{d[0] / l, d[1] / l, d[2] / l})
+		}
+	}
+	return out
+}()
 
 // largestPlanes are the unit normals of the planes in which a hull has most
 // area, largest first.
@@ -193,7 +205,15 @@ func planarBox(points [][3]float64, n [3]float64) candidate {
 
 // planarHull is Andrew's monotone chain, counter-clockwise.
 func planarHull(p [][2]float64) [][2]float64 {
-	slices.SortFunc(p, func(a, b [2]float64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	slices.SortFunc(p, func(a, b [2]float64) int {
+		switch {
+		case a[0] < b[0] || a[0] == b[0] && a[1] < b[1]:
+			return -1
+		case a == b:
+			return 0
+		}
+		return 1
+	})
 	var out [][2]float64
 	grow := func(start int, q [2]float64) {
 		for len(out) >= start+2 {

@@ -35,8 +35,7 @@ func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) {
 	if p.Resample.Round {
 		round(roi.Image)
 	}
-	resegmentRange(roi, p.Resegment.Range)
-	resegmentOutliers(roi, p.Resegment.Outliers)
+	resegment(roi, p.Resegment)
 	return roi, nil
 }
 
@@ -130,29 +129,20 @@ func round(g *voxel.Grid) {
 	}
 }
 
-// resegmentRange takes voxels outside [lowest, highest] out of the intensity
-// mask (IBSI USB3).
-func resegmentRange(roi *ROI, r []float64) {
-	if len(r) != 2 {
-		return
+// resegment takes voxels out of the intensity mask: those outside the range
+// (IBSI USB3) and those farther than k standard deviations from the mean (7ACA).
+// Both at once keep the intersection of the two ranges (IF9H), so mean and
+// population standard deviation are those of the whole ROI, before any range.
+func resegment(roi *ROI, r Resegment) {
+	lowest, highest := math.Inf(-1), math.Inf(1)
+	if len(r.Range) == 2 {
+		lowest, highest = r.Range[0], r.Range[1]
 	}
-	keep(roi, r[0], r[1])
-}
-
-// resegmentOutliers takes voxels farther than k standard deviations from the
-// mean out of the intensity mask (IBSI 7ACA). Mean and population standard
-// deviation are those of the voxels that the range has left.
-func resegmentOutliers(roi *ROI, k float64) {
-	x := intensities(roi)
-	if k == 0 || len(x) == 0 {
-		return
+	if x := intensities(roi); r.Outliers > 0 && len(x) > 0 {
+		mean, variance := meanVariance(x)
+		d := float64(r.Outliers * math.Sqrt(variance))
+		lowest, highest = max(lowest, mean-d), min(highest, mean+d)
 	}
-	mean, variance := meanVariance(x)
-	d := float64(k * math.Sqrt(variance))
-	keep(roi, mean-d, mean+d)
-}
-
-func keep(roi *ROI, lowest, highest float64) {
 	for i, in := range roi.Intensity.Data {
 		if v := float64(roi.Image.Data[i]); in != 0 && !(v >= lowest && v <= highest) {
 			roi.Intensity.Data[i] = 0

@@ -101,25 +101,45 @@ func ellipsoidVolume(s [3]float64) float64 {
 	return float64(4*math.Pi/3) * float64(float64(s[0]*s[1])*s[2])
 }
 
-// ellipsoidArea is the manual's series of Legendre polynomials (3.1.22), cut
-// after degree 20 as there:
+// approximateArea is the area of an ellipsoid as the manual has it (3.1.22), a
+// series of Legendre polynomials cut after degree 20:
 //
 //	A = 4πab Σ (αβ)ᵛ/(1−4v²) P_v((α²+β²)/2αβ),  α² = 1−b²/a²,  β² = 1−c²/a²
 //
-// The recurrence is for (αβ)ᵛP_v, which also exists where α = 0.
+// With these α and β it is not the ellipsoid's area but near it for round ones
+// (1 % for axes 5:4:3.5, 14 % for 3:3:2); see [ellipsoidArea]. The IBSI's
+// reference values were made with it.
+func approximateArea(s [3]float64) float64 {
+	a, b, c := descending(s)
+	return legendreArea(a, b, 1-float64(b*b)/float64(a*a), 1-float64(c*c)/float64(a*a), 20)
+}
+
+// ellipsoidArea is the area of an ellipsoid: the same series is exact with
+// α² = 1−c²/a² and β² = 1−c²/b². It converges slowly for very flat ones; the
+// terms left out after 2000 are below 10⁻⁷ of the sum.
 func ellipsoidArea(s [3]float64) float64 {
-	v := []float64{s[0], s[1], s[2]}
-	slices.Sort(v)
-	a, b, c := v[2], v[1], v[0]
-	alpha2 := 1 - float64(b*b)/float64(a*a)
-	beta2 := 1 - float64(c*c)/float64(a*a)
+	a, b, c := descending(s)
+	return legendreArea(a, b, 1-float64(c*c)/float64(a*a), 1-float64(c*c)/float64(b*b), 2000)
+}
+
+func descending(s [3]float64) (a, b, c float64) {
+	slices.Sort(s[:])
+	return s[2], s[1], s[0]
+}
+
+// legendreArea sums 4πab Σ (αβ)ᵛ/(1−4v²) P_v. The recurrence is for (αβ)ᵛP_v,
+// which also exists where α or β is 0.
+func legendreArea(a, b, alpha2, beta2 float64, degree int) float64 {
 	mean, prod := (alpha2+beta2)/2, float64(alpha2*beta2)
-	const degree = 20
 	before, p, sum := 0.0, 1.0, 1.0
 	for n := 1; n <= degree; n++ {
 		k := float64(n)
 		before, p = p, (float64(float64((2*k-1)*mean)*p)-float64(float64((k-1)*prod)*before))/k
-		sum += p / (1 - 4*k*k)
+		term := p / (1 - float64(4*float64(k*k)))
+		sum += term
+		if math.Abs(term) < 1e-16 {
+			break
+		}
 	}
 	return float64(float64(4*math.Pi*float64(a*b)) * sum)
 }

@@ -34,7 +34,13 @@ func newHull(vertices []point) hull {
 func outline(points []point) []point {
 	points = slices.Clone(points)
 	slices.SortFunc(points, func(a, b point) int {
-		return cmp.Or(cmp.Compare(a[2], b[2]), cmp.Compare(a[1], b[1]), cmp.Compare(a[0], b[0]))
+		if a[2] != b[2] {
+			return cmp.Compare(a[2], b[2])
+		}
+		if a[1] != b[1] {
+			return cmp.Compare(a[1], b[1])
+		}
+		return cmp.Compare(a[0], b[0])
 	})
 	points = slices.Compact(points)
 	var out []point

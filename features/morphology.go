@@ -172,7 +172,7 @@ func densities(v *values, surface mesh, h hull, points [][3]float64, spacing, ax
 	} else {
 		semi := [3]float64{2 * axes[0], 2 * axes[1], 2 * axes[2]}
 		v.add("morph_vol_dens_aee", surface.volume/ellipsoidVolume(semi))
-		v.add("morph_area_dens_aee", surface.area/ellipsoidArea(semi))
+		v.add("morph_area_dens_aee", surface.area/approximateArea(semi))
 	}
 
 	semi := enclosingEllipsoid(points)

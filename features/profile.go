@@ -34,8 +34,8 @@ type Resample struct {
 	Round         bool      `yaml:"round"`          // to the nearest whole intensity, halves to even
 }
 
-// Resegment is re-segmentation (IBSI IF9H) of the intensity mask: first by
-// range, then by outliers.
+// Resegment is re-segmentation (IBSI IF9H) of the intensity mask. Both settings
+// look at the whole ROI; a voxel must pass both.
 type Resegment struct {
 	Range    []float64 `yaml:"range"`    // lowest and highest intensity kept, USB3; [-500, .inf] is open above; empty for none
 	Outliers float64   `yaml:"outliers"` // standard deviations around the mean that are kept, 7ACA; 0 for all
@@ -218,12 +218,12 @@ func (d Discretise) canonical() []string {
 }
 
 // Notation is the profile in the short notation of the manual's chapter 4, as
-// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]; RS:3σ; FBS:25". "RND" (rounding) and
-// the 2D of an interpolation in the plane are spelled in its manner.
+// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]+3σ; FBS:25". RND, for rounding, is
+// ours: the chapter has no sign for it.
 func (p Profile) Notation() string {
 	var s []string
 	if p.interpolates() {
-		method := map[string]string{"nearest": "NN", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
+		method := map[string]string{"nearest": "NNB", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
 		dims, sp := "3D", p.Resample.Spacing
 		if sp[2] == 0 {
 			dims, sp = "2D", sp[:2]
@@ -237,6 +237,7 @@ func (p Profile) Notation() string {
 	if p.Resample.Round {
 		s = append(s, "RND")
 	}
+	var rs []string
 	if r := p.Resegment.Range; len(r) == 2 {
 		open, shut := "[", "]"
 		lo, hi := number(r[0]), number(r[1])
@@ -246,10 +247,13 @@ func (p Profile) Notation() string {
 		if math.IsInf(r[1], 1) {
 			shut, hi = ")", "∞"
 		}
-		s = append(s, "RS:"+open+lo+","+hi+shut)
+		rs = append(rs, open+lo+","+hi+shut)
 	}
 	if k := p.Resegment.Outliers; k > 0 {
-		s = append(s, "RS:"+number(k)+"σ")
+		rs = append(rs, number(k)+"σ")
+	}
+	if len(rs) > 0 {
+		s = append(s, "RS:"+strings.Join(rs, "+"))
 	}
 	if c := p.Discretise.canonical(); c[0] != "none" {
 		s = append(s, strings.ToUpper(c[0])+":"+c[1])
