@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/roi"
@@ -384,6 +386,61 @@ func TestPublishedMask(t *testing.T) {
 	}
 	if n := m.Count(); n != 125256 || differ != 0 || len(notes) != 0 {
 		t.Errorf("%d voxels, %d differ from the published mask, notes %q; want 125256, 0 and none", n, differ, notes)
+	}
+}
+
+// TestPublishedValues takes IBSI's chest CT from its DICOM images and its structure set to the values that IBSI publishes
+// for configurations C and D (3D, 2 mm, trilinear), through the whole of this package and package imaging.
+func TestPublishedValues(t *testing.T) {
+	_, fs, _, regions := load(t, []string{"ibsi1", "ct_phantom", "dicom", "image"}, []string{"ibsi1", "ct_phantom", "dicom", "mask"})
+	v, err := imaging.Assemble(context.Background(), fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := rasterise(t, regions[0], v.Grid.Geometry)
+	for config, resegment := range map[string]features.Resegment{"c": {Range: []float64{-1000, 400}}, "d": {Outliers: 3}} {
+		p := features.DefaultProfile("CT")
+		p.Resample.Spacing = []float64{2, 2, 2}
+		p.Resegment = resegment
+		res, err := features.Extract(context.Background(), v.Grid, m, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]float64)
+		for _, v := range res.Values {
+			if v.Reason == "" {
+				got[v.Tag] = v.Value
+			}
+		}
+		b, err := os.ReadFile(shared(t, "ibsi1", "reference_values", "chest_config_"+config+".csv"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		compared := 0
+		for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+			column := strings.Split(strings.TrimSpace(line), ";") // value; tolerance; tag
+			family, _, _ := strings.Cut(column[len(column)-1], "_")
+			if column[0] == "" { // no consensus: the table has the name only
+				continue
+			}
+			if family != "stat" && family != "loc" && !strings.HasPrefix(column[2], "morph_") || strings.HasPrefix(column[2], "morph_mask_") {
+				continue
+			}
+			want, err1 := strconv.ParseFloat(column[0], 64)
+			tolerance, err2 := strconv.ParseFloat(column[1], 64)
+			value, ok := got[column[2]]
+			if err1 != nil || err2 != nil || !ok {
+				t.Errorf("%s: %q is not compared: %v %v, value there: %v", config, line, err1, err2, ok)
+				continue
+			}
+			rounded, _ := strconv.ParseFloat(strconv.FormatFloat(value, 'g', 3, 64), 64) // the table has three digits
+			if compared++; math.Abs(rounded-want) > tolerance*(1+1e-12) {
+				t.Errorf("%s: %s is %v, published %v ± %v", config, column[2], value, want, tolerance)
+			}
+		}
+		if compared != 45 { // 29 + 2 + 18 less the four without consensus
+			t.Errorf("%s: %d of 45 values compared", config, compared)
+		}
 	}
 }
 
