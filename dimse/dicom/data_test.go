@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -44,22 +43,6 @@ func sharedFiles(t testing.TB) []string {
 		t.Fatalf("no DICOM file in %s", root)
 	}
 	return paths
-}
-
-// sharedFile finds one file of the reference data by a part of its path.
-func sharedFile(t testing.TB, part string) []byte {
-	t.Helper()
-	for _, p := range sharedFiles(t) {
-		if strings.Contains(filepath.ToSlash(p), part) {
-			b, err := os.ReadFile(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return b
-		}
-	}
-	t.Skipf("no %s in the reference data", part)
-	return nil
 }
 
 func readBytes(b []byte) (*File, error) { return ReadFile(bytes.NewReader(b), int64(len(b))) }

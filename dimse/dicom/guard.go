@@ -15,7 +15,7 @@ import (
 // 10^6 items of an RTSTRUCT are 5·10^6 elements.
 const (
 	maxDepth    = 16      // sequences inside of each other
-	maxElements = 8 << 20 // elements and items, 56 bytes each
+	maxElements = 8 << 20 // elements (56 bytes each), items (40) and fragments (none)
 	maxHeld     = 1 << 30 // bytes of values in memory; pixel data is not held
 	maxPadding  = 4096    // zeros behind the last element, which some writers leave; more of them may have been data
 	maxNotes    = 20
@@ -100,11 +100,11 @@ func sniff(b []byte, c coding, left int64) coding {
 // depth, the number of elements, the exact end; and turns it into a DataSet on the way.
 type guard struct {
 	cursor
-	base   coding
-	gePix  bool
+	gePix  bool // pixel data is big endian though nothing else is
 	pixels *PixelElement
 	path   []place
-	count  int
+	count  int // of elements, items and fragments
+	limit  int // of them
 	notes  []string
 	more   int // notes beyond maxNotes
 
@@ -165,8 +165,8 @@ func (g *guard) note(t Tag, format string, args ...any) {
 }
 
 func (g *guard) counted(t Tag) error {
-	if g.count++; g.count > maxElements {
-		return g.fail(t, unsupported("more than %d elements", maxElements))
+	if g.count++; g.count > g.limit {
+		return g.fail(t, unsupported("more than %d elements, items and fragments", g.limit))
 	}
 	return nil
 }
@@ -318,11 +318,13 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 	switch {
 	case ctx.depth == 0 && bulk(t):
 		return e, false, g.locate(ctx, t, vr, h.length, end)
-	case h.length == undefinedLength && vr != SQ && vr != UN:
-		// Only pixel data may have fragments (PS3.5 A.4): here that of an icon.
-		g.note(t, "fragments in an item are not read")
+	case h.length == undefinedLength && (vr == OB || vr == OW):
+		// Only pixel data may have fragments (PS3.5 A.4): here that of an icon, which nobody reads.
+		g.note(t, "is encapsulated, and left out")
 		_, err := g.fragments(ctx.coding, t, end)
 		return e, false, err
+	case h.length == undefinedLength && vr != SQ && vr != UN:
+		return e, false, g.fail(t, malformed("has undefined length, which VR %s cannot have", vr)) // PS3.5 7.1.1
 	case h.length == undefinedLength || vr == SQ:
 		inner := *ctx
 		if vr == UN {
@@ -438,7 +440,7 @@ func (g *guard) sequence(ctx context, t Tag, length, end int64) ([]*DataSet, err
 
 // unknownSequence reads the items inside of a UN value; where that fails the value stays what it was.
 func (g *guard) unknownSequence(ctx *context, t Tag, value []byte) ([]*DataSet, bool) {
-	inner := guard{cursor: inMemory(value), base: implicitLE, path: slices.Clone(g.path), count: g.count}
+	inner := guard{cursor: inMemory(value), path: slices.Clone(g.path), count: g.count, limit: g.limit, notes: slices.Clone(g.notes), more: g.more}
 	sub := *ctx
 	sub.coding = implicitLE
 	items, err := inner.sequence(sub, t, int64(len(value)), int64(len(value)))
@@ -447,6 +449,7 @@ func (g *guard) unknownSequence(ctx *context, t Tag, value []byte) ([]*DataSet, 
 		g.note(t, "is UN and could not be read as a sequence")
 		return nil, false
 	}
+	g.notes, g.more = inner.notes, inner.more
 	return items, true
 }
 
@@ -481,6 +484,9 @@ func (g *guard) locate(ctx *context, t Tag, vr VR, length uint32, end int64) err
 func (g *guard) fragments(c coding, t Tag, end int64) (int64, error) {
 	start := g.pos
 	for n := 1; ; n++ {
+		if err := g.counted(t); err != nil {
+			return 0, err
+		}
 		if end-g.pos < 8 {
 			return 0, g.fail(t, malformed("ends before fragment %d is complete; it is truncated, send it again", n))
 		}

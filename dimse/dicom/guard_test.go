@@ -85,6 +85,7 @@ func TestHostile(t *testing.T) {
 		{"fragments without an end", le().open(PixelData, "OB").tag(itemTag).u32(0), ex, ErrMalformed, "(7FE0,0010)"},
 		{"fragment of undefined length", le().open(PixelData, "OB").tag(itemTag).u32(undefinedLength), ex, ErrMalformed, "(7FE0,0010)"},
 		{"element among fragments", le().open(PixelData, "OB").short(Modality, "CS", "CT"), ex, ErrMalformed, "(7FE0,0010)"},
+		{"CS of undefined length", le().tag(Modality).u32(undefinedLength).tag(itemTag).u32(0).tag(sequenceEndTag).u32(0), im, ErrMalformed, "(0008,0060)"},
 		{"VR of digits", le().header().tag(0x00400000 | 0x0254).text("12").u16(0x7FFF), ex, ErrMalformed, "(0040,0254)"},
 		{"VR FF FF", le().header().tag(0x00400254).u32(0xFFFFFFFF), ex, ErrMalformed, "(0040,0254)"},
 		{"5000 zeros", le().header().text(strings.Repeat("\x00", 5000)), ex, ErrMalformed, ""},
@@ -146,6 +147,8 @@ func TestForgiven(t *testing.T) {
 			short(0x00100000, "UL", "\xFF\xFF\xFF\xFF").short(PatientID, "LO", "42"), PatientID, "42"},
 		{"trailing padding", ex, "", le().header().long(DataSetTrailingPadding, "OB", "\x00\x00"), PatientID, "42"},
 		{"UN that is known", ex, "", le().long(PatientID, "UN", "42"), PatientID, "42"},
+		{"icon in fragments", ex, "left out", le().short(PatientID, "LO", "42").long(IconImageSequence, "SQ", item(le().open(PixelData, "OB").
+			tag(itemTag).u32(0).tag(sequenceEndTag).u32(0))), PatientID, "42"},
 		{"64 bits", ex, "", le().long(0x00720082, "SV", "\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF"), 0x00720082, "-2"},
 		{"NUL padding", ex, "", le().short(PatientID, "LO", "42\x00\x00"), PatientID, "42"},
 	} {
@@ -317,6 +320,19 @@ func TestManyItems(t *testing.T) {
 	}
 }
 
+// TestLimit counts elements, items and fragments alike.
+func TestLimit(t *testing.T) {
+	in := le().open(ContentSequence, "SQ").tag(itemTag).u32(10).short(CodeValue, "SH", "ab").tag(sequenceEndTag).u32(0).
+		open(PixelData, "OB").tag(itemTag).u32(0).tag(sequenceEndTag).u32(0).b
+	for limit := range 8 {
+		g := guard{cursor: cursor{r: bytes.NewReader(in), size: int64(len(in))}, limit: limit}
+		_, err := g.dataSet(context{coding: coding{explicit: true}}, g.size, false)
+		if want := limit < 6; errors.Is(err, ErrUnsupported) != want { // 2 elements and 1 in an item, 1 item, 1 fragment, the end
+			t.Errorf("limit %d: %v", limit, err)
+		}
+	}
+}
+
 // counting notes how far a stream was read.
 type counting struct {
 	r io.Reader
@@ -377,6 +393,10 @@ func TestIdentity(t *testing.T) {
 		if !errors.As(err, &e) || !errors.Is(err, ErrMalformed) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
+	}
+	zeros := le().short(SOPClassUID, "UI", "1.2\x00").short(SOPInstanceUID, "UI", "1.02").short(StudyInstanceUID, "UI", "1.2\x00").short(SeriesInstanceUID, "UI", "1.2\x00")
+	if id, err := ReadIdentity(bytes.NewReader(zeros.b), ExplicitVRLittleEndian); err != nil || id.SOPInstanceUID != "1.02" {
+		t.Errorf("leading zero: %v %v", id, err)
 	}
 	broken := func(r io.Reader) error { _, err := ReadIdentity(r, ExplicitVRLittleEndian); return err }
 	for _, c := range []struct {

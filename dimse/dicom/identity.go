@@ -115,7 +115,7 @@ func (s *scanner) identity(c coding) (Identity, error) {
 		switch {
 		case a.value == "":
 			return id, &Error{Path: a.tag.String(), Offset: s.pos, Err: malformed("is missing or empty")}
-		case !ValidUID(a.value):
+		case !acceptableUID(a.value):
 			return id, &Error{Path: a.tag.String(), Offset: s.pos, Err: malformed("is no UID")}
 		}
 	}

@@ -60,6 +60,7 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 	}
 	g := guard{
 		cursor: cursor{r: r, size: size, pos: offset},
+		limit:  maxElements,
 		gePix:  ts.UID == gePrivateDLX,
 	}
 	if ts.Deflated {

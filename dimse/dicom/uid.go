@@ -31,7 +31,12 @@ func UIDFrom(parts ...string) string {
 }
 
 // ValidUID reports whether s obeys PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
-func ValidUID(s string) bool {
+func ValidUID(s string) bool { return uidOf(s, false) }
+
+// acceptableUID is ValidUID but for leading zeros: some devices write them, and their images must still be kept and named.
+func acceptableUID(s string) bool { return uidOf(s, true) }
+
+func uidOf(s string, zeros bool) bool {
 	if len(s) == 0 || len(s) > 64 {
 		return false
 	}
@@ -39,7 +44,7 @@ func ValidUID(s string) bool {
 	for i := 0; i <= len(s); i++ {
 		switch {
 		case i == len(s) || s[i] == '.':
-			if n := i - start; n == 0 || n > 1 && s[start] == '0' {
+			if n := i - start; n == 0 || n > 1 && s[start] == '0' && !zeros {
 				return false
 			}
 			start = i + 1

@@ -146,7 +146,7 @@ func TestRefused(t *testing.T) {
 		{"CS too long", Modality, func(d *DataSet) { d.SetString(Modality, strings.Repeat("X", 17)) }},
 		{"CS in small letters", Modality, func(d *DataSet) { d.SetString(Modality, "ct") }},
 		{"UI too long", SOPInstanceUID, func(d *DataSet) { d.SetString(SOPInstanceUID, "1."+strings.Repeat("2", 63)) }},
-		{"no UID", SOPInstanceUID, func(d *DataSet) { d.SetString(SOPInstanceUID, "1.02") }},
+		{"no UID", SOPInstanceUID, func(d *DataSet) { d.SetString(SOPInstanceUID, "1..2") }},
 		{"PN group too long", PatientName, func(d *DataSet) { d.SetString(PatientName, "a="+strings.Repeat("山", 65)) }},
 		{"DS too long", SliceThickness, func(d *DataSet) { d.SetString(SliceThickness, "1.2345678901234567") }},
 		{"DS of NaN", SliceThickness, func(d *DataSet) { d.SetFloat(SliceThickness, math.NaN()) }},
