@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // BenchmarkPut measures durable instances; node.md's figures are per second.
@@ -39,4 +38,55 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-var _ = time.Now
+// BenchmarkWatch measures from the beginning of a Put until a watcher has been told and finds the instance in Study.
+func BenchmarkWatch(b *testing.B) {
+	s := openStore(b, b.TempDir(), Options{})
+	ch := s.Watch(b.Context())
+	for i := range b.N {
+		b.StopTimer()
+		o := newObject(fmt.Sprintf("1.2.%d", i+1), fmt.Sprintf("1.2.%d.1", i+1), 33<<10, 1)
+		b.StartTimer()
+		put := make(chan error, 1)
+		go func() { put <- o.put(s) }()
+		if _, err := s.Study(<-ch); err != nil {
+			b.Fatal(err)
+		}
+		if err := <-put; err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen measures a start with a million indexed instances.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s := openStore(b, dir, Options{disk: fastDisk()})
+	const n = 1_000_000
+	for i := range n {
+		e := &entry{SOPClass: "1.2.840.10008.5.1.4.1.1.2", SOPInstance: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d.%d", i/300+1_000_000, i), Study: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d", i/300+1_000_000),
+			Series: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d.1", i/300+1_000_000), Syntax: "1.2.840.10008.1.2.1", Patient: "12345678", Modality: "CT", Source: "SCANNER", Digest: make([]byte, 32), Size: 525 << 10}
+		s.mu.Lock()
+		err := s.apply(&record{kind: kindInstance, entry: e})
+		s.mu.Unlock()
+		if err == nil && i%replayBatch == replayBatch-1 {
+			err = s.flushIndex()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := Open(dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -44,14 +45,19 @@ type index struct {
 	marker     uint64
 	checkpoint location // all records before it are in the index
 	rebuilding bool     // the index began empty and has not caught up yet
+	lost       []Damage // the index before this one went further than the log
 }
 
 // openIndex opens the index at path, or begins an empty one where it is missing, damaged, or of another log.
 func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (*index, error) {
+	var lost []Damage
 	if _, err := os.Stat(path); err == nil {
 		ix, err := tryIndex(path, marker, segs, noSync)
 		if err == nil {
 			return ix, nil
+		}
+		if short := (*shortLog)(nil); errors.As(err, &short) {
+			lost = append(lost, short.Damage)
 		}
 		aside := path + ".damaged"
 		logger.Warn("store: index cannot be used; rebuilding it from the log", "error", err, "kept_as", aside)
@@ -65,7 +71,7 @@ func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *
 	if err != nil {
 		return nil, err
 	}
-	ix := &index{db: db, path: path, marker: marker, rebuilding: true}
+	ix := &index{db: db, path: path, marker: marker, rebuilding: true, lost: lost}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
@@ -148,13 +154,25 @@ func (ix *index) verify(segs []segment) error {
 	if m.checkpoint == (location{}) {
 		return nil
 	}
+	short := &shortLog{Damage{File: filepath.Join(logDir, segmentName(m.checkpoint.Segment)), Length: m.checkpoint.Offset,
+		Reason: "the log ends before the point up to which it was indexed"}}
 	for _, s := range segs {
-		if s.num == m.checkpoint.Segment && m.checkpoint.Offset <= min(s.end, s.size) {
+		if s.num != m.checkpoint.Segment {
+			continue
+		}
+		end := min(s.end, s.size)
+		if m.checkpoint.Offset <= end {
 			return nil
 		}
+		short.Offset, short.Length = end, m.checkpoint.Offset-end
 	}
-	return errors.New("the log ends before the point up to which it was indexed")
+	return short
 }
+
+// A shortLog says that the index knows more than the log, so that a part of the log is gone.
+type shortLog struct{ Damage }
+
+func (s *shortLog) Error() string { return s.String() }
 
 // seal puts the checksum in front of a value.
 func seal(key, value []byte) []byte {

@@ -507,6 +507,17 @@ func (l *segmentLog) readSegmentHeader(num uint64) (segmentHeader, int64, error)
 	return h, st.Size(), err
 }
 
+// create begins the log of a new store.
+func (l *segmentLog) create() ([]segment, error) {
+	l.marker = newMarker()
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	l.retire()
+	segs, _, err := l.segments()
+	return segs, err
+}
+
 // newMarker returns 64 random bits, not 0.
 func newMarker() uint64 {
 	var b [8]byte

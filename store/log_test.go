@@ -237,6 +237,36 @@ func TestMissingSegmentIsReported(t *testing.T) {
 	}
 }
 
+// A log that was cut short behind the back of the index is damage too, and a log that is gone is refused.
+func TestLogIsShorterThanIndex(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{})
+	first := newObject(testStudy, "1.2.1", 2000, 1)
+	mustPut(t, s, first)
+	end := s.log.end
+	mustPut(t, s, newObject(testStudy, "1.2.2", 2000, 2))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, logDir, segmentName(1)), end); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, Options{})
+	if d := s.Damage(); len(d) != 1 || d[0].Offset != end {
+		t.Errorf("damage %v, want one at offset %d", d, end)
+	}
+	wantObject(t, s, first)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, logDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "restore") {
+		t.Errorf("Open without the log: %v", err)
+	}
+}
+
 // After an orderly Close nothing can be a torn tail: damage to the very last instance is damage.
 func TestDamageAfterClose(t *testing.T) {
 	dir := t.TempDir()

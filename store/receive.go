@@ -210,13 +210,18 @@ func ownName(n uint64) string { return fmt.Sprintf("%012d.dcm", n) }
 
 // An ownFile is one that is being written; its name ends in .tmp until all of it is durable.
 type ownFile struct {
-	o     *ownFiles
-	f     *os.File
-	num   uint64
-	start int64 // of the data set, behind preamble and meta information
-	off   int64
-	kept  bool
+	o      *ownFiles
+	f      *os.File
+	num    uint64
+	start  int64 // of the data set, behind preamble and meta information
+	off    int64
+	synced int64
+	kept   bool
 }
+
+// syncEvery bounds what the final sync of a large object has to carry, and what it does meanwhile to the syncs of the
+// log: they share a journal.
+const syncEvery = 32 << 20
 
 func (o *ownFiles) create(meta dicom.FileMeta) (*ownFile, error) {
 	var head bytes.Buffer
@@ -242,6 +247,9 @@ func (f *ownFile) write(b []byte) error {
 	}
 	n, err := f.o.disk.writeAt(f.f, b, f.off)
 	f.off += int64(n)
+	if err == nil && f.off-f.synced >= syncEvery {
+		f.synced, err = f.off, f.o.disk.sync(f.f)
+	}
 	return err
 }
 

@@ -213,7 +213,12 @@ func (s *Store) open(segmentSize int64) (err error) {
 		return err
 	}
 	if len(segs) == 0 {
-		s.log.marker = newMarker()
+		if _, err := os.Stat(filepath.Join(s.dir, indexFile)); err == nil {
+			return fmt.Errorf("%s holds an index and no log: restore its folder %s, or move %s away to begin anew", s.dir, logDir, indexFile)
+		}
+		if segs, err = s.log.create(); err != nil {
+			return err
+		}
 	}
 	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.disk.looseIndex, s.logger); err != nil {
 		return err
@@ -227,7 +232,7 @@ func (s *Store) open(segmentSize int64) (err error) {
 		return err
 	}
 	s.applied = location{s.log.num, s.log.end}
-	s.active.damage = found
+	s.active.damage = append(found, s.index.lost...)
 	s.index.rebuilding = false
 	if err := s.flushIndex(); err != nil {
 		return fmt.Errorf("index: %w", err)

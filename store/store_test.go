@@ -10,8 +10,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -562,5 +564,65 @@ func TestSegmentsFollowEachOther(t *testing.T) {
 	list, _ := os.ReadDir(filepath.Join(dir, logDir))
 	if len(list) < 8 {
 		t.Errorf("%d segments for 90 KB at 10 KB each", len(list))
+	}
+}
+
+// Objects of any size pass through a buffer of a few hundred KiB each.
+func TestLargeObjectsNeedLittleMemory(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	const writers, size = 16, 24 << 20
+	head := newObject(testStudy, "1.2.3.100", 400, 1)
+	var peak atomic.Uint64
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			o := newObject(testStudy, fmt.Sprintf("1.2.3.%d", 100+w), 400, 1)
+			body := io.MultiReader(bytes.NewReader(o.data), &zeros{left: size, peak: &peak})
+			if err := s.Put(ctx, o.meta, body); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got, limit := peak.Load(), uint64(150<<20); got > limit {
+		t.Errorf("heap of %d MiB for %d objects of %d MiB", got>>20, writers, size>>20)
+	}
+	st, err := s.Study(testStudy)
+	if err != nil || len(st.Instances) != writers || st.Instances[0].Size != int64(size+len(head.data)) {
+		t.Errorf("%d instances of %d bytes, %v", len(st.Instances), st.Instances[0].Size, err)
+	}
+}
+
+// zeros is a long body that looks at the heap as it goes.
+type zeros struct {
+	left, reads int
+	peak        *atomic.Uint64
+}
+
+func (z *zeros) Read(b []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	if z.reads++; z.reads%16 == 0 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		for old := z.peak.Load(); m.HeapInuse > old && !z.peak.CompareAndSwap(old, m.HeapInuse); old = z.peak.Load() {
+		}
+	}
+	n := min(len(b), z.left, 64<<10)
+	z.left -= n
+	return n, nil
+}
+
+func TestEmptyStore(t *testing.T) {
+	dir := t.TempDir()
+	var book logBook
+	for range 3 {
+		if err := openStore(t, dir, Options{Logger: book.logger()}).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if book.String() != "" {
+		t.Errorf("opening an empty store logs %s", book.String())
 	}
 }
