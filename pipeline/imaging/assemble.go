@@ -57,18 +57,25 @@ func Assemble(ctx context.Context, series []*dicom.File) (*Volume, error) {
 	// The size is honest by now: every slice has the bytes for its rows and columns.
 	plane := layout.Geometry.Size[0] * layout.Geometry.Size[1]
 	v.Grid = &voxel.Grid{Geometry: layout.Geometry, Data: make([]float32, plane*len(series))}
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
+	failed := make([]error, len(series)) // by slice, so that the first one speaks and not the fastest
 	for k, i := range layout.Order {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			return decode(series[i], scales[k], v.Grid.Data[k*plane:(k+1)*plane])
+			failed[k] = decode(series[i], scales[k], v.Grid.Data[k*plane:(k+1)*plane])
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	for _, err := range failed {
+		if err != nil {
+			return nil, err
+		}
 	}
 	return v, nil
 }
@@ -80,9 +87,9 @@ func available(f *dicom.File) error {
 		return &Refusal{Code: Pixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
 	}
 	if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
-		for _, err := range pixel.Frames(f) {
-			return undecoded(uid, err)
-		}
+		return &Refusal{Code: Compressed, SOPInstance: uid,
+			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
+			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
 	if f.Pixels.Length < 0 {
 		return nil // encapsulated: as long as its transfer syntax makes it

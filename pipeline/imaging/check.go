@@ -20,6 +20,8 @@ const (
 	sameDirection   = 1e-3 // each component of Image Orientation (Patient); a milliradian
 	sameSpacing     = 1e-4 // of Pixel Spacing
 	thicknessDiffer = 0.02 // of the spacing, before it is worth a note
+
+	mostMissing = 10000 // positions named; nobody reads more
 )
 
 // A plane is what Check needs of one header.
@@ -273,7 +275,7 @@ func (l *Layout) stack(planes []plane, first *dicom.DataSet) error {
 	// A step well beyond the usual one is a hole; anything less is an irregular spacing.
 	usual := median(steps)
 	for i, step := range steps {
-		for m := 1; m < int(math.Min(math.Round(step/usual), 1e4)); m++ {
+		for m := 1; m < int(math.Min(math.Round(step/usual), mostMissing)) && len(l.Missing) < mostMissing; m++ {
 			l.Missing = append(l.Missing, add(planes[i].position, scale(sub(planes[i+1].position, planes[i].position), float64(m)*usual/step)))
 		}
 	}

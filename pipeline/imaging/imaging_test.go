@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -234,6 +235,7 @@ func TestRefusals(t *testing.T) {
 		"two units":         {imaging.Rescale, "(0028,1054)", func(s images) images { s[1].SetString(dicom.RescaleType, "ED"); return s }, true},
 		"no pixels":         {imaging.Pixels, "(7FE0,0010)", func(s images) images { s[1].Remove(dicom.PixelData); return s }, true},
 		"too few pixels":    {imaging.Pixels, "(7FE0,0010)", func(s images) images { s[1].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 10)); return s }, true},
+		"too many bits":     {imaging.Pixels, "(0028,0101)", func(s images) images { s[3].SetInt(dicom.BitsStored, 20); return s }, true},
 		"24 bits":           {imaging.Pixels, "(0028,0100)", func(s images) images { each24(s); return s }, true},
 		"two series":        {imaging.SeriesMixed, "(0020,000E)", func(s images) images { s[1].SetString(dicom.SeriesInstanceUID, "1.2.9"); return s }, false},
 		"two studies":       {imaging.SeriesMixed, "(0020,000D)", func(s images) images { s[1].SetString(dicom.StudyInstanceUID, "1.2.9"); return s }, false},
@@ -324,6 +326,24 @@ func TestGapNamesPlaces(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstRefusalSpeaks breaks the pixels of every slice: the refusal is that of the first, whoever decodes fastest.
+func TestFirstRefusalSpeaks(t *testing.T) {
+	s := series(9)
+	for _, d := range s {
+		d.SetInt(dicom.BitsStored, 20)
+	}
+	fs := files(t, s)
+	for range 20 {
+		_, err := imaging.Assemble(context.Background(), fs)
+		var r *imaging.Refusal
+		if !errors.As(err, &r) || r.SOPInstance != s[0].String(dicom.SOPInstanceUID) {
+			t.Fatalf("error is %v, want that of image %s", err, s[0].String(dicom.SOPInstanceUID))
+		}
+	}
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
