@@ -33,7 +33,7 @@ func (a *sym3) rotate(p, q int) {
 	if a[p][q] == 0 {
 		return
 	}
-	if s := math.Abs(a[p][p]) + math.Abs(a[q][q]); s+math.Abs(a[p][q])*1e-3 == s {
+	if s := math.Abs(a[p][p]) + math.Abs(a[q][q]); s+float64(math.Abs(a[p][q])*1e-3) == s {
 		a[p][q] = 0
 		return
 	}
@@ -172,7 +172,7 @@ func enclosingEllipsoid(points [][3]float64) [3]float64 {
 				down = i
 			}
 		}
-		over, under := kappa[up]/4-1, 1-kappa[down]/4
+		over, under := float64(kappa[up]/4)-1, 1-float64(kappa[down]/4)
 		if over <= tolerance && under <= tolerance {
 			break
 		}

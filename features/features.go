@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/radnode/radnode/features/voxel"
@@ -178,7 +179,7 @@ func (v *values) put(x Value) {
 		panic("features: " + x.Tag + " computed where the table has " + want)
 	}
 	// Overflow of extreme intensities is the only way here.
-	if d := x.Value - x.Value; d != 0 {
+	if math.IsNaN(x.Value) || math.IsInf(x.Value, 0) {
 		x = Value{Tag: x.Tag, Reason: "the intensities are too large to compute it"}
 	}
 	v.list = append(v.list, x)

@@ -295,12 +295,13 @@ func (h hull) measure(spacing [3]float64) (volume, area float64) {
 	return float64(six) / 48 * float64(float64(spacing[0]*spacing[1])*spacing[2]), area
 }
 
-// millimetres places the corners.
+// millimetres places the corners, counted from the first one, so that the bits
+// do not depend on where in the image the ROI lies.
 func (h hull) millimetres(spacing [3]float64) [][3]float64 {
 	out := make([][3]float64, len(h.vertices))
 	for i, p := range h.vertices {
 		for k := range 3 {
-			out[i][k] = float64(float64(p[k])*spacing[k]) / 2
+			out[i][k] = float64(float64(p[k]-h.vertices[0][k])*spacing[k]) / 2
 		}
 	}
 	return out

@@ -181,22 +181,24 @@ func placeS(g *Grid, f32 func(int) float64) error {
 // placeQ takes the quaternion (quatern_b, c, d), the offset and qfac.
 func placeQ(g *Grid, f32 func(int) float64) error {
 	b, c, d := f32(256), f32(260), f32(264)
-	a2 := 1 - (b*b + c*c + d*d)
-	a := 0.0
-	if a2 > 1e-7 {
-		a = math.Sqrt(a2)
-	} else { // nifti1.h: a is 0, the others are made of unit length
-		n := math.Sqrt(b*b + c*c + d*d)
+	bb, cc, dd := float64(b*b), float64(c*c), float64(d*d)
+	aa := 1 - (bb + cc + dd)
+	if aa <= 1e-7 { // nifti1.h: a is 0, the others are made of unit length
+		n := math.Sqrt(bb + cc + dd)
 		b, c, d = b/n, c/n, d/n
+		aa, bb, cc, dd = 0, float64(b*b), float64(c*c), float64(d*d)
 	}
+	a := math.Sqrt(aa)
 	qfac := 1.0
 	if f32(76) < 0 {
 		qfac = -1
 	}
+	ab, ac, ad := float64(a*b), float64(a*c), float64(a*d)
+	bc, bd, cd := float64(b*c), float64(b*d), float64(c*d)
 	r := [3][3]float64{ // rows: R, A, S
-		{a*a + b*b - c*c - d*d, 2 * (b*c - a*d), 2 * (b*d + a*c) * qfac},
-		{2 * (b*c + a*d), a*a + c*c - b*b - d*d, 2 * (c*d - a*b) * qfac},
-		{2 * (b*d - a*c), 2 * (c*d + a*b), (a*a + d*d - c*c - b*b) * qfac},
+		{aa + bb - cc - dd, 2 * (bc - ad), 2 * (bd + ac) * qfac},
+		{2 * (bc + ad), aa + cc - bb - dd, 2 * (cd - ab) * qfac},
+		{2 * (bd - ac), 2 * (cd + ab), (aa + dd - cc - bb) * qfac},
 	}
 	for k := range 3 {
 		sign := [3]float64{-1, -1, 1}[k]
@@ -220,7 +222,13 @@ func finite(g Geometry) error {
 	return g.Valid()
 }
 
-func positiveZero(v float64) float64 { return v + 0 }
+// positiveZero takes the sign off a zero, which turning RAS to LPS leaves.
+func positiveZero(v float64) float64 {
+	if v == 0 {
+		return 0
+	}
+	return v
+}
 
 // sampleReader reads one sample of a NIfTI datatype code.
 func sampleReader(datatype int, order binary.ByteOrder) (func([]byte) float64, int) {

@@ -41,7 +41,7 @@ func Aligned(g Geometry, spacing [3]float64) Geometry {
 		// A spacing read from a file is decimal text or float32; without the
 		// slack, 5 × 0.8 mm at 1 mm would be 5 voxels.
 		n := float64(g.Size[a]) * g.Spacing[a] / spacing[a]
-		t.Size[a] = max(1, int(math.Ceil(n-1e-6*n)))
+		t.Size[a] = max(1, int(math.Ceil(n-float64(1e-6*n))))
 		t.Spacing[a] = spacing[a]
 		first[a] = place(g, t, a, 0)
 	}
@@ -56,10 +56,11 @@ func place(g, t Geometry, a, i int) float64 {
 		return float64(i)
 	}
 	ratio := t.Spacing[a] / g.Spacing[a]
-	p := 0.5*float64(g.Size[a]-1) + float64((float64(i)-0.5*float64(t.Size[a]-1))*ratio)
+	p := float64(float64(g.Size[a]-1)/2) + float64(float64(2*i-t.Size[a]+1)/2*ratio)
 	// Rounding errors must not decide between two voxels that are equally near.
-	if r := math.RoundToEven(2 * p); math.Abs(2*p-r) < 1e-9 {
-		p = 0.5 * r
+	twice := p + p
+	if r := math.RoundToEven(twice); math.Abs(twice-r) < 1e-9 {
+		p = r / 2
 	}
 	return p
 }
@@ -236,7 +237,7 @@ func tapsAt(p float64, n int, m Method) taps {
 		// Halfway between two voxels, the one nearer the image's middle wins, so
 		// that a flipped image gives the flipped result.
 		i := math.Floor(p + 0.5)
-		if p+0.5 == i && 2*p > float64(n-1) {
+		if p+0.5 == i && p+p > float64(n-1) {
 			i--
 		}
 		return taps{int(i), [4]float64{1}}

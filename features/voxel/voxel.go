@@ -79,7 +79,7 @@ func (g Geometry) Valid() error {
 			return fmt.Errorf("voxel: spacing %v must be positive on each axis", g.Spacing)
 		}
 		for b := range a + 1 {
-			d := g.Axes[a][0]*g.Axes[b][0] + g.Axes[a][1]*g.Axes[b][1] + g.Axes[a][2]*g.Axes[b][2]
+			d := float64(g.Axes[a][0]*g.Axes[b][0]) + float64(g.Axes[a][1]*g.Axes[b][1]) + float64(g.Axes[a][2]*g.Axes[b][2])
 			want := 0.0
 			if a == b {
 				want = 1
