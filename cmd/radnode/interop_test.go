@@ -38,7 +38,7 @@ func bundledStudy(t *testing.T) string {
 }
 
 // freePort asks the system for a port that a peer can listen on.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,7 +50,7 @@ func freePort(t *testing.T) string {
 }
 
 // start runs a peer until the test ends, and waits until its port answers.
-func start(t *testing.T, port string, cmd *exec.Cmd) {
+func start(t testing.TB, port string, cmd *exec.Cmd) {
 	t.Helper()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -105,7 +105,7 @@ func radnode(t *testing.T, args ...string) string {
 type orthanc struct{ dicom, http string }
 
 // startOrthanc starts Orthanc on loopback with one known modality, RADNODE.
-func startOrthanc(t *testing.T, radnodePort string) orthanc {
+func startOrthanc(t testing.TB, radnodePort string) orthanc {
 	t.Helper()
 	need(t, "Orthanc")
 	o := orthanc{dicom: freePort(t), http: freePort(t)}

@@ -28,7 +28,7 @@ type child struct {
 }
 
 // startChild starts radnode serve and reads its address from the log.
-func startChild(t *testing.T, data string, flags ...string) *child {
+func startChild(t testing.TB, data string, flags ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0", "--http", ""}, flags...)...)
 	cmd.Env = append(os.Environ(), "RADNODE_TEST_MAIN=1")

@@ -38,14 +38,14 @@ func (c echoCmd) Run(e *env) error {
 		SOPClass: dicom.VerificationSOPClass, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian, dicom.ExplicitVRLittleEndian},
 	}}})
 	if err != nil {
-		return fmt.Errorf("%s: %w", to, err)
+		return err
 	}
 	defer client.Abort()
 	if err := client.Echo(ctx); err != nil {
-		return fmt.Errorf("%s: %w", to, err)
+		return err
 	}
 	if err := client.Release(ctx); err != nil {
-		return fmt.Errorf("%s: %w", to, err)
+		return err
 	}
 	fmt.Fprintf(e.stdout, "%s answers (%s)\n", to, time.Since(start).Round(time.Microsecond))
 	return nil
