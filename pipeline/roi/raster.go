@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -50,7 +51,8 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry) (*voxel.Mask, []
 		placed = placed[n:]
 	}
 	if m.Count() == 0 {
-		return nil, nil, &Refusal{EmptyRegion, fmt.Sprintf("ROI %d encloses the centre of no voxel", r.Number), "the region is smaller than a voxel: draw it on finer images"}
+		text := strings.Join(append([]string{fmt.Sprintf("ROI %d encloses the centre of no voxel", r.Number)}, notes...), "; ")
+		return nil, nil, &Refusal{EmptyRegion, text, "draw it larger than a voxel and inside the images"}
 	}
 	return m, notes, nil
 }

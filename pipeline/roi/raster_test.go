@@ -283,6 +283,10 @@ func TestRasteriseRefuses(t *testing.T) {
 			}
 		})
 	}
+	twice := roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0), box(0, 0, 2, 2, 0)}}
+	if _, _, err := roi.Rasterise(context.Background(), twice, g); err == nil || !strings.Contains(err.Error(), "repeat another") {
+		t.Errorf("a contour that cancels itself: %v", err)
+	}
 	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0)}}, voxel.Geometry{}); err == nil {
 		t.Error("a grid without voxels is accepted")
 	}
