@@ -146,9 +146,8 @@ func (d *DataSet) appendElements(b []byte, elems []Element, path string) ([]byte
 			return nil, &Error{Path: path + e.Tag.String(), Offset: -1, Err: err}
 		}
 		if e.VR != SQ {
-			if len(e.value) > 0xFFFE && !vrs[e.VR].long || len(e.value) > 0xFFFFFFFE {
-				return nil, &Error{Path: path + e.Tag.String(), Offset: -1,
-					Err: unsupported("%d bytes are too many for VR %s", len(e.value), e.VR)} // PS3.5 7.1.2
+			if len(e.value) > 0xFFFFFFFE {
+				return nil, &Error{Path: path + e.Tag.String(), Offset: -1, Err: unsupported("%d bytes are too many for a value", len(e.value))}
 			}
 			b = appendElement(b, e.Tag, e.VR, e.value)
 			continue
@@ -200,11 +199,16 @@ func appendHeader(b []byte, t Tag, vr VR, length int) []byte {
 	return binary.LittleEndian.AppendUint16(b, uint16(length))
 }
 
-// appendElement writes an element, padded to an even length: PS3.5 7.1.1.
+// appendElement writes an element, padded to an even length: PS3.5 7.1.1. What is too long for the short header, as Contour Data
+// may be, goes as UN: PS3.5 6.2.2.
 func appendElement(b []byte, t Tag, vr VR, value []byte) []byte {
-	b = appendHeader(b, t, vr, len(value)+len(value)&1)
+	odd, as := len(value)&1, vr
+	if len(value) > 0xFFFE && !vrs[vr].long {
+		as = UN
+	}
+	b = appendHeader(b, t, as, len(value)+odd)
 	b = append(b, value...)
-	if len(value)&1 == 1 {
+	if odd == 1 {
 		b = append(b, vrs[vr].pad)
 	}
 	return b

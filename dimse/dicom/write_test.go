@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,6 +213,30 @@ func TestPadding(t *testing.T) {
 		long(EncapsulatedDocument, "OB", "\x01\x00").b
 	if !bytes.Equal(b, want) {
 		t.Errorf("%q\nwant\n%q", b, want)
+	}
+}
+
+// TestLongValues writes Contour Data that is too long for a DS in Explicit VR, and reads it back.
+func TestLongValues(t *testing.T) {
+	points := make([]float64, 30_000)
+	for i := range points {
+		points[i] = float64(i) / 8
+	}
+	d := New()
+	d.SetFloat(ContourData, points...)
+	b, err := d.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(b, []byte("\x06\x30\x50\x00UN\x00\x00")) {
+		t.Errorf("%q", b[:50])
+	}
+	f, err := ReadDataSet(bytes.NewReader(b), int64(len(b)), ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.DataSet.Floats(ContourData); err != nil || !slices.Equal(got, points) || f.DataSet.Element(ContourData).VR != DS {
+		t.Errorf("%d numbers, %v", len(got), err)
 	}
 }
 
