@@ -32,6 +32,9 @@ func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := finite(roi.Image); err != nil {
+		return nil, err
+	}
 	if p.Resample.Round {
 		round(roi.Image)
 	}
@@ -52,6 +55,23 @@ func sameGrid(g *voxel.Grid, m *voxel.Mask) error {
 	if !g.Geometry.Equal(m.Geometry, tol) {
 		return fmt.Errorf("features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
 			m.Size, m.Origin, g.Size, g.Origin)
+	}
+	for _, v := range m.Data {
+		if v > 1 {
+			return errors.New("features: the mask holds a value other than 0 and 1")
+		}
+	}
+	return nil
+}
+
+// finite refuses an image without a value somewhere around the ROI.
+func finite(g *voxel.Grid) error {
+	for i, v := range g.Data {
+		if x := float64(v); math.IsNaN(x) || math.IsInf(x, 0) {
+			nx, ny := g.Size[0], g.Size[1]
+			p := g.Point(float64(i%nx), float64(i/nx%ny), float64(i/nx/ny))
+			return fmt.Errorf("features: the image has no finite value at %.1f mm", p)
+		}
 	}
 	return nil
 }

@@ -335,6 +335,15 @@ func TestExtractRefuses(t *testing.T) {
 	if _, err := features.Extract(context.Background(), &short, m, plain()); err == nil {
 		t.Error("an image with a voxel missing was accepted")
 	}
+	labels := voxel.Mask{Geometry: m.Geometry, Data: slices.Repeat([]uint8{2}, m.Len())}
+	if _, err := features.Extract(context.Background(), g, &labels, plain()); err == nil || !strings.Contains(err.Error(), "0 and 1") {
+		t.Errorf("mask of twos: %v", err)
+	}
+	hole := &voxel.Grid{Geometry: g.Geometry, Data: slices.Clone(g.Data)}
+	hole.Data[3*36+3*6+3] = float32(math.NaN())
+	if _, err := features.Extract(context.Background(), hole, m, plain()); err == nil || !strings.Contains(err.Error(), "no finite value") {
+		t.Errorf("image with a hole: %v", err)
+	}
 	if _, err := features.Extract(context.Background(), g, m, features.Profile{}); err == nil || !strings.Contains(err.Error(), "families") {
 		t.Errorf("no families: %v", err)
 	}

@@ -244,18 +244,17 @@ func TestCTPhantom(t *testing.T) {
 func diagnostics(t *testing.T, image *voxel.Grid, mask *voxel.Mask, p features.Profile) map[string]float64 {
 	d := map[string]float64{}
 	grid := func(at string, g *voxel.Grid) {
-		mean, lo, hi := math.NaN(), math.Inf(1), math.Inf(-1)
-		sum := 0.0
+		sum, lo, hi := 0.0, math.Inf(1), math.Inf(-1)
 		for _, v := range g.Data {
 			x := float64(v)
 			sum, lo, hi = sum+x, min(lo, x), max(hi, x)
 		}
-		mean = sum / float64(len(g.Data))
 		for a, axis := range "xyz" {
 			d[fmt.Sprintf("img_dim_%c_%s_img", axis, at)] = float64(g.Size[a])
 			d[fmt.Sprintf("vox_dim_%c_%s_img", axis, at)] = g.Spacing[a]
 		}
-		d["mean_int_"+at+"_img"], d["min_int_"+at+"_img"], d["max_int_"+at+"_img"] = mean, lo, hi
+		d["mean_int_"+at+"_img"] = sum / float64(len(g.Data))
+		d["min_int_"+at+"_img"], d["max_int_"+at+"_img"] = lo, hi
 	}
 	region := func(at string, whole voxel.Geometry, roi *features.ROI) {
 		for a, axis := range "xyz" {
