@@ -169,6 +169,9 @@ func TestFailedStepLeavesNoTrace(t *testing.T) {
 	if err := s.Retry(ctx, "a", s.now(), "disk"); err != nil {
 		t.Fatal(err)
 	}
+	if s.log.num == 1 {
+		t.Error("the log goes on in the segment whose sync failed")
+	}
 	want := readAll(t, s)
 	if len(want.Jobs["q"]) != 1 || want.Jobs["q"][0].Tries != 1 || len(want.Studies) != 0 {
 		t.Fatalf("%+v", want)
