@@ -97,6 +97,15 @@ func newInstance(d *dicom.DataSet) (store.NewInstance, error) {
 // has to be the same however often it is computed. Structure Set Date (3006,0008) and Time (3006,0009), else Instance
 // Creation Date and Time, else the date of the study.
 func contentTime(contours, image *dicom.DataSet) time.Time {
+	// The times of a data set are those of its Timezone Offset From UTC (0008,0201), PS3.3 C.12.1.1.8.
+	zone := time.UTC
+	for _, d := range []*dicom.DataSet{contours, image} {
+		if t, err := time.Parse("-0700", d.String(dicom.TimezoneOffsetFromUTC)); err == nil {
+			_, offset := t.Zone()
+			zone = time.FixedZone("", offset)
+			break
+		}
+	}
 	for _, c := range []struct {
 		d          *dicom.DataSet
 		date, time dicom.Tag
@@ -108,19 +117,19 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 		{image, dicom.StudyDate, dicom.StudyTime},
 	} {
 		date, clock := c.d.String(c.date), c.d.String(c.time)
-		day, err := time.Parse("20060102", date)
+		day, err := time.ParseInLocation("20060102", date, zone)
 		if err != nil {
 			continue
 		}
 		clock, _, _ = strings.Cut(clock, ".")
 		for _, layout := range []string{"150405", "1504", "15"} {
 			if t, err := time.Parse(layout, clock); err == nil {
-				return day.Add(t.Sub(t.Truncate(24 * time.Hour)))
+				return time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone)
 			}
 		}
 		return day
 	}
-	return time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	return time.Date(1970, 1, 1, 0, 0, 0, 0, zone)
 }
 
 // segmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.

@@ -1,0 +1,186 @@
+package pipeline
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/testdata"
+)
+
+func testOptions() Options {
+	return Options{Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"}}
+}
+
+// readStudy reads the files of a bundled study.
+func readStudy(t *testing.T, folder string) (contours *dicom.File, images []*dicom.File) {
+	t.Helper()
+	entries, err := testdata.FS.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := testdata.FS.ReadFile(folder + "/" + e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Pixels == nil {
+			contours = f
+		} else {
+			images = append(images, f)
+		}
+	}
+	return contours, images
+}
+
+// Every feature of the table can be named and has the same unit in the table of codes as in the table of features.
+func TestEveryFeatureHasACode(t *testing.T) {
+	hu := map[features.UnitRule]string{
+		features.UnitNone: "1", features.UnitIntensity: "[hnsf'U]", features.UnitIntensity2: "[hnsf'U]2", features.UnitIntensityMM: "[hnsf'U].mm3",
+		features.UnitMM: "mm", features.UnitMM2: "mm2", features.UnitMM3: "mm3", features.UnitPerMM: "/mm",
+	}
+	for _, f := range features.Table {
+		if _, ok := sr.Concept(f.Code); !ok {
+			t.Errorf("%s: no concept for IBSI code %s", f.Tag, f.Code)
+		}
+		u, ok := sr.UnitFor(f.Code, "HU")
+		if !ok || u.Value != hu[f.Unit] {
+			t.Errorf("%s: unit %s, the table of features says %s", f.Tag, u.Value, f.Unit)
+		}
+	}
+}
+
+// The result does not depend on the order of the images, and the same input gives the same bytes.
+func TestMakeIsDeterministic(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	o := testOptions()
+	make := func(images []*dicom.File, rev Revision) Made {
+		t.Helper()
+		m, err := Measure(t.Context(), contours, images, nil, o.Select)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := o.Make(m, rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	rev := Revision{Input: "input", Number: 1}
+	first := make(images, rev)
+	reversed := slices.Clone(images)
+	slices.Reverse(reversed)
+	again := make(reversed, rev)
+	if !bytes.Equal(first.Report.Data, again.Report.Data) || !bytes.Equal(first.Segmentation.Data, again.Segmentation.Data) {
+		t.Error("another order of images gives other bytes")
+	}
+
+	// Whatever shapes the content shapes the UID: two different contents never share one.
+	uids := map[string]string{first.Report.Identity.SOPInstanceUID: "first"}
+	for name, other := range map[string]func() Made{
+		"another input": func() Made { return make(images, Revision{Input: "other", Number: 1}) },
+		"another predecessor": func() Made {
+			return make(images, Revision{Input: "input", Number: 2, Predecessor: &sr.Document{SeriesInstanceUID: "2.25.8", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: "2.25.9"}}})
+		},
+		"another version": func() Made {
+			o.Equipment.SoftwareVersion = "next"
+			defer func() { o = testOptions() }()
+			return make(images, rev)
+		},
+		"another installation": func() Made {
+			o.Equipment.DeviceUID = "2.25.70"
+			defer func() { o = testOptions() }()
+			return make(images, rev)
+		},
+		"another profile": func() Made {
+			p := features.DefaultProfile("CT")
+			p.Resample.Spacing = []float64{2, 2, 2}
+			o.Profiles, o.Rules = map[string]features.Profile{"coarse": p}, []Rule{{Profile: "coarse"}}
+			defer func() { o = testOptions() }()
+			return make(images, rev)
+		},
+	} {
+		made := other()
+		uid := made.Report.Identity.SOPInstanceUID
+		if twin, taken := uids[uid]; taken {
+			t.Errorf("%s has the UID of %s", name, twin)
+		}
+		uids[uid] = name
+		if made.Report.Identity.SeriesInstanceUID != first.Report.Identity.SeriesInstanceUID {
+			t.Errorf("%s lies in another series: it would not be seen as a revision", name)
+		}
+	}
+}
+
+// A region that cannot be measured is named in the report with its reason; the others have their values.
+func TestSkippedRegionIsNamed(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	for _, c := range contours.DataSet.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence) {
+		c.SetString(dicom.ContourGeometricType, "POINT")
+	}
+	o := testOptions()
+	m, err := Measure(t.Context(), contours, images, nil, o.Select)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := o.Make(m, Revision{Input: "input", Number: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Regions) != 1 || len(m.Skipped) != 1 {
+		t.Fatalf("%d regions measured and %d skipped, want 1 and 1", len(m.Regions), len(m.Skipped))
+	}
+	if !bytes.Contains(made.Report.Data, []byte("not measured")) || !bytes.Contains(made.Report.Data, []byte("POINT")) {
+		t.Error("the report does not say which region was not measured, and why")
+	}
+}
+
+// Content Date and Time are those of the contours, in their own time zone.
+func TestContentTime(t *testing.T) {
+	set := func(pairs ...any) *dicom.DataSet {
+		d := dicom.New()
+		for i := 0; i < len(pairs); i += 2 {
+			d.SetString(pairs[i].(dicom.Tag), pairs[i+1].(string))
+		}
+		return d
+	}
+	for _, c := range []struct {
+		name            string
+		contours, image *dicom.DataSet
+		want            string
+	}{
+		{"structure set", set(dicom.StructureSetDate, "20250102", dicom.StructureSetTime, "030405.678"), set(), "2025-01-02T03:04:05Z"},
+		{"with a zone", set(dicom.StructureSetDate, "20250102", dicom.StructureSetTime, "0304", dicom.TimezoneOffsetFromUTC, "+0130"), set(), "2025-01-02T03:04:00+01:30"},
+		{"zone of the images", set(dicom.StructureSetDate, "20250102"), set(dicom.TimezoneOffsetFromUTC, "-0500"), "2025-01-02T00:00:00-05:00"},
+		{"nonsense time", set(dicom.StructureSetDate, "20250102", dicom.StructureSetTime, "noon"), set(), "2025-01-02T00:00:00Z"},
+		{"study of the images", set(), set(dicom.StudyDate, "20250102", dicom.StudyTime, "23"), "2025-01-02T23:00:00Z"},
+		{"nothing", set(), set(), "1970-01-01T00:00:00Z"},
+	} {
+		if got := contentTime(c.contours, c.image).Format(time.RFC3339); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// Pauses between tries grow to the longest, each with a random part.
+func TestBackoff(t *testing.T) {
+	b := Backoff{}.withDefaults()
+	for tries, step := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second} {
+		for range 100 {
+			if d := b.after(tries); d < step/2 || d > step {
+				t.Fatalf("after %d failures %v, want between %v and %v", tries+1, d, step/2, step)
+			}
+		}
+	}
+	if d := b.after(1000); d < b.Max/2 || d > b.Max {
+		t.Errorf("after 1000 failures %v, want at most %v", d, b.Max)
+	}
+}
