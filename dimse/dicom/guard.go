@@ -345,7 +345,7 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 		g.note(t, "odd length %d", h.length)
 	}
 	switch {
-	case vr == UN && ctx.explicit && !t.Private():
+	case vr == UN && ctx.explicit:
 		// The sender did not know the attribute, radnode may: then the value is implicit VR little endian, PS3.5 6.2.2 Note 2.
 		if vr = t.VR(); vr == SQ {
 			if items, ok := g.unknownSequence(ctx, t, value); ok {
