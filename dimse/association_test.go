@@ -497,6 +497,20 @@ func TestMaxAssociations(t *testing.T) {
 	}
 }
 
+func TestReservedPlaces(t *testing.T) {
+	addr, _, _ := serve(t, &Server{Storage: &memory{}, MaxAssociations: 3, Known: []string{"CT1"}, Reserved: 1})
+	for i, want := range []struct {
+		calling string
+		in      bool
+	}{{"STRANGER", true}, {"STRANGER", true}, {"STRANGER", false}, {"CT1", true}, {"CT1", false}} {
+		_, err := scriptAs(t, addr, want.calling, "RADNODE")
+		var refusal *RejectedError
+		if (err == nil) != want.in || !want.in && (!errors.As(err, &refusal) || *refusal != ul.RejectLocalLimitExceeded) {
+			t.Errorf("%d: %s: %v, want in %v", i, want.calling, err, want.in)
+		}
+	}
+}
+
 // Connections that announce 4 GiB and say no more cost little, are closed in time, and keep nobody else waiting.
 func TestHostileLengths(t *testing.T) {
 	addr, _, _ := serve(t, &Server{Storage: &memory{}, ARTIM: 2 * time.Second})

@@ -33,11 +33,11 @@ func scp(t *testing.T, maxPDU uint32, script func(conn *ul.Conn)) Peer {
 		conn, err := ul.Accept(nc, ul.Config{MaxPDU: maxPDU, ARTIM: 20 * time.Second, Idle: 20 * time.Second}, func(rq *ul.AssociateRQ) (*ul.AssociateAC, *ul.RejectedError) {
 			return ul.Negotiate(rq, 1, func(_ string, ts []string) (string, ul.Result) { return ts[0], ul.Acceptance }), nil
 		})
-		defer conn.Close()
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		defer conn.Close()
 		script(conn)
 	}()
 	return Peer{"PEER", l.Addr().String()}

@@ -44,9 +44,14 @@ type Server struct {
 	// RefuseUnknownTransferSyntaxes leaves only the transfer syntaxes of PS3.5.
 	RefuseUnknownTransferSyntaxes bool
 
+	// Known AE titles are served when strangers have used up their places: Reserved of MaxAssociations, default a
+	// quarter, are for them alone.
+	Known    []string
+	Reserved int
+
 	MaxPDU          uint32 // longest PDU advertised; default 128 KiB
 	MaxAssociations int    // at the same time; default 100
-	MaxPending      int    // connections without an association yet; default 512, then the oldest goes
+	MaxPending      int    // connections without an association, before and after it; default 512, then the oldest goes
 	MaxObjectBytes  int64  // of one data set; default 8 GiB
 	Window          uint16 // asynchronous operations a peer may have outstanding; default 16
 
@@ -146,13 +151,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// A pendingConn is a connection on which no association was requested yet.
+// A pendingConn is a connection on which no association was requested yet, or is no longer.
 type pendingConn struct{ net.Conn }
 
-// enter registers a connection that has said nothing yet. Where there are too many, the oldest is closed: a peer
-// that means it has sent its request within milliseconds.
-func (s *Server) enter(nc net.Conn) *pendingConn {
-	p := &pendingConn{nc}
+// enter registers a connection without an association. Where there are too many, the oldest is closed: a peer that
+// means it sends its request within milliseconds, and closes as soon after the end.
+func (s *Server) enter(p *pendingConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pending = append(s.pending, p)
@@ -160,7 +164,6 @@ func (s *Server) enter(nc net.Conn) *pendingConn {
 		_ = s.pending[0].Close()
 		s.pending = slices.Delete(s.pending, 0, 1)
 	}
-	return p
 }
 
 func (s *Server) leave(p *pendingConn) {
@@ -175,14 +178,14 @@ func (s *Server) leave(p *pendingConn) {
 func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 	start := time.Now()
 	log := s.log().With("peer", nc.RemoteAddr().String())
-	pending := s.enter(nc)
+	pending := &pendingConn{nc}
+	s.enter(pending)
 	defer s.leave(pending)
 
 	// Until the association is there, the end of ctx closes the connection.
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	var admitted bool
 	conn, err := ul.Accept(nc, s.config(), func(rq *ul.AssociateRQ) (*ul.AssociateAC, *ul.RejectedError) {
-		s.leave(pending)
 		ac, refusal := s.decide(rq, nc.RemoteAddr())
 		admitted = refusal == nil
 		return ac, refusal
@@ -204,6 +207,8 @@ func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 		log.Warn("association refused", "reason", err)
 		return
 	}
+	s.leave(pending)
+	defer s.enter(pending) // while Close waits for the peer
 	s.total.Add(1)
 	log.Info("association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", conn.Request.User.ImplementationVersionName)
 
@@ -243,7 +248,11 @@ func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul
 			return nil, r
 		}
 	}
-	if limit := int64(or(s.MaxAssociations, 100)); s.open.Add(1) > limit {
+	limit := or(s.MaxAssociations, 100)
+	if len(s.Known) > 0 && !slices.Contains(s.Known, calling) {
+		limit -= or(s.Reserved, limit/4)
+	}
+	if s.open.Add(1) > int64(limit) {
 		s.open.Add(-1)
 		return refuse(ul.RejectLocalLimitExceeded, fmt.Sprintf("%d associations are open", limit))
 	}

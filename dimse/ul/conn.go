@@ -26,7 +26,7 @@ type Config struct {
 	Idle time.Duration
 	// Message bounds the time one message (command and data set) may take from its first to its last byte. Default 1 h.
 	Message time.Duration
-	// PDU bounds the time one PDU may take; a peer that sends a byte every now and then meets it. Default 1 min.
+	// PDU bounds the time we wait for the bytes of one PDU; a peer that sends a byte every now and then meets it. Default 1 min.
 	PDU time.Duration
 	// Total bounds the life of an association. Default 24 h.
 	Total time.Duration
@@ -95,6 +95,7 @@ type Conn struct {
 	boundary bool // waiting between two messages
 
 	artim, total, message, pduEnd time.Time // absolute deadlines; zero = none
+	away                          time.Time // since when nobody has read
 
 	interrupted atomic.Int32 // 1: between two messages, 2: at once
 	written     int64
@@ -377,6 +378,9 @@ func (c *Conn) fill(n int) error {
 func (c *Conn) readSome() error {
 	for {
 		now := time.Now()
+		if !c.pduEnd.IsZero() { // a PDU waits while our disk is slow: that is not the peer's fault
+			c.pduEnd, c.away = c.pduEnd.Add(now.Sub(c.away)), now
+		}
 		deadline, late := now.Add(c.cfg.Idle), ErrIdle
 		if c.artim.IsZero() {
 			for _, t := range [...]time.Time{c.message, c.pduEnd, c.total} {
@@ -399,6 +403,7 @@ func (c *Conn) readSome() error {
 		}
 		n, err := c.nc.Read(c.buf[c.w:])
 		c.quick()
+		c.away = time.Now()
 		c.w += n
 		c.read += int64(n)
 		switch {
@@ -435,7 +440,8 @@ func (c *Conn) receive() error {
 	if err := c.fill(1); err != nil {
 		return err
 	}
-	c.pduEnd = time.Now().Add(c.cfg.PDU)
+	c.away = time.Now()
+	c.pduEnd = c.away.Add(c.cfg.PDU)
 	c.boundary = false
 	if err := c.fill(headerLen); err != nil {
 		return err

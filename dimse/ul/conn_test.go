@@ -40,6 +40,7 @@ func accept(t testing.TB, cfg Config) (peer net.Conn, ended <-chan error) {
 	result := make(chan error, 1)
 	go func() {
 		nc, err := l.Accept()
+		_ = l.Close()
 		if err != nil {
 			result <- err
 			return
@@ -47,8 +48,8 @@ func accept(t testing.TB, cfg Config) (peer net.Conn, ended <-chan error) {
 		result <- exhaust(Accept(nc, cfg, acceptAll))
 	}()
 	peer, err = net.Dial("tcp", l.Addr().String())
-	_ = l.Close()
 	if err != nil {
+		_ = l.Close()
 		t.Fatal(err)
 	}
 	if err := peer.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -466,6 +467,26 @@ func TestInterrupt(t *testing.T) {
 	var abort *AbortError
 	if _, err := requestor.Await(); !errors.As(err, &abort) || abort.Local {
 		t.Errorf("the other side: %v", err)
+	}
+}
+
+// The time that our side takes over half a PDU does not count against the peer.
+func TestSlowReader(t *testing.T) {
+	requestor, acceptor := pair(t)
+	defer requestor.Close()
+	defer acceptor.Close()
+	acceptor.cfg.PDU = 50 * time.Millisecond
+	send(t, requestor.nc, data[:13])
+	if _, err := acceptor.Await(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := acceptor.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	send(t, requestor.nc, data[13:])
+	time.Sleep(2 * acceptor.cfg.PDU) // a slow disk
+	if got, err := io.ReadAll(acceptor); err != nil || string(got) != "i" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
