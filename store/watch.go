@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"sync"
 )
 
@@ -10,7 +9,7 @@ import (
 // in a row are sent once. It never holds up Put and never forgets a study; the channel is closed when ctx or the store
 // ends. What was there before Watch is in Studies.
 func (s *Store) Watch(ctx context.Context) <-chan string {
-	w := &watch{wake: make(chan struct{}, 1)}
+	w := &watch{waiting: make(map[string]bool), wake: make(chan struct{}, 1)}
 	out := make(chan string)
 	s.mu.Lock()
 	if !s.closed {
@@ -50,14 +49,16 @@ func (s *Store) Watch(ctx context.Context) <-chan string {
 
 // A watch holds the studies that one watcher has still to be told of, oldest first.
 type watch struct {
-	mu      sync.Mutex // guards studies
+	mu      sync.Mutex // guards studies and waiting
 	studies []string
-	wake    chan struct{} // capacity 1: studies is not empty
+	waiting map[string]bool // the same as a set
+	wake    chan struct{}   // capacity 1: studies is not empty
 }
 
 func (w *watch) mark(study string) {
 	w.mu.Lock()
-	if !slices.Contains(w.studies, study) {
+	if !w.waiting[study] {
+		w.waiting[study] = true
 		w.studies = append(w.studies, study)
 	}
 	w.mu.Unlock()
@@ -74,6 +75,7 @@ func (w *watch) next() (string, bool) {
 		return "", false
 	}
 	study := w.studies[0]
-	w.studies = slices.Delete(w.studies, 0, 1)
+	w.studies = w.studies[1:]
+	delete(w.waiting, study)
 	return study, true
 }
