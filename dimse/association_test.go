@@ -596,10 +596,10 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// An object whose peer stalls does not keep the server from ending: the grace is over some time.
+// Neither an object whose peer stalls nor a peer that does not close keep the server from ending: the grace is over some time.
 func TestShutdownGrace(t *testing.T) {
 	inside := make(chan struct{})
-	server := &Server{Grace: 50 * time.Millisecond, Storage: &memory{put: func(_ context.Context, _ dicom.FileMeta, body io.Reader) error {
+	server := &Server{Grace: 50 * time.Millisecond, ARTIM: time.Hour, Storage: &memory{put: func(_ context.Context, _ dicom.FileMeta, body io.Reader) error {
 		close(inside)
 		_, err := io.Copy(io.Discard, body)
 		return err
@@ -608,8 +608,11 @@ func TestShutdownGrace(t *testing.T) {
 	s := script(t, addr)
 	s.command(3, storeRQ(1, "1.2.3")).pdv(3, false, false, []byte("half")).flush()
 	<-inside
+	waiting := script(t, addr)
+	waiting.alive()
 	stop()
 	s.aborted()
+	waiting.aborted()
 }
 
 // The data set streams: an object many times larger than the buffers costs no more memory than a small one.

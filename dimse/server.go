@@ -80,7 +80,7 @@ type ServerStats struct {
 	AssociationsAborted int64 // ended otherwise than by release
 	ObjectsStored       int64
 	ObjectsRefused      int64 // answered with a failure
-	Bytes               int64 // received on associations that have ended, and of objects
+	Bytes               int64 // of data sets, kept or not
 }
 
 // Stats may be called at any time.
@@ -191,6 +191,7 @@ func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 		return ac, refusal
 	})
 	stop()
+	defer conn.Watch(work)() // also while Close waits for the peer
 	defer conn.Close()
 	if admitted {
 		defer s.open.Add(-1) // before Close, which may wait for the peer
@@ -212,7 +213,6 @@ func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 	s.total.Add(1)
 	log.Info("association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", conn.Request.User.ImplementationVersionName)
 
-	defer conn.Watch(work)()
 	defer context.AfterFunc(ctx, conn.Interrupt)()
 	a := &association{server: s, conn: conn, log: log, calling: conn.Request.Calling.String()}
 	err = a.serve(work)

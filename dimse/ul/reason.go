@@ -32,13 +32,12 @@ const (
 
 // Refusals that radnode sends, PS3.8 Table 9-21. Callers may set Detail on a copy.
 var (
-	RejectNoReason            = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 1}
-	RejectApplicationContext  = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 2}
-	RejectCallingAETitle      = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 3}
-	RejectCalledAETitle       = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 7}
-	RejectProtocolVersion     = RejectedError{Result: RejectedPermanent, Source: SourceACSE, Reason: 2}
-	RejectLocalLimitExceeded  = RejectedError{Result: RejectedTransient, Source: SourcePresentation, Reason: 2}
-	RejectTemporaryCongestion = RejectedError{Result: RejectedTransient, Source: SourcePresentation, Reason: 1}
+	RejectNoReason           = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 1}
+	RejectApplicationContext = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 2}
+	RejectCallingAETitle     = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 3}
+	RejectCalledAETitle      = RejectedError{Result: RejectedPermanent, Source: SourceUser, Reason: 7}
+	RejectProtocolVersion    = RejectedError{Result: RejectedPermanent, Source: SourceACSE, Reason: 2}
+	RejectLocalLimitExceeded = RejectedError{Result: RejectedTransient, Source: SourcePresentation, Reason: 2}
 )
 
 // ReasonText is the reason in words; what it means depends on the source.
