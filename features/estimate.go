@@ -3,8 +3,9 @@ package features
 import "github.com/radnode/radnode/features/voxel"
 
 // Estimate is the most memory in bytes that [Extract] takes beside the image
-// and mask it is given, for a mask that lies inside bounds of the image's grid.
-// It errs on the high side. A caller that must stay below a limit asks first.
+// and mask it is given, for a mask that lies inside bounds of the image's grid. A
+// caller that must stay below a limit asks first. It counts blocks in use; the
+// garbage collector may hold as much again, as GOGC allows.
 func Estimate(g voxel.Geometry, bounds voxel.Box, p Profile) int64 {
 	t, box := g, bounds
 	var work int64
