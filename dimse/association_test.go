@@ -615,6 +615,24 @@ func TestShutdownGrace(t *testing.T) {
 	waiting.aborted()
 }
 
+// A listener that is closed under the server ends it, and its associations.
+func TestListenerClosed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- (&Server{Storage: &memory{}}).Serve(context.Background(), l) }()
+	s := script(t, l.Addr().String())
+	s.alive()
+	_ = l.Close()
+	s.aborted()
+	s.conn.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
 // The data set streams: an object many times larger than the buffers costs no more memory than a small one.
 func TestLargeObject(t *testing.T) {
 	const size = 64 << 20

@@ -35,10 +35,10 @@ func scp(t *testing.T, maxPDU uint32, script func(conn *ul.Conn)) Peer {
 		})
 		if err != nil {
 			t.Error(err)
-			return
+		} else {
+			script(conn)
 		}
-		defer conn.Close()
-		script(conn)
+		conn.Close()
 	}()
 	return Peer{"PEER", l.Addr().String()}
 }

@@ -138,7 +138,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case ctx.Err() != nil:
 			associations.Wait()
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed): // by someone else
+			stopWork()
 			return err
 		default: // too many open files, an aborted connection: it passes
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)

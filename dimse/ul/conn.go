@@ -168,7 +168,7 @@ func Request(ctx context.Context, nc net.Conn, rq *AssociateRQ, cfg Config) (*Co
 
 // Accept waits on nc for a request and answers it. decide fills in the answer's contexts and user information,
 // or refuses with a *RejectedError. Protocol version and application context are checked before it is asked,
-// The Conn is never nil: where Accept failed it is closed, and its Request tells who asked, if that much arrived.
+// The Conn is never nil and the caller closes it; where Accept failed, its Request tells who asked, if that much arrived.
 func Accept(nc net.Conn, cfg Config, decide func(*AssociateRQ) (*AssociateAC, *RejectedError)) (*Conn, error) {
 	c := newConn(nc, cfg, false)
 	return c, c.accept(decide)
@@ -176,17 +176,17 @@ func Accept(nc net.Conn, cfg Config, decide func(*AssociateRQ) (*AssociateAC, *R
 
 func (c *Conn) accept(decide func(*AssociateRQ) (*AssociateAC, *RejectedError)) error {
 	if err := c.step(evtConnection, nil); err != nil {
-		return c.fail(err)
+		return c.settle(err)
 	}
 	if err := c.greet(); err != nil {
-		return c.fail(err)
+		return c.settle(err)
 	}
 	if err := c.receive(); err != nil {
-		return c.fail(err)
+		return c.settle(err)
 	}
 	rq := c.Request
 	if c.state == sta13 { // AE-6 refused it
-		return c.fail(c.ended)
+		return c.settle(c.ended)
 	}
 	ac, refusal := decide(rq)
 	if refusal == nil && rq.User.MaxLength != 0 && rq.User.MaxLength < minSend {
@@ -197,9 +197,9 @@ func (c *Conn) accept(decide func(*AssociateRQ) (*AssociateAC, *RejectedError)) 
 	if refusal != nil {
 		c.ended = refusal
 		if err := c.step(evtReject, refusal.appendTo(nil)); err != nil {
-			return c.fail(err)
+			return c.settle(err)
 		}
-		return c.fail(refusal)
+		return c.settle(refusal)
 	}
 	ac.ProtocolVersion, ac.ApplicationContext = 1, ApplicationContext
 	ac.Called, ac.Calling = rq.Called, rq.Calling // PS3.8 Table 9-17: as received
@@ -215,7 +215,7 @@ func (c *Conn) accept(decide func(*AssociateRQ) (*AssociateAC, *RejectedError)) 
 		}
 	}
 	if err := c.step(evtAccept, ac.AppendTo(nil)); err != nil {
-		return c.fail(err)
+		return c.settle(err)
 	}
 	c.establish(rq.User.MaxLength)
 	return nil
