@@ -281,18 +281,17 @@ func (a *appender) start(d *disk, f *os.File, off int64) {
 }
 
 func (a *appender) write(b []byte) {
-	for len(b) > 0 && a.err == nil {
-		if len(a.buf) == 0 && len(b) >= cap(a.buf) {
-			a.put(b)
-			return
-		}
-		n := min(len(b), cap(a.buf)-len(a.buf))
-		a.buf, b = append(a.buf, b[:n]...), b[n:]
-		if len(a.buf) == cap(a.buf) {
-			a.put(a.buf)
-			a.buf = a.buf[:0]
-		}
+	if len(a.buf)+len(b) > cap(a.buf) {
+		a.put(a.buf)
+		a.buf = a.buf[:0]
 	}
+	if len(b) >= cap(a.buf)/4 {
+		a.put(a.buf)
+		a.buf = a.buf[:0]
+		a.put(b)
+		return
+	}
+	a.buf = append(a.buf, b...)
 }
 
 func (a *appender) put(b []byte) {
