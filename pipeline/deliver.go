@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,8 +32,9 @@ type Sender interface {
 
 // A Version is one encoding of an object that is to be delivered.
 type Version struct {
-	Meta dicom.FileMeta
-	Open func() (io.ReadCloser, error) // the data set in Meta.TransferSyntaxUID
+	SOPClassUID, SOPInstanceUID string
+	// Open encodes the data set in Explicit or Implicit VR Little Endian.
+	Open func(transferSyntax string) (io.ReadCloser, error)
 }
 
 // Backoff spaces the tries of a delivery: First, doubled each time up to Max, each with a random part so that many
@@ -139,52 +141,61 @@ func (p *Pipeline) undelivered(ctx context.Context, job *store.Job, d delivery, 
 // three (PS3.3 A.35.13, A.35.3, A.35.2).
 var reportClasses = []string{dicom.Comprehensive3DSRStorage, dicom.ComprehensiveSRStorage, dicom.EnhancedSRStorage}
 
-// versions returns the encodings in which a stored object may be delivered. A report has one for each class from its own
-// on; each has a UID of its own, since two SOP Classes never share an instance.
+// versions returns what a stored object may be delivered as. A report has a version for each class from its own on; each has
+// a UID of its own, since two SOP Classes never share an instance.
 func (p *Pipeline) versions(uid string) ([]Version, error) {
-	o, err := p.store.OpenInstance(uid)
+	in, err := p.store.Instance(uid)
 	if err != nil {
 		return nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	meta := o.Meta()
-	o.Close()
-	out := []Version{{Meta: meta, Open: func() (io.ReadCloser, error) {
-		o, err := p.store.OpenInstance(uid)
-		if err != nil {
-			return nil, err
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.NewSectionReader(o, 0, o.Size), o}, nil
-	}}}
-	i := slices.Index(reportClasses, meta.MediaStorageSOPClassUID)
-	if i < 0 {
-		return out, nil
+	version := func(class, as string) Version {
+		return Version{class, as, func(ts string) (io.ReadCloser, error) { return p.encoded(uid, class, as, ts) }}
 	}
-	for _, class := range reportClasses[i+1:] {
-		other := meta
-		other.MediaStorageSOPClassUID = class
-		other.MediaStorageSOPInstanceUID = dicom.UIDFrom(uid, class)
-		out = append(out, Version{Meta: other, Open: func() (io.ReadCloser, error) { return p.reclassed(uid, other) }})
+	out := []Version{version(in.SOPClassUID, uid)}
+	if i := slices.Index(reportClasses, in.SOPClassUID); i >= 0 {
+		for _, class := range reportClasses[i+1:] {
+			out = append(out, version(class, dicom.UIDFrom(uid, class)))
+		}
 	}
 	return out, nil
 }
 
-// reclassed encodes a stored report under another SOP Class and Instance UID.
-func (p *Pipeline) reclassed(uid string, as dicom.FileMeta) (io.ReadCloser, error) {
-	f, done, err := p.open(uid)
+// encoded gives the bytes of a stored object under a SOP Class, Instance UID and transfer syntax: its own ones where those
+// are its own.
+func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
+	o, err := p.store.OpenInstance(uid)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	defer done()
-	f.DataSet.SetString(dicom.SOPClassUID, as.MediaStorageSOPClassUID)
-	f.DataSet.SetString(dicom.SOPInstanceUID, as.MediaStorageSOPInstanceUID)
-	b, err := f.DataSet.EncodedBytes()
+	if class == o.SOPClassUID && ts == o.TransferSyntaxUID {
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.NewSectionReader(o, 0, o.Size), o}, nil
+	}
+	defer o.Close()
+	f, err := dicom.ReadDataSet(o, o.Size, o.TransferSyntaxUID)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	return io.NopCloser(strings.NewReader(string(b))), nil
+	if f.Pixels != nil {
+		pixels, err := io.ReadAll(f.Pixels.Reader())
+		if err != nil {
+			return nil, fmt.Errorf("instance %s: %w", uid, err)
+		}
+		f.DataSet.SetBytes(f.Pixels.Tag, f.Pixels.VR, pixels)
+	}
+	f.DataSet.SetString(dicom.SOPClassUID, class)
+	f.DataSet.SetString(dicom.SOPInstanceUID, as)
+	encode := f.DataSet.EncodedBytes
+	if ts == dicom.ImplicitVRLittleEndian {
+		encode = f.DataSet.EncodedImplicit
+	}
+	b, err := encode()
+	if err != nil {
+		return nil, fmt.Errorf("instance %s: %w", uid, err)
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
 // DIMSE is the Sender that uses C-STORE, one association for each delivery.
@@ -205,9 +216,8 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 	var proposals []dimse.Proposal
 	for _, versions := range objects {
 		for _, v := range versions {
-			p := dimse.Proposal{SOPClass: v.Meta.MediaStorageSOPClassUID, TransferSyntaxes: []string{v.Meta.TransferSyntaxUID}}
-			if !slices.ContainsFunc(proposals, func(q dimse.Proposal) bool { return q.SOPClass == p.SOPClass }) {
-				proposals = append(proposals, p)
+			if !slices.ContainsFunc(proposals, func(p dimse.Proposal) bool { return p.SOPClass == v.SOPClassUID }) {
+				proposals = append(proposals, dimse.Proposal{SOPClass: v.SOPClassUID, TransferSyntaxes: deliverSyntaxes})
 			}
 		}
 	}
@@ -224,30 +234,35 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 	return c.Release(ctx)
 }
 
+// deliverSyntaxes are the transfer syntaxes of a delivery, best first.
+var deliverSyntaxes = []string{dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}
+
 // store sends the first version that the peer accepts.
 func (s DIMSE) store(ctx context.Context, c *dimse.Client, versions []Version) error {
+	var tried []string
 	for _, v := range versions {
-		if !c.Accepted(v.Meta.MediaStorageSOPClassUID, v.Meta.TransferSyntaxUID) {
+		name := dicom.UIDName(v.SOPClassUID)
+		tried = append(tried, name)
+		i := slices.IndexFunc(deliverSyntaxes, func(ts string) bool { return c.Accepted(v.SOPClassUID, ts) })
+		if i < 0 {
 			continue
 		}
-		body, err := v.Open()
+		body, err := v.Open(deliverSyntaxes[i])
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		status, err := c.Store(ctx, v.Meta, body)
+		status, err := c.Store(ctx, dicom.FileMeta{
+			MediaStorageSOPClassUID: v.SOPClassUID, MediaStorageSOPInstanceUID: v.SOPInstanceUID, TransferSyntaxUID: deliverSyntaxes[i],
+		}, body)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", dicom.UIDName(v.Meta.MediaStorageSOPClassUID), v.Meta.MediaStorageSOPInstanceUID, err)
+			return fmt.Errorf("%s %s: %w", name, v.SOPInstanceUID, err)
 		}
 		// The UID follows from the content: a duplicate is this object, sent before the answer got lost.
 		if !status.Success() && status.Code != dimse.StatusDuplicateInstance {
-			return fmt.Errorf("%s %s refused: %w", dicom.UIDName(v.Meta.MediaStorageSOPClassUID), v.Meta.MediaStorageSOPInstanceUID, &status)
+			return fmt.Errorf("%s %s refused: %w", name, v.SOPInstanceUID, &status)
 		}
 		return nil
-	}
-	var tried []string
-	for _, v := range versions {
-		tried = append(tried, dicom.UIDName(v.Meta.MediaStorageSOPClassUID))
 	}
 	return errors.New("the destination accepts none of " + strings.Join(tried, ", ") + ": enable one of them there as a storage SCP class")
 }

@@ -67,7 +67,7 @@ func (b *bench) Send(_ context.Context, _ dimse.Peer, objects [][]Version) error
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range objects {
-		b.sent = append(b.sent, o[0].Meta.MediaStorageSOPInstanceUID)
+		b.sent = append(b.sent, o[0].SOPInstanceUID)
 	}
 	return nil
 }

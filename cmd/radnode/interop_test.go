@@ -263,7 +263,9 @@ func TestFallsBackToOtherSOPClasses(t *testing.T) {
 	need(t, "storescp")
 	for i, class := range reportClasses {
 		t.Run(dicom.UIDName(class), func(t *testing.T) {
-			profile := "[[TransferSyntaxes]]\n[All]\nTransferSyntax1 = LittleEndianExplicit\nTransferSyntax2 = LittleEndianImplicit\n[[PresentationContexts]]\n[PACS]\n" +
+			// The last one takes nothing but the default transfer syntax.
+			syntax := []string{"LittleEndianExplicit", "LittleEndianExplicit", "LittleEndianImplicit"}[i]
+			profile := "[[TransferSyntaxes]]\n[All]\nTransferSyntax1 = " + syntax + "\n[[PresentationContexts]]\n[PACS]\n" +
 				"PresentationContext1 = " + dicom.SegmentationStorage + "\\All\n"
 			for k, uid := range reportClasses[i:] {
 				profile += fmt.Sprintf("PresentationContext%d = %s\\All\n", k+2, uid)
@@ -289,7 +291,11 @@ func TestFallsBackToOtherSOPClasses(t *testing.T) {
 			files, _ := findObjects([]string{dir})
 			found := false
 			for _, o := range files {
+				if ts, _ := dicom.LookupTransferSyntax(o.meta.TransferSyntaxUID); ts.ExplicitVR != (syntax == "LittleEndianExplicit") {
+					t.Errorf("%s arrived in %s, the peer takes %s", o.path, ts.Name, syntax)
+				}
 				if o.meta.MediaStorageSOPClassUID == dicom.SegmentationStorage {
+					command(t, "dcmdump", "-q", o.path)
 					continue
 				}
 				found = true

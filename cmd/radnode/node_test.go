@@ -20,7 +20,6 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/sr"
-	"github.com/radnode/radnode/store"
 )
 
 // patience bounds every wait of these tests; nothing takes that long on a machine that works.
@@ -289,17 +288,4 @@ func python(t testing.TB, modules ...string) string {
 		}
 	}
 	return exe
-}
-
-func stateNames(t testing.TB, st *store.Store, study string) map[string]int {
-	t.Helper()
-	s, err := st.Study(study)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]int{}
-	for _, state := range s.States {
-		out[state.Name]++
-	}
-	return out
 }

@@ -57,13 +57,13 @@ func WriteMeta(w io.Writer, meta FileMeta) error {
 			d.SetString(a.tag, a.value)
 		}
 	}
-	group, err := d.appendElements(nil, d.elems, "")
+	group, err := d.appendElements(nil, explicitLE, d.elems, "")
 	if err != nil {
 		return err
 	}
 	head := make([]byte, 128, 128+4+12+len(group))
 	head = append(head, "DICM"...)
-	head = appendElement(head, metaGroupLength, UL, binary.LittleEndian.AppendUint32(nil, uint32(len(group))))
+	head = explicitLE.appendElement(head, metaGroupLength, UL, binary.LittleEndian.AppendUint32(nil, uint32(len(group))))
 	_, err = w.Write(append(head, group...))
 	return err
 }
@@ -113,13 +113,25 @@ func (d *DataSet) Encode(w io.Writer) error {
 
 // EncodedBytes is what [DataSet.Encode] writes.
 func (d *DataSet) EncodedBytes() ([]byte, error) {
+	return d.encoded(explicitLE)
+}
+
+// EncodedImplicit is the data set in Implicit VR Little Endian, which every peer understands (PS3.5 10.1).
+func (d *DataSet) EncodedImplicit() ([]byte, error) {
+	return d.encoded(implicitLE)
+}
+
+// explicitLE writes elements with their VR (PS3.5 7.1.2); implicitLE without (7.1.3).
+var explicitLE = coding{explicit: true}
+
+func (d *DataSet) encoded(as coding) ([]byte, error) {
 	i, _ := d.search(SpecificCharacterSet)
-	b, err := d.appendElements(make([]byte, 0, 32+d.room()), d.elems[:i], "")
+	b, err := d.appendElements(make([]byte, 0, 32+d.room()), as, d.elems[:i], "")
 	if err != nil {
 		return nil, err
 	}
-	b = appendElement(b, SpecificCharacterSet, CS, []byte("ISO_IR 192"))
-	return d.appendElements(b, d.elems[i:], "")
+	b = as.appendElement(b, SpecificCharacterSet, CS, []byte("ISO_IR 192"))
+	return d.appendElements(b, as, d.elems[i:], "")
 }
 
 // room is at least what the elements take when encoded.
@@ -136,7 +148,7 @@ func (d *DataSet) room() int {
 
 // appendElements encodes elems, which are of d. A Specific Character Set in them tells how they once came, and is left out:
 // everything is UTF-8 now, and items inherit that from the data set (PS3.5 7.5.1 and C.12.1.1.2).
-func (d *DataSet) appendElements(b []byte, elems []Element, path string) ([]byte, error) {
+func (d *DataSet) appendElements(b []byte, as coding, elems []Element, path string) ([]byte, error) {
 	for i := range elems {
 		e := &elems[i]
 		if e.Tag == SpecificCharacterSet {
@@ -149,17 +161,17 @@ func (d *DataSet) appendElements(b []byte, elems []Element, path string) ([]byte
 			if len(e.value) > 0xFFFFFFFE {
 				return nil, &Error{Path: path + e.Tag.String(), Offset: -1, Err: unsupported("%d bytes are too many for a value", len(e.value))}
 			}
-			b = appendElement(b, e.Tag, e.VR, e.value)
+			b = as.appendElement(b, e.Tag, e.VR, e.value)
 			continue
 		}
-		b = appendHeader(b, e.Tag, SQ, 0)
+		b = as.appendHeader(b, e.Tag, SQ, 0)
 		start := len(b)
 		for n, item := range e.items {
 			b = appendTag(b, itemTag)
 			b = append(b, 0, 0, 0, 0)
 			itemStart := len(b)
 			var err error
-			if b, err = item.appendElements(b, item.elems, fmt.Sprintf("%s%s[%d].", path, e.Tag, n+1)); err != nil {
+			if b, err = item.appendElements(b, as, item.elems, fmt.Sprintf("%s%s[%d].", path, e.Tag, n+1)); err != nil {
 				return nil, err
 			}
 			if err := putLength(b, itemStart, path, e.Tag); err != nil {
@@ -188,9 +200,12 @@ func appendTag(b []byte, t Tag) []byte {
 	return binary.LittleEndian.AppendUint16(b, uint16(t))
 }
 
-// appendHeader writes tag, VR and length as PS3.5 7.1.2 lays them out.
-func appendHeader(b []byte, t Tag, vr VR, length int) []byte {
+// appendHeader writes tag, VR and length as PS3.5 7.1.2 lays them out, or tag and length as 7.1.3 does.
+func (as coding) appendHeader(b []byte, t Tag, vr VR, length int) []byte {
 	b = appendTag(b, t)
+	if !as.explicit {
+		return binary.LittleEndian.AppendUint32(b, uint32(length))
+	}
 	b = append(b, byte(vr>>8), byte(vr))
 	if vrs[vr].long {
 		b = append(b, 0, 0)
@@ -201,12 +216,12 @@ func appendHeader(b []byte, t Tag, vr VR, length int) []byte {
 
 // appendElement writes an element, padded to an even length: PS3.5 7.1.1. What is too long for the short header, as Contour Data
 // may be, goes as UN: PS3.5 6.2.2.
-func appendElement(b []byte, t Tag, vr VR, value []byte) []byte {
-	odd, as := len(value)&1, vr
+func (as coding) appendElement(b []byte, t Tag, vr VR, value []byte) []byte {
+	odd, written := len(value)&1, vr
 	if len(value) > 0xFFFE && !vrs[vr].long {
-		as = UN
+		written = UN
 	}
-	b = appendHeader(b, t, as, len(value)+odd)
+	b = as.appendHeader(b, t, written, len(value)+odd)
 	b = append(b, value...)
 	if odd == 1 {
 		b = append(b, vrs[vr].pad)
