@@ -357,19 +357,21 @@ func (m *matcher) announced(images []store.Instance) (int, error) {
 	return n, nil
 }
 
-// gapless says whether the images form one stack with equal spacing.
+// gapless says whether nothing that more images could bring is missing from a stack. What is wrong with it otherwise is for
+// the computation to say.
 func (m *matcher) gapless(images []store.Instance) bool {
 	var headers []*dicom.DataSet
 	for _, in := range images {
 		f, done, err := m.p.open(in.SOPInstanceUID)
 		if err != nil {
-			return false
+			return true
 		}
 		done()
 		headers = append(headers, f.DataSet)
 	}
 	_, err := imaging.Check(headers)
-	return err == nil
+	var refusal *imaging.Refusal
+	return !errors.As(err, &refusal) || refusal.Code != imaging.Gap && refusal.Code != imaging.UnequalSpacing
 }
 
 // refuse keeps the reason why a contour object can never be measured as it is.

@@ -220,6 +220,13 @@ func TestRules(t *testing.T) {
 			}
 			return append(im, c)
 		}, StateComputed, RuleQuiet, "", 0},
+		{"images under other UIDs that cannot be measured, quiet", short, func(t *testing.T, c *dicom.DataSet, im []*dicom.DataSet) []*dicom.DataSet {
+			for _, i := range im {
+				i.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("renamed", i.String(dicom.SOPInstanceUID)))
+				i.SetString(dicom.Modality, "PT")
+			}
+			return append(im, c)
+		}, StateRefused, RuleQuiet, "Modality", 0},
 		{"images in a study of their own", long, func(t *testing.T, c *dicom.DataSet, im []*dicom.DataSet) []*dicom.DataSet {
 			c.SetString(dicom.StudyInstanceUID, dicom.UIDFrom("contours' own study"))
 			return append([]*dicom.DataSet{c}, im...)

@@ -138,7 +138,7 @@ func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*d
 		Source:         roi.Source{Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances},
 		StructureSet:   m.Source.DataSet,
 		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: segmentationSeriesNumber,
-		SeriesDescription: cut("Measured voxels - "+m.Volume.Modality+" - "+strings.Join(names(m), ", "), 64),
+		SeriesDescription: "Measured voxels - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
 		Equipment: roi.Equipment{
 			Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SerialNumber: o.Equipment.StationName, SoftwareVersion: o.Equipment.SoftwareVersion,
 		},
@@ -148,14 +148,6 @@ func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*d
 		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask})
 	}
 	return roi.WriteSEG(in)
-}
-
-// cut shortens a text to n characters, PS3.5 6.2 LO.
-func cut(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
 }
 
 // report arranges the values for a reader: the summary of each lesion, then the measurements a radiologist knows, then the

@@ -20,7 +20,7 @@ import (
 func BenchmarkPush(b *testing.B) {
 	study := shared(b, "data", "lung1", "LUNG1-001")
 	need(b, "storescu", "storescp", "Orthanc")
-	objects, _ := findObjects([]string{study})
+	objects, _, _ := findObjects([]string{study})
 	receivers := []struct {
 		name  string
 		start func(b *testing.B, env []string) (port string, stop func())

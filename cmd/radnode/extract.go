@@ -260,7 +260,7 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 			}
 			if !isPart10(f) {
 				if path == root {
-					failed = append(failed, fmt.Errorf("%s: not a DICOM file (PS3.10): no DICM at byte 128", path))
+					failed = append(failed, fmt.Errorf("%s: %w", path, errNotPart10))
 				}
 				return nil
 			}
@@ -285,13 +285,6 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 		}
 	}
 	return contours, images, done, failed
-}
-
-// isPart10 looks for DICM behind the preamble, PS3.10 7.1.
-func isPart10(f io.ReaderAt) bool {
-	var prefix [4]byte
-	_, err := f.ReadAt(prefix[:], 128)
-	return err == nil && string(prefix[:]) == "DICM"
 }
 
 // extractOne measures one RTSTRUCT. What it names may be here under changed UIDs (anonymised, resampled): then the images of

@@ -228,11 +228,11 @@ func TestSendToStorescp(t *testing.T) {
 	start(t, port, exec.Command("storescp", "--bit-preserving", "-od", dir, port))
 	study := bundledStudy(t)
 	out := radnode(t, "send", "ANY-SCP@127.0.0.1:"+port, study, "-j", "3")
-	sent, bad := findObjects([]string{study})
+	sent, _, bad := findObjects([]string{study})
 	if len(bad) > 0 {
 		t.Fatal(bad)
 	}
-	got, bad := findObjects([]string{dir})
+	got, _, bad := findObjects([]string{dir})
 	if len(bad) > 0 {
 		t.Fatal(bad)
 	}
@@ -288,7 +288,7 @@ func TestFallsBackToOtherSOPClasses(t *testing.T) {
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-			files, _ := findObjects([]string{dir})
+			files, _, _ := findObjects([]string{dir})
 			found := false
 			for _, o := range files {
 				if ts, _ := dicom.LookupTransferSyntax(o.meta.TransferSyntaxUID); ts.ExplicitVR != (syntax == "LittleEndianExplicit") {
@@ -436,7 +436,7 @@ func TestValidators(t *testing.T) {
 			command(t, "dsrdump", "+Pc", report)
 
 			// Same patient and study as the images.
-			images, _ := findObjects([]string{folder})
+			images, _, _ := findObjects([]string{folder})
 			out, _ := exec.Command("dcentvfy", report, seg, images[0].path).CombinedOutput()
 			for _, line := range strings.Split(string(out), "\n") {
 				if strings.HasPrefix(line, "Error") {

@@ -75,7 +75,10 @@ func (c sendCmd) Run(e *env) error {
 	if c.Associations < 1 {
 		return usageError{errors.New("-j: must be at least 1")}
 	}
-	objects, bad := findObjects(c.Path)
+	objects, passed, bad := findObjects(c.Path)
+	for _, path := range passed {
+		fmt.Fprintf(e.stderr, "passed over: %s: no DICOM file (PS3.10)\n", path)
+	}
 	for _, err := range bad {
 		fmt.Fprintln(e.stderr, "not sent:", err)
 	}
@@ -101,31 +104,44 @@ func (c sendCmd) Run(e *env) error {
 	return nil
 }
 
-// findObjects reads the file meta information of every file below the paths. What is not a DICOM file is listed with its
-// reason; a DICOMDIR is no object to send.
-func findObjects(paths []string) (objects []outgoing, bad []error) {
+// findObjects reads the file meta information of every file below the paths. Other files in a folder are passed over, as is a
+// DICOMDIR, which is no object; one that is named itself is bad.
+func findObjects(paths []string) (objects []outgoing, passed []string, bad []error) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				bad = append(bad, err)
 				return nil
 			}
-			if d.IsDir() || !d.Type().IsRegular() && d.Type()&fs.ModeSymlink == 0 || d.Name() == "DICOMDIR" {
+			if d.IsDir() || d.Name() == "DICOMDIR" {
 				return nil
 			}
 			o, err := readOutgoing(path)
-			if err != nil {
+			switch {
+			case err == nil:
+				objects = append(objects, o)
+			case errors.Is(err, errNotPart10) && path != root:
+				passed = append(passed, path)
+			default:
 				bad = append(bad, fmt.Errorf("%s: %w", path, err))
-				return nil
 			}
-			objects = append(objects, o)
 			return nil
 		})
 		if err != nil {
 			bad = append(bad, err)
 		}
 	}
-	return objects, bad
+	return objects, passed, bad
+}
+
+// errNotPart10 says that a file has no DICM behind a preamble of 128 bytes, PS3.10 7.1.
+var errNotPart10 = errors.New(`not a DICOM file (PS3.10): no "DICM" at byte 128`)
+
+// isPart10 looks for it.
+func isPart10(f io.ReaderAt) bool {
+	var prefix [4]byte
+	_, err := f.ReadAt(prefix[:], 128)
+	return err == nil && string(prefix[:]) == "DICM"
 }
 
 func readOutgoing(path string) (outgoing, error) {
@@ -137,6 +153,9 @@ func readOutgoing(path string) (outgoing, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return outgoing{}, err
+	}
+	if !info.Mode().IsRegular() || !isPart10(f) {
+		return outgoing{}, errNotPart10
 	}
 	meta, offset, err := dicom.ReadMeta(f, info.Size())
 	if err != nil {

@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
@@ -132,15 +130,15 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SeriesInstanceUID, cmp.Or(in.SeriesInstanceUID, dicom.UIDFrom("segmentation series", in.Source.Series, contours)))
 	d.SetInt(dicom.SeriesNumber, in.SeriesNumber)
 	if in.SeriesDescription != "" {
-		d.SetString(dicom.SeriesDescription, line(in.SeriesDescription, 64))
+		d.SetString(dicom.SeriesDescription, dicom.CleanLine(in.SeriesDescription, 64))
 	}
 	d.SetString(dicom.SeriesDate, at.Format("20060102"))
 	d.SetString(dicom.SeriesTime, at.Format("150405"))
 	d.Copy(in.Source.Header, dicom.BodyPartExamined)
-	d.SetString(dicom.Manufacturer, line(in.Equipment.Manufacturer, 64))
-	d.SetString(dicom.ManufacturerModelName, line(in.Equipment.ModelName, 64))
-	d.SetString(dicom.DeviceSerialNumber, line(in.Equipment.SerialNumber, 64))
-	d.SetString(dicom.SoftwareVersions, line(in.Equipment.SoftwareVersion, 64))
+	d.SetString(dicom.Manufacturer, dicom.CleanLine(in.Equipment.Manufacturer, 64))
+	d.SetString(dicom.ManufacturerModelName, dicom.CleanLine(in.Equipment.ModelName, 64))
+	d.SetString(dicom.DeviceSerialNumber, dicom.CleanLine(in.Equipment.SerialNumber, 64))
+	d.SetString(dicom.SoftwareVersions, dicom.CleanLine(in.Equipment.SoftwareVersion, 64))
 	// General Image, Image Pixel, Segmentation Image, PS3.3 C.8.20.2.
 	d.SetInt(dicom.InstanceNumber, cmp.Or(in.InstanceNumber, 1))
 	d.SetString(dicom.ContentDate, at.Format("20060102"))
@@ -272,7 +270,7 @@ func describe(number int, r Region, contours string) *dicom.DataSet {
 	category, kind := r.Property()
 	return item(func(s *dicom.DataSet) {
 		s.SetInt(dicom.SegmentNumber, number)
-		s.SetString(dicom.SegmentLabel, cmp.Or(line(r.Name, 64), "ROI "+strconv.Itoa(r.Number)))
+		s.SetString(dicom.SegmentLabel, cmp.Or(dicom.CleanLine(r.Name, 64), "ROI "+strconv.Itoa(r.Number)))
 		description := VoxelRule
 		if contours != "" {
 			description = fmt.Sprintf("ROI %d of RT Structure Set %s. %s", r.Number, contours, VoxelRule)
@@ -290,7 +288,7 @@ func describe(number int, r Region, contours string) *dicom.DataSet {
 		if r.Color != nil {
 			s.SetInt(dicom.RecommendedDisplayCIELabValue, cieLab(*r.Color)...)
 		}
-		s.SetString(dicom.TrackingID, strings.TrimSpace(printable(r.TrackingID)))
+		s.SetString(dicom.TrackingID, dicom.CleanText(r.TrackingID))
 		s.SetString(dicom.TrackingUID, r.TrackingUID)
 	})
 }
@@ -403,20 +401,4 @@ func item(fill func(*dicom.DataSet)) *dicom.DataSet {
 	d := dicom.New()
 	fill(d)
 	return d
-}
-
-// line makes one value of LO or SH of any text.
-func line(s string, most int) string {
-	r := []rune(strings.TrimSpace(strings.ReplaceAll(printable(s), "\\", " ")))
-	return strings.TrimSpace(string(r[:min(len(r), most)]))
-}
-
-// printable replaces what no text value may hold, PS3.5 6.1.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, s)
 }

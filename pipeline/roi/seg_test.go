@@ -132,7 +132,7 @@ func TestWriteSEG(t *testing.T) {
 	if got := segments[0].String(dicom.SegmentDescription); !strings.Contains(got, "ROI 7 of RT Structure Set 1.9.") || !strings.Contains(got, roi.VoxelRule) {
 		t.Errorf("Segment Description is %q", got)
 	}
-	if got, want := segments[1].String(dicom.SegmentLabel), strings.TrimSpace(strings.Repeat("long ", 13)[:64]); got != want {
+	if got, want := segments[1].String(dicom.SegmentLabel), strings.Repeat("long ", 16)[:61]+"..."; got != want {
 		t.Errorf("Segment Label is %q, want %q", got, want)
 	}
 	if a, b := segments[0].String(dicom.SegmentAlgorithmType), segments[1].String(dicom.SegmentAlgorithmType); a != "SEMIAUTOMATIC" || b != "AUTOMATIC" {
@@ -198,8 +198,8 @@ func TestSEGOverlap(t *testing.T) {
 // TestLabels gives names that LO (PS3.5 Table 6.2-1) cannot hold as they are.
 func TestLabels(t *testing.T) {
 	for name, want := range map[string]string{
-		strings.Repeat("ж", 80): strings.Repeat("ж", 64), // 64 characters, not bytes
-		"a\\b\x1b\n c":          "a b   c",
+		strings.Repeat("ж", 80): strings.Repeat("ж", 30) + "...", // 64 bytes
+		"a\\b\x1b\n c":          "a/b   c",
 		"  ":                    "ROI 7",
 	} {
 		in := segInput()
@@ -417,7 +417,7 @@ func TestHighdicom(t *testing.T) {
 		}
 		for n, s := range in.Segments {
 			category, kind := s.Region.Property()
-			line := fmt.Sprintf("%d|%s|%s|%s|%s|%s", n+1, strings.TrimSpace(s.Region.Name[:min(64, len(s.Region.Name))]), s.Region.TrackingID, s.Region.TrackingUID, category.Value, kind.Value)
+			line := fmt.Sprintf("%d|%s|%s|%s|%s|%s", n+1, dicom.CleanLine(s.Region.Name, 64), s.Region.TrackingID, s.Region.TrackingUID, category.Value, kind.Value)
 			if !strings.Contains(string(labels), line+"\n") {
 				t.Errorf("segment %q is described as\n%s", line, labels)
 			}

@@ -134,8 +134,8 @@ func (r Report) codingSchemes(root *item) []*dicom.DataSet {
 		d.SetString(dicom.CodingSchemeDesignator, p)
 		for _, s := range r.CodingSchemes {
 			if s.Designator == p {
-				d.SetString(dicom.CodingSchemeName, clean(s.Name))
-				d.SetString(dicom.CodingSchemeResponsibleOrganization, clean(s.Organization))
+				d.SetString(dicom.CodingSchemeName, dicom.CleanText(s.Name))
+				d.SetString(dicom.CodingSchemeResponsibleOrganization, dicom.CleanText(s.Organization))
 			}
 		}
 		items[i] = d

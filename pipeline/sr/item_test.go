@@ -187,7 +187,7 @@ func TestForeignStringsNeverSpoilTheDocument(t *testing.T) {
 			return
 		}
 		got, err := Measurements(read(t, file(t, d)))
-		if err != nil || len(got) != 1 || got[0].TrackingIdentifier != clean(s) {
+		if err != nil || len(got) != 1 || got[0].TrackingIdentifier != dicom.CleanText(s) {
 			rt.Fatalf("%+v, %v", got, err)
 		}
 	})

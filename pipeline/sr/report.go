@@ -212,7 +212,7 @@ func (r Report) complete() (Report, error) {
 			return r, missing(fmt.Sprintf("CodingSchemes[%d].Designator", i), "needs 1 to 16 characters")
 		}
 	}
-	r.SeriesDescription = shorten(r.SeriesDescription, 64)
+	r.SeriesDescription = dicom.CleanLine(r.SeriesDescription, 64)
 
 	r.Images = slices.Clone(r.Images)
 	for i := range r.Images {
@@ -245,7 +245,7 @@ func (r Report) complete() (Report, error) {
 	}
 	r.Summary = slices.Clone(r.Summary)
 	for i := range r.Summary {
-		if r.Summary[i] = clean(r.Summary[i]); r.Summary[i] == "" {
+		if r.Summary[i] = dicom.CleanText(r.Summary[i]); r.Summary[i] == "" {
 			return r, missing(fmt.Sprintf("Summary[%d]", i), "empty")
 		}
 	}
@@ -253,7 +253,7 @@ func (r Report) complete() (Report, error) {
 }
 
 func (g *Group) complete(field string, images []Series) error {
-	g.TrackingIdentifier = clean(g.TrackingIdentifier)
+	g.TrackingIdentifier = dicom.CleanText(g.TrackingIdentifier)
 	switch {
 	case g.TrackingIdentifier == "":
 		return missing(field+".TrackingIdentifier", "empty: viewers name the lesion by it")
@@ -276,7 +276,7 @@ func (g *Group) complete(field string, images []Series) error {
 	}
 	g.Comments = slices.Clone(g.Comments)
 	for i := range g.Comments {
-		if g.Comments[i] = clean(g.Comments[i]); g.Comments[i] == "" {
+		if g.Comments[i] = dicom.CleanText(g.Comments[i]); g.Comments[i] == "" {
 			return missing(fmt.Sprintf("%s.Comments[%d]", field, i), "empty")
 		}
 	}
@@ -362,31 +362,9 @@ func inStudy(docs []Document, study string) []Document {
 	return docs
 }
 
-func (c *Code) shortenMeaning() { c.Meaning = shorten(c.Meaning, 64) }
+func (c *Code) shortenMeaning() { c.Meaning = dicom.CleanLine(c.Meaning, 64) }
 
 // plain says whether a string can be one value of SH or LO, PS3.5 Table 6.2-1.
 func plain(s string) bool {
 	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
-}
-
-// clean makes a TEXT value of a string that comes from outside: a control
-// character becomes a blank, and blanks at the ends go.
-func clean(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD")))
-}
-
-// shorten makes a value of SH or LO of a string that comes from outside: as
-// clean does, a backslash becomes a slash, and what is longer than n characters
-// ends in an ellipsis.
-func shorten(s string, n int) string {
-	s = strings.ReplaceAll(clean(s), `\`, "/")
-	if r := []rune(s); len(r) > n {
-		s = strings.TrimSpace(string(r[:n-1])) + "…"
-	}
-	return s
 }

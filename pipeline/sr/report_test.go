@@ -260,7 +260,6 @@ func TestNewRefuses(t *testing.T) {
 		{"scheme", "CodingSchemes[0]", func(r *Report) { r.CodingSchemes[0].Designator = "" }},
 		{"NaN", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.NaN() }},
 		{"infinity", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.Inf(-1) }},
-		{"huge", "DS", func(r *Report) { r.Groups[0].Measurements[0].Value = math.MaxFloat64 }},
 		{"concept", "concept name", func(r *Report) { r.Groups[0].Measurements[0].Concept.Scheme = "" }},
 		{"long concept", "longer than 64", func(r *Report) { r.Groups[0].Measurements[0].Concept.Meaning = long }},
 		{"unit", "mm3", func(r *Report) { r.Groups[0].Measurements[0].Unit.Meaning = "" }},
@@ -319,14 +318,14 @@ func TestForeignNamesAreCut(t *testing.T) {
 	r.Groups[0].Finding.Meaning = strings.Repeat("ż", 65)
 	r.Groups[0].TrackingIdentifier = "\x1b[31m" + strings.Repeat("long ", 4000) + `a\b`
 	d := read(t, file(t, make1(t, r)))
-	if got, want := d.Strings(dicom.SeriesDescription), "Radiomics "+strings.Repeat("ą", 30)+"/"+strings.Repeat("b", 22)+"…"; len(got) != 1 || got[0] != want {
+	if got, want := d.Strings(dicom.SeriesDescription), "Radiomics "+strings.Repeat("ą", 25)+"..."; len(got) != 1 || got[0] != want {
 		t.Errorf("Series Description %q, want %q", got, want)
 	}
 	g, err := Measurements(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := strings.Repeat("ż", 63) + "…"; g[0].Finding.Meaning != want {
+	if want := strings.Repeat("ż", 30) + "..."; g[0].Finding.Meaning != want {
 		t.Errorf("meaning %q, want %q", g[0].Finding.Meaning, want)
 	}
 	if want := "[31m" + strings.Repeat("long ", 4000) + `a\b`; g[0].TrackingIdentifier != want {

@@ -1,6 +1,10 @@
 package sr
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
 
 // measurementReport is TID 1500 Measurement Report.
 func (r Report) measurementReport() *item {
@@ -126,9 +130,9 @@ func (a Algorithm) identify(it *item) {
 	if a.zero() {
 		return
 	}
-	it.add(hasConceptMod, newText(algorithmName, clean(a.Name)))
-	it.add(hasConceptMod, newText(algorithmVersion, clean(a.Version)))
+	it.add(hasConceptMod, newText(algorithmName, dicom.CleanText(a.Name)))
+	it.add(hasConceptMod, newText(algorithmVersion, dicom.CleanText(a.Version)))
 	for _, p := range a.Parameters {
-		it.add(hasConceptMod, newText(algorithmParameters, clean(p)))
+		it.add(hasConceptMod, newText(algorithmParameters, dicom.CleanText(p)))
 	}
 }
