@@ -67,23 +67,30 @@ func (d detail) raw() json.RawMessage {
 type matcher struct {
 	p       *Pipeline
 	waiting map[string]*waiter   // by SOP Instance UID of the contour object
-	again   *time.Timer          // fires at the earliest fallback
-	due     map[string]time.Time // study -> when its quiet period ends
+	calm    map[string]bool      // studies in which nothing is decided by an image that no waiter lacks; forgetting one is harmless
+	again   *time.Timer          // fires at the earliest of due
+	due     map[string]time.Time // study -> when to look at it again: its quiet period ends, or what it lacks has changed
 }
 
 // A waiter is a contour object that is not complete, with what it names, read once.
 type waiter struct {
 	study string
 	refs  []roi.Reference
-	lacks []string // named images that were missing at the last look
+	lacks map[string]bool // named images that are not here
+	other bool            // something besides named images decides: the rest of a series, a quiet period, a report that stands
 }
+
+const (
+	refresh = time.Second // how old the visible list of missing images may be
+	maxCalm = 100_000
+)
 
 func newMatcher(p *Pipeline) *matcher {
-	return &matcher{p: p, waiting: map[string]*waiter{}, due: map[string]time.Time{}, again: time.NewTimer(time.Hour)}
+	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, again: time.NewTimer(time.Hour)}
 }
 
-// run looks at every study once, and then at each that changes.
-func (m *matcher) run(ctx context.Context, changed <-chan string) error {
+// run looks at every study once, and then at those that change.
+func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 	for uid, err := range m.p.store.Studies() {
 		if err != nil {
 			return err
@@ -98,12 +105,11 @@ func (m *matcher) run(ctx context.Context, changed <-chan string) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case uid, ok := <-changed:
+		case e, ok := <-changed:
 			if !ok {
 				return nil
 			}
-			m.look(ctx, uid)
-			m.lookElsewhere(ctx, uid)
+			m.arrived(ctx, e)
 		case <-m.again.C:
 			now := time.Now()
 			for uid, at := range m.due {
@@ -116,7 +122,7 @@ func (m *matcher) run(ctx context.Context, changed <-chan string) error {
 	}
 }
 
-// arm sets the timer to the earliest end of a quiet period.
+// arm sets the timer to the earliest study that is due.
 func (m *matcher) arm() {
 	next := time.Hour
 	for _, at := range m.due {
@@ -125,32 +131,69 @@ func (m *matcher) arm() {
 	m.again.Reset(max(next, 0))
 }
 
-// lookElsewhere looks at contour objects of other studies that wait for images which may have come with this one.
-func (m *matcher) lookElsewhere(ctx context.Context, changed string) {
+// lookBy has a study looked at again, at the latest then.
+func (m *matcher) lookBy(study string, at time.Time) {
+	if due, ok := m.due[study]; !ok || at.Before(due) {
+		m.due[study] = at
+	}
+}
+
+// arrived looks at the studies for which something is decided by what arrived. An image that a contour object names and
+// waits for, together with others, only shortens its list: a study of thousands of images is not read again for each.
+func (m *matcher) arrived(ctx context.Context, e store.Event) {
+	looks := map[string]bool{}
+	if !m.calm[e.Study] {
+		looks[e.Study] = true
+	}
+	for _, in := range e.Arrived {
+		if in.SOPClassUID == dicom.RTStructureSetStorage {
+			looks[e.Study] = true
+		}
+	}
 	for _, w := range m.waiting {
-		if w.study == changed || len(w.lacks) == 0 {
-			continue
+		had := len(w.lacks)
+		for _, in := range e.Arrived {
+			if w.lacks[in.SOPInstanceUID] {
+				delete(w.lacks, in.SOPInstanceUID)
+			} else if slices.ContainsFunc(w.refs, func(r roi.Reference) bool { return r.SeriesUID == in.SeriesInstanceUID }) {
+				looks[w.study] = true // of the series, and not by a name that is known: see RuleQuiet
+			}
 		}
-		if in, err := m.p.store.Instance(w.lacks[0]); err == nil && in.StudyInstanceUID == changed {
-			m.look(ctx, w.study)
+		switch {
+		case len(w.lacks) == had:
+		case len(w.lacks) == 0:
+			looks[w.study] = true
+		default:
+			m.lookBy(w.study, time.Now().Add(refresh))
 		}
+	}
+	for study := range looks {
+		m.look(ctx, study)
 	}
 }
 
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
-// itself, and what the store could not take is logged and tried at the next look.
+// itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
 	study, err := m.p.store.Study(uid)
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
 		return
 	}
+	if len(m.calm) >= maxCalm {
+		clear(m.calm)
+	}
+	m.calm[uid] = true
 	for _, in := range study.Instances {
 		if in.SOPClassUID != dicom.RTStructureSetStorage || in.Origin != store.Received {
 			continue
 		}
 		if err := m.consider(ctx, study, in); err != nil && ctx.Err() == nil {
 			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
+			m.lookBy(uid, time.Now().Add(10*refresh))
+		}
+		if w := m.waiting[in.SOPInstanceUID]; w == nil || w.other {
+			delete(m.calm, uid)
 		}
 	}
 	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting) })
@@ -163,13 +206,13 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 		delete(m.waiting, subject.SOPInstanceUID)
 		return m.refuse(ctx, study, subject.SOPInstanceUID, detail{Input: inputDigest(subject, nil)}, err)
 	}
-	w := &waiter{study: study.UID, refs: refs}
+	w := &waiter{study: study.UID, refs: refs, lacks: map[string]bool{}}
 	for _, ref := range refs {
 		if err := m.decide(ctx, study, subject, ref, w); err != nil {
 			return err
 		}
 	}
-	if len(w.lacks) > 0 {
+	if len(w.lacks) > 0 { // else nothing is awaited by name
 		m.waiting[subject.SOPInstanceUID] = w
 	} else {
 		delete(m.waiting, subject.SOPInstanceUID)
@@ -225,18 +268,23 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
 	if v.rule == "" && v.quiet || v.rule != "" && decided {
 		if end := v.last.Add(m.p.opt.Quiet); time.Now().Before(end) {
-			if due, ok := m.due[study.UID]; !ok || end.Before(due) {
-				m.due[study.UID] = end
-			}
+			m.lookBy(study.UID, end)
 			v.rule = ""
 		} else if v.rule == "" {
 			v.rule = RuleQuiet
 		}
 	}
 	if v.rule == "" {
-		w.lacks = append(w.lacks, v.missing...)
+		w.other = w.other || decided || v.quiet || len(v.missing) == 0
+		for _, uid := range v.missing {
+			w.lacks[uid] = true
+		}
 		if decided || known && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
 			return nil // what was computed stays computed; what was said needs not be said again
+		}
+		if next := old.At.Add(refresh); known && time.Now().Before(next) {
+			m.lookBy(study.UID, next) // the list gets shorter with every image: it need not be durable each time
+			return nil
 		}
 		if !known {
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)

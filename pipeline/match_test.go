@@ -220,6 +220,12 @@ func TestRules(t *testing.T) {
 			}
 			return append(im, c)
 		}, StateComputed, RuleQuiet, "", 0},
+		{"images under other UIDs after the contours, quiet", short, func(t *testing.T, c *dicom.DataSet, im []*dicom.DataSet) []*dicom.DataSet {
+			for _, i := range im {
+				i.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("renamed", i.String(dicom.SOPInstanceUID)))
+			}
+			return append([]*dicom.DataSet{c}, im...)
+		}, StateComputed, RuleQuiet, "", 0},
 		{"images under other UIDs that cannot be measured, quiet", short, func(t *testing.T, c *dicom.DataSet, im []*dicom.DataSet) []*dicom.DataSet {
 			for _, i := range im {
 				i.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("renamed", i.String(dicom.SOPInstanceUID)))

@@ -71,7 +71,7 @@ func BenchmarkWatch(b *testing.B) {
 		b.StartTimer()
 		put := make(chan error, 1)
 		go func() { put <- o.put(s) }()
-		if _, err := s.Study(<-ch); err != nil {
+		if _, err := s.Study((<-ch).Study); err != nil {
 			b.Fatal(err)
 		}
 		if err := <-put; err != nil {

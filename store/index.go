@@ -341,7 +341,7 @@ func (s *Store) addInstance(l *located) {
 	m[e.SOPInstance] = l
 	if !e.Computed {
 		for w := range s.watches {
-			w.mark(e.Study)
+			w.mark(e.instance())
 		}
 	}
 }

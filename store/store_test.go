@@ -488,15 +488,22 @@ func TestWatch(t *testing.T) {
 	}
 	// Every study is announced after its last instance is visible, however few of the announcements there are.
 	whole := make(map[string]bool)
-	for len(whole) < studies {
-		uid := <-ch
-		st, err := s.Study(uid)
+	told := make(map[string]bool) // every instance is announced once
+	for len(whole) < studies || len(told) < studies*each {
+		e := <-ch
+		st, err := s.Study(e.Study)
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole[uid] = len(st.Instances) == each
-		if !whole[uid] {
-			delete(whole, uid)
+		whole[e.Study] = len(st.Instances) == each
+		if !whole[e.Study] {
+			delete(whole, e.Study)
+		}
+		for _, in := range e.Arrived {
+			if told[in.SOPInstanceUID] || in.StudyInstanceUID != e.Study {
+				t.Errorf("%s announced twice, or as of study %s", in.SOPInstanceUID, e.Study)
+			}
+			told[in.SOPInstanceUID] = true
 		}
 	}
 	wg.Wait()

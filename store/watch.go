@@ -5,12 +5,18 @@ import (
 	"sync"
 )
 
-// Watch sends the UID of a study whenever a received instance of it has become durable and is visible to Study. Several
-// in a row are sent once. It never holds up Put and never forgets a study; the channel is closed when ctx or the store
-// ends. What was there before Watch is in Studies.
-func (s *Store) Watch(ctx context.Context) <-chan string {
-	w := &watch{waiting: make(map[string]bool), wake: make(chan struct{}, 1)}
-	out := make(chan string)
+// An Event says that instances of a study were received.
+type Event struct {
+	Study   string
+	Arrived []Instance // since the last Event of this study, in the order of the log
+}
+
+// Watch sends an Event whenever received instances have become durable and are visible to Study. Several of one study in
+// a row are sent together. It never holds up Put and never forgets an instance; the channel is closed when ctx or the
+// store ends. What was there before Watch is in Studies.
+func (s *Store) Watch(ctx context.Context) <-chan Event {
+	w := &watch{arrived: make(map[string][]Instance), wake: make(chan struct{}, 1)}
+	out := make(chan Event)
 	s.mu.Lock()
 	if !s.closed {
 		s.watches[w] = true
@@ -24,7 +30,7 @@ func (s *Store) Watch(ctx context.Context) <-chan string {
 			s.mu.Unlock()
 		}()
 		for {
-			study, ok := w.next()
+			e, ok := w.next()
 			if !ok {
 				select {
 				case <-w.wake:
@@ -36,7 +42,7 @@ func (s *Store) Watch(ctx context.Context) <-chan string {
 				}
 			}
 			select {
-			case out <- study:
+			case out <- e:
 			case <-ctx.Done():
 				return
 			case <-s.closing:
@@ -47,20 +53,21 @@ func (s *Store) Watch(ctx context.Context) <-chan string {
 	return out
 }
 
-// A watch holds the studies that one watcher has still to be told of, oldest first.
+// A watch holds what one watcher has still to be told of, by study, oldest first.
 type watch struct {
-	mu      sync.Mutex // guards studies and waiting
+	mu      sync.Mutex // guards studies and arrived
 	studies []string
-	waiting map[string]bool // the same as a set
-	wake    chan struct{}   // capacity 1: studies is not empty
+	arrived map[string][]Instance
+	wake    chan struct{} // capacity 1: studies is not empty
 }
 
-func (w *watch) mark(study string) {
+func (w *watch) mark(in Instance) {
+	study := in.StudyInstanceUID
 	w.mu.Lock()
-	if !w.waiting[study] {
-		w.waiting[study] = true
+	if w.arrived[study] == nil {
 		w.studies = append(w.studies, study)
 	}
+	w.arrived[study] = append(w.arrived[study], in)
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
@@ -68,14 +75,15 @@ func (w *watch) mark(study string) {
 	}
 }
 
-func (w *watch) next() (string, bool) {
+func (w *watch) next() (Event, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.studies) == 0 {
-		return "", false
+		return Event{}, false
 	}
 	study := w.studies[0]
 	w.studies = w.studies[1:]
-	delete(w.waiting, study)
-	return study, true
+	e := Event{study, w.arrived[study]}
+	delete(w.arrived, study)
+	return e, true
 }
