@@ -208,3 +208,40 @@ func bundledPhantom(t *testing.T) string {
 	}
 	return dir
 }
+
+// The same through NIfTI.
+func TestPublishedValuesThroughNIfTI(t *testing.T) {
+	for _, c := range []struct{ name, profile, folder, table string }{
+		{"digital phantom", "digital", "digital_phantom", "dig_phantom.csv"},
+		{"CT phantom, configuration C", "c", "ct_phantom", "chest_config_c.csv"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := shared(t, "data", "ibsi1", c.folder, "nifti")
+			refs := readReferences(t, sharedTable(c.table)(t))
+			profile := filepath.Join(t.TempDir(), "p.yaml")
+			if err := os.WriteFile(profile, []byte(ibsiProfiles[c.profile]), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			image, mask := filepath.Join(dir, "image", "phantom.nii.gz"), filepath.Join(dir, "mask", "mask.nii.gz")
+			out := radnode(t, "extract", "--profile", profile, "--image", image, "--mask", mask, "--format", "json")
+			var rows []row
+			if err := json.Unmarshal([]byte(out), &rows); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]float64{}
+			for _, r := range rows {
+				if r.Value != nil {
+					got[r.Feature] = *r.Value
+				}
+			}
+			compare(t, refs, got)
+
+			// Image and mask must lie on one grid.
+			other := shared(t, "data", "ibsi1", map[string]string{"digital_phantom": "ct_phantom", "ct_phantom": "digital_phantom"}[c.folder], "nifti", "mask", "mask.nii.gz")
+			var o, e bytes.Buffer
+			if code := execute(t.Context(), []string{"extract", "--image", image, "--mask", other}, &o, &e); code != exitFailed || !strings.Contains(e.String(), "same grid") {
+				t.Errorf("a mask on another grid: exit %d, %s", code, e.String())
+			}
+		})
+	}
+}
