@@ -198,6 +198,7 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 			return nil, err
 		}
 		g.Comments = append(g.Comments, fmt.Sprintf("Region: ROI %d of RT Structure Set %s", x.Region.Number, source.String(dicom.SOPInstanceUID)))
+		g.Comments = append(g.Comments, voxels(x.Result))
 		g.Comments = append(g.Comments, x.Notes...)
 		g.Comments = append(g.Comments, x.Result.Notes...)
 		g.Comments = append(g.Comments, notComputable(x.Result)...)
@@ -280,6 +281,12 @@ func measurements(result features.Result, unit string) ([]sr.Measurement, error)
 		out = append(out, sr.Measurement{Concept: concept, Value: v.Value, Unit: u})
 	}
 	return out, nil
+}
+
+// voxels follows the region through the chain: the segmentation holds the voxels it begins with.
+func voxels(r features.Result) string {
+	return fmt.Sprintf("Voxels: %d in the segmentation, %d of %g x %g x %g mm after interpolation (morphology), %d after re-segmentation (intensities)",
+		r.VoxelsInitial, r.VoxelsInterpolated, r.Geometry.Spacing[0], r.Geometry.Spacing[1], r.Geometry.Spacing[2], r.VoxelsIntensity)
 }
 
 // notComputable names the values that do not exist, those with the same reason together.
