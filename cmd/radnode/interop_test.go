@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,27 +50,28 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-// start runs a peer until the test ends, and waits until its port answers.
-func start(t testing.TB, port string, cmd *exec.Cmd) {
+// start runs a peer until the test ends or stop is called, and waits until its port answers.
+func start(t testing.TB, port string, cmd *exec.Cmd) (stop func()) {
 	t.Helper()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
 			t.Logf("%s said:\n%s", filepath.Base(cmd.Path), said.String())
 		}
 	})
+	t.Cleanup(stop)
 	deadline := time.Now().Add(patience)
 	for {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			c.Close()
-			return
+			return stop
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not listen on port %s", cmd.Path, port)
@@ -102,7 +104,10 @@ func radnode(t *testing.T, args ...string) string {
 }
 
 // An orthanc is a PACS with its REST interface.
-type orthanc struct{ dicom, http string }
+type orthanc struct {
+	dicom, http string
+	stop        func()
+}
 
 // startOrthanc starts Orthanc on loopback with one known modality, RADNODE.
 func startOrthanc(t testing.TB, radnodePort string) orthanc {
@@ -129,7 +134,7 @@ func startOrthanc(t testing.TB, radnodePort string) orthanc {
 	if err := os.WriteFile(file, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	start(t, o.http, exec.Command("Orthanc", file))
+	o.stop = start(t, o.http, exec.Command("Orthanc", file))
 	return o
 }
 
