@@ -21,6 +21,10 @@ func reserve(f *os.File, size int64) {
 	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 }
 
+// prepared is how much space behind the end of the log is filled with zeros when the store is idle. Blocks that were
+// written before spare the next fdatasync the journal: ext4 and XFS have only to overwrite them.
+const prepared = 128 << 20
+
 // forget drops the cached pages of f, so that what is read next comes from the disk: after a failed fsync the cache
 // may hold pages that are marked clean and never reached it.
 func forget(f *os.File) {

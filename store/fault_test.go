@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/radnode/radnode/dimse"
 )
@@ -260,7 +261,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := newCutDisk(seed, 2+int(seed), filepath.Join(after, logDir))
-		s := openStore(t, t.TempDir(), Options{disk: &d.disk, segmentSize: 40 << 10})
+		s := openStore(t, t.TempDir(), Options{disk: &d.disk, segmentSize: 40 << 10, prepared: int64(seed%2) * 30 << 10, quiet: time.Nanosecond})
 		var mu sync.Mutex
 		var answered []object
 		var wg sync.WaitGroup

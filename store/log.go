@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // groupLimit bounds what one fdatasync has to carry, so that nobody waits for a whole backlog.
@@ -74,6 +75,10 @@ type segmentLog struct {
 	lastNum uint64   // highest number ever tried
 	out     appender
 
+	prepared int64         // so many bytes behind end are to be zeros that were synced; 0: none
+	quiet    time.Duration // after so long without a group they are written
+	zeroed   int64         // cur holds synced zeros from end up to here
+
 	apply func(group []*write, end location) // makes a durable group visible and sets the error of each step
 
 	dirty atomic.Bool // something was appended since start
@@ -107,16 +112,25 @@ func (l *segmentLog) submit(w *write) error {
 // run is the one committer: it takes all that waits, appends it, and makes it durable with one fdatasync.
 func (l *segmentLog) run() {
 	defer close(l.ended)
+	idle := time.NewTimer(0)
+	defer idle.Stop()
 	for {
 		group, closed := l.next()
 		if len(group) > 0 {
 			l.commit(group)
+			idle.Reset(l.quiet)
 			continue
 		}
 		if closed {
 			return
 		}
-		<-l.wake
+		select {
+		case <-l.wake:
+		case <-idle.C:
+			if l.prepare() {
+				idle.Reset(0)
+			}
+		}
 	}
 }
 
@@ -191,6 +205,7 @@ func (l *segmentLog) write(group []*write) error {
 	if err := l.out.flush(); err != nil {
 		l.logger.Error("store: cannot append to the log", "file", l.cur.Name(), "offset", l.end, "error", err)
 		// Nothing was synced, so cutting the file back undoes the group; where even that fails, the segment is over.
+		l.zeroed = 0
 		if cut := l.disk.truncate(l.cur, l.end); cut != nil {
 			l.poison(cut)
 		}
@@ -217,6 +232,40 @@ func (l *segmentLog) poison(err error) {
 	}
 }
 
+// prepareStep is how long a group that comes meanwhile has to wait, in bytes.
+const prepareStep = 2 << 20
+
+var blank [256 << 10]byte
+
+// prepare fills a piece of the space behind the end with zeros and tells whether there is more to do. Under load it is
+// not called: what is written twice then costs more than a faster sync gives.
+func (l *segmentLog) prepare() (more bool) {
+	if l.cur == nil {
+		return false
+	}
+	from, target := max(l.zeroed, l.end), min(l.end+l.prepared, l.maxSize)
+	if target <= from || target-from < prepareStep && target < l.maxSize {
+		return false
+	}
+	to := min(from+prepareStep, target)
+	for at := from; at < to; {
+		n, err := l.disk.writeAt(l.cur, blank[:min(to-at, int64(len(blank)))], at)
+		if err != nil {
+			l.logger.Warn("store: cannot prepare space for the log", "file", l.cur.Name(), "offset", at, "error", err)
+			_ = l.disk.truncate(l.cur, l.end) // what is left of a full disk is not for zeros
+			l.zeroed = l.maxSize              // not again in this segment
+			return false
+		}
+		at += int64(n)
+	}
+	if err := l.disk.sync(l.cur); err != nil {
+		l.poison(err)
+		return false
+	}
+	l.zeroed = to
+	return to < target
+}
+
 // retire closes a full segment and gives back the blocks that were reserved and not used.
 func (l *segmentLog) retire() {
 	_ = l.disk.truncate(l.cur, l.end)
@@ -238,7 +287,7 @@ func (l *segmentLog) begin() error {
 		_ = l.disk.remove(name)
 		return err
 	}
-	l.cur, l.num, l.end = f, h.Number, segmentHeaderSize
+	l.cur, l.num, l.end, l.zeroed = f, h.Number, segmentHeaderSize, 0
 	return nil
 }
 
@@ -406,7 +455,13 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 	}
 	l.cur, l.end, keep = f, end, true
 	if end < limit {
-		l.logger.Warn("store: torn tail cut off; it was never answered", "file", f.Name(), "offset", end, "bytes", limit-end)
+		used, err := lastByte(f, end, limit)
+		if err != nil {
+			return damage, err
+		}
+		if used > end { // and not only space that was prepared
+			l.logger.Warn("store: torn tail cut off; it was never answered", "file", f.Name(), "offset", end, "bytes", used-end)
+		}
 		if err := l.disk.truncate(f, end); err != nil {
 			return damage, err
 		}

@@ -357,6 +357,23 @@ func findRecord(f io.ReaderAt, off, limit int64, marker uint64, buf []byte) (int
 	return -1, nil
 }
 
+// lastByte returns where the last byte between from and to that is not 0 ends; from when there is none.
+func lastByte(f io.ReaderAt, from, to int64) (int64, error) {
+	window := make([]byte, len(blank))
+	used := from
+	for at := from; at < to; {
+		b := window[:min(to-at, int64(len(window)))]
+		if err := readFull(f, b, at); err != nil {
+			return used, err
+		}
+		if !bytes.Equal(b, blank[:len(b)]) {
+			used = at + int64(len(bytes.TrimRight(b, "\x00")))
+		}
+		at += int64(len(b))
+	}
+	return used, nil
+}
+
 func readFull(f io.ReaderAt, b []byte, off int64) error {
 	n, err := f.ReadAt(b, off)
 	if n == len(b) {

@@ -50,9 +50,11 @@ var (
 type Options struct {
 	Logger *slog.Logger // slog.Default() when nil
 
-	segmentSize int64 // 256 MiB when 0
-	largeObject int64 // from this size on an object gets a file of its own; 2 MiB when 0
-	disk        *disk // the real one when nil
+	segmentSize int64         // 256 MiB when 0
+	largeObject int64         // from this size on an object gets a file of its own; 2 MiB when 0
+	disk        *disk         // the real one when nil
+	prepared    int64         // space to fill with zeros ahead of the log; what the system profits from when 0
+	quiet       time.Duration // before it is filled; a tenth of a second when 0
 	now         func() time.Time
 }
 
@@ -175,7 +177,13 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.segmentSize == 0 {
 		o.segmentSize = 256 << 20
 	}
-	if err := s.open(o.segmentSize); err != nil {
+	if o.prepared == 0 {
+		o.prepared = prepared
+	}
+	if o.quiet == 0 {
+		o.quiet = 100 * time.Millisecond
+	}
+	if err := s.open(o); err != nil {
 		if s.log != nil && s.log.cur != nil {
 			_ = s.log.cur.Close()
 		}
@@ -192,7 +200,7 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open(segmentSize int64) (err error) {
+func (s *Store) open(o Options) (err error) {
 	for _, d := range []string{s.dir, filepath.Join(s.dir, logDir), filepath.Join(s.dir, largeDir)} {
 		if err := s.disk.makeDir(d); err != nil {
 			return err
@@ -202,7 +210,8 @@ func (s *Store) open(segmentSize int64) (err error) {
 		return err
 	}
 	s.log = &segmentLog{
-		disk: s.disk, dir: filepath.Join(s.dir, logDir), logger: s.logger, maxSize: segmentSize,
+		disk: s.disk, dir: filepath.Join(s.dir, logDir), logger: s.logger, maxSize: o.segmentSize,
+		prepared: o.prepared, quiet: o.quiet,
 		apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.own = ownFiles{disk: &s.disk, dir: filepath.Join(s.dir, largeDir)}
