@@ -34,6 +34,7 @@ func BenchmarkPush(b *testing.B) {
 			for range b.N {
 				for i, receiver := range receivers {
 					port, stop := receiver.start(b, sender.env)
+					time.Sleep(time.Second) // a study comes to a node that is up, not to one that starts
 					cmd := exec.Command("storescu", "-aec", "RADNODE", "+sd", "+r", "127.0.0.1", port, study)
 					cmd.Env = append(os.Environ(), sender.env...)
 					begin := time.Now()
