@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -234,56 +233,42 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 			f.Close()
 		}
 	}
-	for _, root := range paths {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				failed = append(failed, err)
-				return nil
+	failed = walkFiles(paths, func(path string, named bool) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		keep := false
+		defer func() {
+			if !keep {
+				f.Close()
 			}
-			if d.IsDir() || d.Name() == "DICOMDIR" {
-				return nil
-			}
-			f, err := os.Open(path)
-			if err != nil {
-				failed = append(failed, err)
-				return nil
-			}
-			keep := false
-			defer func() {
-				if !keep {
-					f.Close()
-				}
-			}()
-			info, err := f.Stat()
-			if err != nil || !info.Mode().IsRegular() {
-				return nil
-			}
-			if !isPart10(f) {
-				if path == root {
-					failed = append(failed, fmt.Errorf("%s: %w", path, errNotPart10))
-				}
-				return nil
-			}
-			file, err := dicom.ReadFile(f, info.Size())
-			if err != nil {
-				failed = append(failed, fmt.Errorf("%s: %w", path, err))
-				return nil
-			}
-			in := input{path: path, file: file}
-			switch {
-			case file.DataSet.String(dicom.SOPClassUID) == dicom.RTStructureSetStorage:
-				contours = append(contours, in)
-			case file.Pixels != nil:
-				series := file.DataSet.String(dicom.SeriesInstanceUID)
-				images[series] = append(images[series], in)
-				open, keep = append(open, f), true
+		}()
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular() || !isPart10(f):
+			if named {
+				return fmt.Errorf("%s: %w", path, errNotPart10)
 			}
 			return nil
-		})
-		if err != nil {
-			failed = append(failed, err)
 		}
-	}
+		file, err := dicom.ReadFile(f, info.Size())
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		in := input{path: path, file: file}
+		switch {
+		case file.DataSet.String(dicom.SOPClassUID) == dicom.RTStructureSetStorage:
+			contours = append(contours, in)
+		case file.Pixels != nil:
+			series := file.DataSet.String(dicom.SeriesInstanceUID)
+			images[series] = append(images[series], in)
+			open, keep = append(open, f), true
+		}
+		return nil
+	})
 	return contours, images, done, failed
 }
 

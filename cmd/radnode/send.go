@@ -107,31 +107,39 @@ func (c sendCmd) Run(e *env) error {
 // findObjects reads the file meta information of every file below the paths. Other files in a folder are passed over, as is a
 // DICOMDIR, which is no object; one that is named itself is bad.
 func findObjects(paths []string) (objects []outgoing, passed []string, bad []error) {
+	bad = walkFiles(paths, func(path string, named bool) error {
+		o, err := readOutgoing(path)
+		switch {
+		case err == nil:
+			objects = append(objects, o)
+		case errors.Is(err, errNotPart10) && !named:
+			passed = append(passed, path)
+		default:
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	})
+	return objects, passed, bad
+}
+
+// walkFiles visits every file below the paths but a DICOMDIR, and gathers what went wrong with each. named says that the file
+// is one of the paths itself.
+func walkFiles(paths []string, visit func(path string, named bool) error) (failed []error) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && d.Name() != "DICOMDIR" {
+				err = visit(path, path == root)
+			}
 			if err != nil {
-				bad = append(bad, err)
-				return nil
-			}
-			if d.IsDir() || d.Name() == "DICOMDIR" {
-				return nil
-			}
-			o, err := readOutgoing(path)
-			switch {
-			case err == nil:
-				objects = append(objects, o)
-			case errors.Is(err, errNotPart10) && path != root:
-				passed = append(passed, path)
-			default:
-				bad = append(bad, fmt.Errorf("%s: %w", path, err))
+				failed = append(failed, err)
 			}
 			return nil
 		})
 		if err != nil {
-			bad = append(bad, err)
+			failed = append(failed, err)
 		}
 	}
-	return objects, passed, bad
+	return failed
 }
 
 // errNotPart10 says that a file has no DICM behind a preamble of 128 bytes, PS3.10 7.1.
