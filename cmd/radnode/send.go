@@ -127,7 +127,8 @@ func findObjects(paths []string) (objects []outgoing, passed []string, bad []err
 func walkFiles(paths []string, visit func(path string, named bool) error) (failed []error) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() && d.Name() != "DICOMDIR" {
+			const other = fs.ModeNamedPipe | fs.ModeSocket | fs.ModeDevice // to open a pipe could wait for ever
+			if err == nil && !d.IsDir() && d.Type()&other == 0 && d.Name() != "DICOMDIR" {
 				err = visit(path, path == root)
 			}
 			if err != nil {
