@@ -13,8 +13,8 @@ import (
 // BenchmarkPush times a whole study going into a node, as the sender sees it: DCMTK's storescu pushes LUNG1-001 (134 CT
 // images and an RTSTRUCT, 70 MB) into radnode, which makes every object durable, and into DCMTK's storescp and Orthanc,
 // which do not. The receivers take turns, each with an empty folder every time, so that a machine whose speed drifts treats
-// them alike; the figures are medians. "shipped" is storescu as it is installed (Nagle's algorithm on), "nodelay" is with
-// TCP_NODELAY=1 in the environment of sender and receivers.
+// them alike; the figures are medians. "shipped" is all as it is installed (Nagle's algorithm on), "nodelay" with TCP_NODELAY=1
+// in the environment of the sender, or of the receivers too.
 //
 //	go test -run '^$' -bench Push -benchtime 7x ./cmd/radnode
 func BenchmarkPush(b *testing.B) {
@@ -25,18 +25,19 @@ func BenchmarkPush(b *testing.B) {
 		name  string
 		start func(b *testing.B, env []string) (port string, stop func())
 	}{{"radnode", benchRadnode}, {"storescp", benchStorescp}, {"Orthanc", benchOrthanc}}
-	for _, sender := range []struct {
-		name string
-		env  []string
-	}{{"shipped", nil}, {"nodelay", []string{"TCP_NODELAY=1"}}} {
-		b.Run(sender.name, func(b *testing.B) {
+	nodelay := []string{"TCP_NODELAY=1"}
+	for _, mode := range []struct {
+		name             string
+		sender, receiver []string // environment
+	}{{"shipped", nil, nil}, {"nodelay-sender", nodelay, nil}, {"nodelay-both", nodelay, nodelay}} {
+		b.Run(mode.name, func(b *testing.B) {
 			took := make([][]float64, len(receivers)) // seconds
 			for range b.N {
 				for i, receiver := range receivers {
-					port, stop := receiver.start(b, sender.env)
+					port, stop := receiver.start(b, mode.receiver)
 					time.Sleep(time.Second) // a study comes to a node that is up, not to one that starts
 					cmd := exec.Command("storescu", "-aec", "RADNODE", "+sd", "+r", "127.0.0.1", port, study)
-					cmd.Env = append(os.Environ(), sender.env...)
+					cmd.Env = append(os.Environ(), mode.sender...)
 					begin := time.Now()
 					if out, err := cmd.CombinedOutput(); err != nil {
 						b.Fatalf("%v\n%s", err, out)
