@@ -157,10 +157,7 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 
 // refused ends a task whose input cannot be measured as it is: trying again would not help.
 func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last detail, m *Measured, reason error) error {
-	var refusal *imaging.Refusal
-	var contours *roi.Refusal
-	var malformed *dicom.Error
-	if !errors.As(reason, &refusal) && !errors.As(reason, &contours) && !errors.As(reason, &malformed) && !errors.Is(reason, ErrNothingMeasured) {
+	if !ofTheInput(reason) {
 		return p.failed(ctx, job, reason)
 	}
 	text := reason.Error()
@@ -176,6 +173,15 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
 	}
 	return err
+}
+
+// ofTheInput says whether an error lies in what was received, so that trying again gives the same.
+func ofTheInput(err error) bool {
+	var images *imaging.Refusal
+	var contours *roi.Refusal
+	var malformed *dicom.Error
+	return errors.As(err, &images) || errors.As(err, &contours) || errors.As(err, &malformed) ||
+		errors.Is(err, ErrNothingMeasured) || errors.Is(err, ErrNoImages)
 }
 
 // failed tries a job again later, and gives a computation up after computeTries.

@@ -202,6 +202,9 @@ func (m *matcher) look(ctx context.Context, uid string) {
 // consider decides for one contour object.
 func (m *matcher) consider(ctx context.Context, study store.Study, subject store.Instance) error {
 	refs, err := m.references(subject)
+	if err != nil && !ofTheInput(err) {
+		return err // the disk, perhaps: it may work at the next look
+	}
 	if err != nil {
 		delete(m.waiting, subject.SOPInstanceUID)
 		return m.refuse(ctx, study, subject.SOPInstanceUID, detail{Input: inputDigest(subject, nil)}, err)
@@ -220,6 +223,9 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	return nil
 }
 
+// ErrNoImages says that a structure set does not tell where it was drawn.
+var ErrNoImages = errors.New("the structure set names no image: neither RT Referenced Series Sequence (3006,0014) nor Contour Image Sequence (3006,0016) has an item; export it again with references to the images")
+
 // references reads what a contour object names, once for as long as it waits.
 func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 	if w := m.waiting[subject.SOPInstanceUID]; w != nil {
@@ -235,7 +241,7 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 		return nil, err
 	}
 	if len(refs) == 0 {
-		return nil, errors.New("the structure set names no image: neither RT Referenced Series Sequence (3006,0014) nor Contour Image Sequence (3006,0016) has an item; export it again with references to the images")
+		return nil, ErrNoImages
 	}
 	return refs, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,13 +149,9 @@ func extractNIfTI(ctx context.Context, imageFile, maskFile string, choose func(m
 	if !labels.Geometry.Equal(image.Geometry, 1e-3) {
 		return nil, fmt.Errorf("%s and %s do not lie on the same grid (size, spacing, orientation, origin): resample the mask to the image", imageFile, maskFile)
 	}
-	mask := &voxel.Mask{Geometry: image.Geometry, Data: make([]uint8, len(labels.Data))}
-	for i, v := range labels.Data {
-		if v > 0 {
-			mask.Data[i] = 1
-		}
-	}
-	p, err := choose("CT", "") // NIfTI knows no modality
+	mask := labels.Threshold(math.SmallestNonzeroFloat32)
+	mask.Geometry = image.Geometry // the same but for rounding in the headers
+	p, err := choose("CT", "")     // NIfTI knows no modality
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +277,7 @@ func extractOne(ctx context.Context, in input, images map[string][]input, only *
 		return nil, err
 	}
 	if len(refs) == 0 {
-		return nil, errors.New("the structure set names no image; export it again with references to the images")
+		return nil, pipeline.ErrNoImages
 	}
 	var failed []error
 	for _, ref := range refs {
