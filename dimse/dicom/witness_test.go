@@ -3,6 +3,7 @@ package dicom
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -85,14 +86,14 @@ for line in sys.stdin:
 // TestPydicom holds every element of the reference data against pydicom.
 func TestPydicom(t *testing.T) {
 	paths := sharedFiles(t)
-	if out, err := exec.Command("python3", "-c", "import pydicom").CombinedOutput(); err != nil {
+	if out, err := exec.Command(python(), "-c", "import pydicom").CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("pydicom is needed: %v %s", err, out)
 		}
 		t.Skip("python3 with pydicom is not here")
 	}
 	paths = firstOfFolders(paths, 5) // pydicom takes 20 ms a file
-	cmd := exec.Command("python3", "-c", pydicomLines)
+	cmd := exec.Command(python(), "-c", pydicomLines)
 	cmd.Stdin = strings.NewReader(strings.Join(paths, "\n") + "\n")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -397,3 +398,6 @@ func compareSuyash(t *testing.T, path string, d *DataSet, other []*suyash.Elemen
 	}
 	return n
 }
+
+// python is the interpreter that has the packages: the one RADNODE_PYTHON names, or python3.
+func python() string { return cmp.Or(os.Getenv("RADNODE_PYTHON"), "python3") }

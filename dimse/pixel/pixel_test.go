@@ -2,6 +2,7 @@ package pixel
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -284,7 +285,7 @@ func TestPydicom(t *testing.T) {
 	if _, err := os.Stat(root); err != nil {
 		t.Skipf("reference data is not here (%v): set RADNODE_SHARED", err)
 	}
-	if out, err := exec.Command("python3", "-c", "import pydicom, numpy").CombinedOutput(); err != nil {
+	if out, err := exec.Command(python(), "-c", "import pydicom, numpy").CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("pydicom and numpy are needed: %v %s", err, out)
 		}
@@ -313,7 +314,7 @@ func TestPydicom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("python3", "-c", pydicomPixels)
+	cmd := exec.Command(python(), "-c", pydicomPixels)
 	cmd.Stdin = strings.NewReader(strings.Join(names, "\n") + "\n")
 	out, err := cmd.Output()
 	if err != nil {
@@ -401,3 +402,6 @@ func BenchmarkFrames(b *testing.B) {
 		}
 	}
 }
+
+// python is the interpreter that has the packages: the one RADNODE_PYTHON names, or python3.
+func python() string { return cmp.Or(os.Getenv("RADNODE_PYTHON"), "python3") }
