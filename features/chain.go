@@ -20,6 +20,13 @@ type ROI struct {
 	Offset        [3]int         // of Image's voxel 0 in Geometry
 	VoxelsInitial int            // of the mask as given
 	Notes         []string
+
+	// What several families need is made by the first of them.
+	profile     Profile
+	ascending   []float64
+	discretised *levels
+	noLevels    string
+	zones       map[bool]*zones
 }
 
 // Prepare is the chain of the manual's chapter 2, a step a line. The profile
@@ -39,6 +46,7 @@ func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) {
 		round(roi.Image)
 	}
 	resegment(roi, p.Resegment)
+	roi.profile = p
 	return roi, nil
 }
 
@@ -179,6 +187,17 @@ func intensities(roi *ROI) []float64 {
 		}
 	}
 	return x
+}
+
+// sorted are the intensities in ascending order.
+func (roi *ROI) sorted() []float64 {
+	if roi.ascending == nil {
+		roi.ascending = intensities(roi)
+		if len(roi.ascending) > 0 {
+			sortIntensities(roi.ascending)
+		}
+	}
+	return roi.ascending
 }
 
 // meanVariance is the mean and the population variance.

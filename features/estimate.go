@@ -1,6 +1,10 @@
 package features
 
-import "github.com/radnode/radnode/features/voxel"
+import (
+	"slices"
+
+	"github.com/radnode/radnode/features/voxel"
+)
 
 // Estimate is the most memory in bytes that [Extract] takes beside the image
 // and mask it is given, for a mask that lies inside bounds of the image's grid. A
@@ -14,22 +18,43 @@ func Estimate(g voxel.Geometry, bounds voxel.Box, p Profile) int64 {
 		box = voxel.Covered(g, t, bounds)
 		work = voxel.ResampleBytes(g, t, box.Grow(sphereReach(t.Spacing), t.Box()), p.Resample.Image)
 	}
-	crop := int64(box.Grow(sphereReach(t.Spacing), t.Box()).Len())
-	voxels := int64(box.Len())
-	n := box.Size()
-	kept := crop * (4 + 1 + 1) // image and two masks
-	for _, f := range p.Families {
-		need := int64(0)
-		switch f {
-		case Morphology:
-			surface := 4 * int64(n[0]*n[1]+n[1]*n[2]+n[2]*n[0]) // vertices, generously for a wrinkled ROI
-			need = 8*voxels + 48*surface + spatialBytes(n)
-		case LocalIntensity:
-			need = 8*crop + 8*int64(n[1]*n[2]) + 8*voxels
-		case Statistics:
-			need = 8 * voxels
+	e := extent{size: box.Size(), voxels: int64(box.Len()), crop: int64(box.Grow(sphereReach(t.Spacing), t.Box()).Len())}
+	kept := e.crop * (4 + 1 + 1) // image and two masks
+	for _, f := range families {
+		if slices.Contains(p.Families, f.name) {
+			work = max(work, f.memory(e, p))
 		}
-		work = max(work, need)
 	}
-	return kept + work
+	return kept + sharedBytes(e, p) + work
 }
+
+// sharedBytes is what stays from one family to the next: sorted intensities,
+// levels and zones.
+func sharedBytes(e extent, p Profile) int64 {
+	has := func(names ...Family) bool {
+		return slices.ContainsFunc(names, func(f Family) bool { return slices.Contains(p.Families, f) })
+	}
+	var b int64
+	if has(Statistics, VolumeHistogram) {
+		b += 8 * e.voxels
+	}
+	if has(Histogram, GLCM, GLRLM, GLSZM, GLDZM, NGTDM, NGLDM) {
+		b += levelsBytes(e, p)
+	}
+	if has(GLSZM, GLDZM) {
+		b += zonesBytes(e, p)
+	}
+	return b
+}
+
+func morphologyBytes(e extent, p Profile) int64 {
+	n := e.size
+	surface := 4 * int64(n[0]*n[1]+n[1]*n[2]+n[2]*n[0]) // vertices, generously for a wrinkled ROI
+	return 8*e.voxels + 48*surface + spatialBytes(n)
+}
+
+func localIntensityBytes(e extent, p Profile) int64 {
+	return 8*e.crop + 8*int64(e.size[1]*e.size[2]) + 8*e.voxels
+}
+
+func statisticsBytes(e extent, p Profile) int64 { return 8 * e.voxels }

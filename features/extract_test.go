@@ -76,15 +76,15 @@ func TestTable(t *testing.T) {
 			t.Errorf("row %+v", f)
 		}
 		seen[f.Tag], seen[f.Code] = true, true
-		if got, ok := features.Lookup(f.Tag); !ok || got != f {
-			t.Errorf("Lookup(%q) = %v, %v", f.Tag, got, ok)
+		if got, a, ok := features.Lookup(f.Tag); !ok || got != f || a != "" {
+			t.Errorf("Lookup(%q) = %v, %q, %v", f.Tag, got, a, ok)
 		}
 	}
 	want := map[features.Family]int{features.Morphology: 29, features.LocalIntensity: 2, features.Statistics: 18}
 	if d := cmp.Diff(want, count); d != "" {
 		t.Error(d)
 	}
-	if _, ok := features.Lookup("morph_none"); ok {
+	if _, _, ok := features.Lookup("morph_none"); ok {
 		t.Error("Lookup found a tag that is not there")
 	}
 }
@@ -92,7 +92,7 @@ func TestTable(t *testing.T) {
 // What the reference tables leave blank is what the table calls not standardised.
 func TestStandardised(t *testing.T) {
 	for _, r := range readReference(t, "testdata/digital-phantom.csv") {
-		if f, ok := features.Lookup(r.tag); !ok || f.Standardised != r.standard {
+		if f, _, ok := features.Lookup(r.tag); !ok || f.Standardised != r.standard {
 			t.Errorf("%s: standardised %v, reference %q", r.tag, f.Standardised, r.text)
 		}
 	}
@@ -478,7 +478,7 @@ func TestValidate(t *testing.T) {
 		`discretise.method: "fbz", want none, fbs or fbn`:         func(p *features.Profile) { p.Discretise.Method = "fbz" },
 		"discretise.width: 0":                                     func(p *features.Profile) { p.Discretise.Width = 0 },
 		"ivh.bins: 1":                                             func(p *features.Profile) { p.IVH = features.Discretise{Method: "fbn", Bins: 1} },
-		`aggregate: "4D", want any of 2D_avg`:                     func(p *features.Profile) { p.Aggregate = []string{"4D"} },
+		`aggregate: "4D", want any of 2D_avg`:                     func(p *features.Profile) { p.Aggregate = []features.Aggregation{"4D"} },
 		`filters: "log" is not available`:                         func(p *features.Profile) { p.Filters = []string{"log"} },
 	} {
 		p := features.DefaultProfile("CT")

@@ -3,8 +3,9 @@
 // interest on one grid.
 //
 // Start at [Extract]: the chain of the manual's chapter 2 ([Prepare], chain.go)
-// and then one file a family: morphology.go, localintensity.go, statistics.go.
-// [Table] lists every feature; [Profile] says how the chain works.
+// and then one file a family, from morphology.go to ngldm.go; what the texture
+// families share is texture.go. [Table] lists every feature; [Profile] says how
+// the chain works.
 //
 // The same input and profile give the same bits on every machine. So sums run
 // in one fixed order, and products that are added are written float64(a*b),
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -26,10 +28,46 @@ import (
 type Family string
 
 const (
-	Morphology     Family = "morph" // HCUG, manual 3.1
-	LocalIntensity Family = "loc"   // 9ST6, manual 3.2
-	Statistics     Family = "stat"  // UHIW, manual 3.3
+	Morphology      Family = "morph" // HCUG, manual 3.1
+	LocalIntensity  Family = "loc"   // 9ST6, manual 3.2
+	Statistics      Family = "stat"  // UHIW, manual 3.3
+	Histogram       Family = "ih"    // ZVCW, manual 3.4
+	VolumeHistogram Family = "ivh"   // P88C, manual 3.5
+	GLCM            Family = "cm"    // LFYI, manual 3.6, grey level co-occurrence
+	GLRLM           Family = "rlm"   // TP0I, manual 3.7, grey level run length
+	GLSZM           Family = "szm"   // 9SAK, manual 3.8, grey level size zone
+	GLDZM           Family = "dzm"   // VMDZ, manual 3.9, grey level distance zone
+	NGTDM           Family = "ngt"   // IPET, manual 3.10, neighbourhood grey tone difference
+	NGLDM           Family = "ngl"   // REK0, manual 3.11, neighbouring grey level dependence
 )
+
+// An Aggregation is how the texture matrices of slices and directions become
+// one value (IBSI 5QB6), as the end of its tag. Families whose matrices have no
+// direction know only 2D, 2_5D and 3D.
+type Aggregation string
+
+const (
+	Agg2D      Aggregation = "2D"        // 8QNN: averaged over slices
+	Agg25D     Aggregation = "2_5D"      // 62GR: slices merged
+	Agg3D      Aggregation = "3D"        // KOBO
+	Agg2DAvg   Aggregation = "2D_avg"    // BTW3: averaged over directions and slices
+	Agg2DComb  Aggregation = "2D_comb"   // SUJT: directions merged in each slice, averaged over slices
+	Agg25DAvg  Aggregation = "2_5D_avg"  // JJUI: slices merged, averaged over directions
+	Agg25DComb Aggregation = "2_5D_comb" // ZW7Z: all merged
+	Agg3DAvg   Aggregation = "3D_avg"    // ITBB: averaged over directions
+	Agg3DComb  Aggregation = "3D_comb"   // IAZD: all merged
+)
+
+// aggregations are what a profile may ask for. A family without directions
+// takes the part before the underscore that precedes avg or comb.
+var aggregations = []Aggregation{Agg2DAvg, Agg2DComb, Agg25DAvg, Agg25DComb, Agg3DAvg, Agg3DComb}
+
+// withoutDirection is the aggregation of a family that has no directions.
+func (a Aggregation) withoutDirection() Aggregation {
+	s, _ := strings.CutSuffix(string(a), "_avg")
+	s, _ = strings.CutSuffix(s, "_comb")
+	return Aggregation(s)
+}
 
 // A UnitRule says how a feature's unit follows from the image's unit U.
 type UnitRule string
@@ -47,8 +85,8 @@ const (
 
 // A Feature is one row of the [Table].
 type Feature struct {
-	Tag          string // the IBSI spreadsheet's name, the only one used in code and files
-	Code         string // IBSI id
+	Tag          string // the IBSI spreadsheet's name without aggregation, the only one used in code and files
+	Code         string // IBSI id; those of ivh differ by their fraction only where they share one
 	Name         string // the manual's heading
 	Family       Family
 	Unit         UnitRule
@@ -56,19 +94,59 @@ type Feature struct {
 	Standardised bool   // whether the IBSI agreed on a reference value
 }
 
-// A family is how one family joins the table: its rows and the function that
-// computes them, in the order of the rows.
+// A family is how one family joins the table: its rows, the function that
+// computes them in the order of the rows, and the memory that takes.
 type family struct {
-	name    Family
-	rows    []Feature
-	compute func(*ROI) []Value
+	name      Family
+	rows      []Feature
+	aggregate kind
+	compute   func(*ROI, *values)
+	memory    func(extent, Profile) int64
 }
+
+// A kind says which aggregations a family knows.
+type kind int
+
+const (
+	whole       kind = iota // none: one value for the ROI
+	slices3                 // 2D, 2_5D, 3D
+	directional             // all six
+)
 
 // families are in the manual's order.
 var families = []family{
-	{Morphology, morphologyTable, morphology},
-	{LocalIntensity, localIntensityTable, localIntensity},
-	{Statistics, statisticsTable, statistics},
+	{Morphology, morphologyTable, whole, morphology, morphologyBytes},
+	{LocalIntensity, localIntensityTable, whole, localIntensity, localIntensityBytes},
+	{Statistics, statisticsTable, whole, statistics, statisticsBytes},
+	{Histogram, histogramTable, whole, histogram, levelsBytes},
+	{VolumeHistogram, volumeHistogramTable, whole, volumeHistogram, statisticsBytes},
+	{GLCM, glcmTable, directional, glcm, glcmBytes},
+	{GLRLM, glrlmTable, directional, glrlm, glrlmBytes},
+	{GLSZM, glszmTable, slices3, glszm, zonesBytes},
+	{GLDZM, gldzmTable, slices3, gldzm, gldzmBytes},
+	{NGTDM, ngtdmTable, slices3, ngtdm, ngtdmBytes},
+	{NGLDM, ngldmTable, slices3, ngldm, ngldmBytes},
+}
+
+// aggregations are those of the family that the profile asks for, in the
+// manual's order; the empty one for a family that has none.
+func (f family) aggregations(p Profile) []Aggregation {
+	if f.aggregate == whole {
+		return []Aggregation{""}
+	}
+	var out []Aggregation
+	for _, a := range aggregations {
+		if !slices.Contains(p.Aggregate, a) {
+			continue
+		}
+		if f.aggregate == slices3 {
+			a = a.withoutDirection()
+		}
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Table is every feature that this package computes, in the manual's order.
@@ -83,26 +161,73 @@ var Table = func() []Feature {
 	return t
 }()
 
-// Lookup finds a feature by its tag.
-func Lookup(tag string) (Feature, bool) {
-	i := slices.IndexFunc(Table, func(f Feature) bool { return f.Tag == tag })
-	if i < 0 {
-		return Feature{}, false
+// byTag finds the rows of Table.
+var byTag = func() map[string]int {
+	m := make(map[string]int, len(Table))
+	for i, f := range Table {
+		m[f.Tag] = i
 	}
-	return Table[i], true
+	return m
+}()
+
+// Lookup finds the feature and the aggregation of a value's tag:
+// cm_joint_max_3D_comb is cm_joint_max and 3D_comb. A texture feature's tag
+// without its aggregation is found too, as are the tags of other families.
+func Lookup(tag string) (Feature, Aggregation, bool) {
+	if i, ok := byTag[tag]; ok {
+		return Table[i], "", true
+	}
+	for _, f := range families {
+		if f.aggregate == whole || !strings.HasPrefix(tag, string(f.name)+"_") {
+			continue
+		}
+		for _, a := range f.aggregations(Profile{Aggregate: aggregations}) {
+			base, ok := strings.CutSuffix(tag, "_"+string(a))
+			if i, known := byTag[base]; ok && known {
+				return Table[i], a, true
+			}
+		}
+	}
+	return Feature{}, "", false
+}
+
+// Tags are the tags of the values that a profile asks for, in the order of
+// [Result.Values].
+func Tags(p Profile) []string {
+	var out []string
+	for _, f := range families {
+		if !slices.Contains(p.Families, f.name) {
+			continue
+		}
+		for _, a := range f.aggregations(p) {
+			for _, row := range p.rows(f) {
+				out = append(out, a.tag(row.Tag))
+			}
+		}
+	}
+	return out
+}
+
+// tag is the tag of a value of a feature.
+func (a Aggregation) tag(base string) string {
+	if a == "" {
+		return base
+	}
+	return base + "_" + string(a)
 }
 
 // A Value is a feature's value. Where it does not exist, Reason says why in
 // words; then Value is 0 and means nothing.
 type Value struct {
-	Tag    string
+	Tag    string // the feature's, with the aggregation for a texture feature
 	Value  float64
+	Unit   UnitRule // the feature's, but for IVH intensities that are bin numbers
 	Reason string
 }
 
 // A Result is what [Extract] found.
 type Result struct {
-	Values []Value // of the profile's families, in the order of Table
+	Values []Value // of the profile's families, in the order of Table, for each aggregation
 
 	Geometry voxel.Geometry // the interpolated image; its Spacing is the voxels' size
 	// Voxels of the ROI as given, after interpolation (the morphological mask),
@@ -144,24 +269,49 @@ func Extract(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile) (Resu
 		if err := ctx.Err(); err != nil {
 			return Result{}, fmt.Errorf("features: %w", err)
 		}
-		res.Values = append(res.Values, f.compute(roi)...)
+		rows := p.rows(f)
+		if len(rows) == 0 {
+			continue
+		}
+		for _, a := range f.aggregations(p) {
+			v := values{rows: rows, aggregation: a, list: make([]Value, 0, len(rows))}
+			f.compute(roi, &v)
+			if len(v.list) != len(rows) {
+				panic(fmt.Sprintf("features: %s gave %d of %d values", f.name, len(v.list), len(rows)))
+			}
+			res.Values = append(res.Values, v.list...)
+		}
 	}
 	return res, nil
 }
 
-// values collects a family's values in the order of its rows.
+// values collects a family's values for one aggregation, in the order of its
+// rows. Of the features that the profile does not ask for it takes no notice.
 type values struct {
-	rows []Feature
-	list []Value
+	rows        []Feature // those that are asked for
+	aggregation Aggregation
+	list        []Value
+}
+
+// wants tells whether any of the features is asked for.
+func (v *values) wants(tags ...string) bool {
+	return slices.ContainsFunc(v.rows, func(f Feature) bool { return slices.Contains(tags, f.Tag) })
 }
 
 // add is the value of the next row, which must be tag.
-func (v *values) add(tag string, x float64) { v.put(Value{Tag: tag, Value: x}) }
+func (v *values) add(tag string, x float64) { v.put(tag, x, "") }
 
 // missing says why the values of the next rows do not exist.
 func (v *values) missing(reason string, tags ...string) {
 	for _, t := range tags {
-		v.put(Value{Tag: t, Reason: reason})
+		v.put(t, 0, reason)
+	}
+}
+
+// allMissing is a whole family that does not exist.
+func (v *values) allMissing(reason string) {
+	for _, f := range v.rows {
+		v.put(f.Tag, 0, reason)
 	}
 }
 
@@ -174,22 +324,16 @@ func (v *values) ratio(tag string, a, b float64, reason string) {
 	v.add(tag, a/b)
 }
 
-func (v *values) put(x Value) {
-	if want := v.rows[len(v.list)].Tag; x.Tag != want {
-		panic("features: " + x.Tag + " computed where the table has " + want)
+func (v *values) put(tag string, x float64, reason string) {
+	if len(v.list) == len(v.rows) || v.rows[len(v.list)].Tag != tag {
+		if v.wants(tag) {
+			panic("features: " + tag + " computed out of the table's order")
+		}
+		return
 	}
 	// Overflow of extreme intensities is the only way here.
-	if math.IsNaN(x.Value) || math.IsInf(x.Value, 0) {
-		x = Value{Tag: x.Tag, Reason: "the intensities are too large to compute it"}
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		x, reason = 0, "the intensities are too large to compute it"
 	}
-	v.list = append(v.list, x)
-}
-
-// allMissing is a whole family that does not exist.
-func allMissing(rows []Feature, reason string) []Value {
-	v := values{rows: rows}
-	for _, f := range rows {
-		v.missing(reason, f.Tag)
-	}
-	return v.list
+	v.list = append(v.list, Value{Tag: v.aggregation.tag(tag), Value: x, Unit: v.rows[len(v.list)].Unit, Reason: reason})
 }

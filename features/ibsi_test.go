@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,18 +69,12 @@ func (r reference) matches(got float64) bool {
 	return math.Abs(got-r.value) <= r.tolerance+1e-9*math.Abs(r.value)
 }
 
-// ofTheseFamilies drops the rows of families that are not in the table yet.
-func ofTheseFamilies(refs []reference) []reference {
-	var out []reference
-	for _, r := range refs {
-		for _, f := range features.Table {
-			if strings.HasPrefix(r.tag, string(f.Family)+"_") && !strings.HasPrefix(r.tag, "morph_mask_") {
-				out = append(out, r)
-				break
-			}
-		}
-	}
-	return out
+// featureRows drops the rows of diagnostic values.
+func featureRows(refs []reference) []reference {
+	return slices.DeleteFunc(slices.Clone(refs), func(r reference) bool {
+		_, _, ok := features.Lookup(r.tag)
+		return !ok
+	})
 }
 
 func compare(t *testing.T, refs []reference, values []features.Value) {
@@ -164,16 +159,20 @@ func geometry(size [3]int, spacing [3]float64) voxel.Geometry {
 
 // plain is a profile that changes nothing.
 func plain() features.Profile {
-	return features.Profile{Families: []features.Family{features.Morphology, features.LocalIntensity, features.Statistics}}
+	return features.Profile{Families: features.DefaultProfile("CT").Families, Aggregate: []features.Aggregation{features.Agg3DComb}}
 }
+
+var allAggregations = []features.Aggregation{features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb}
 
 func TestDigitalPhantom(t *testing.T) {
 	g, m := digitalPhantom(t)
-	refs := ofTheseFamilies(readReference(t, "testdata/digital-phantom.csv"))
-	if len(refs) != len(features.Table) {
-		t.Errorf("%d rows in the reference table, %d features", len(refs), len(features.Table))
+	refs := readReference(t, "../testdata/ibsi1/digital-phantom.csv")
+	p := plain()
+	p.Aggregate = allAggregations
+	if len(refs) != 482 || len(features.Tags(p)) != 487 {
+		t.Errorf("%d rows in the reference table, want 482; %d values, want five more", len(refs), len(features.Tags(p)))
 	}
-	res, err := features.Extract(context.Background(), g, m, plain())
+	res, err := features.Extract(context.Background(), g, m, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +194,7 @@ var configurations = map[string]features.Profile{
 		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
 		Resegment:  features.Resegment{Range: []float64{-1000, 400}},
 		Discretise: features.Discretise{Method: "fbs", Width: 25},
+		IVH:        features.IVH{Method: "fbs", Width: 2.5},
 	},
 	"d": {
 		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
@@ -205,6 +205,7 @@ var configurations = map[string]features.Profile{
 		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "cubic", Mask: "linear", MaskThreshold: 0.5, Round: true},
 		Resegment:  features.Resegment{Range: []float64{-1000, 400}, Outliers: 3},
 		Discretise: features.Discretise{Method: "fbn", Bins: 32},
+		IVH:        features.IVH{Method: "fbn", Bins: 1000},
 	},
 }
 
@@ -215,12 +216,16 @@ func TestCTPhantom(t *testing.T) {
 		t.Run(c, func(t *testing.T) {
 			p := configurations[c]
 			p.Families = plain().Families
+			p.Aggregate = allAggregations[4:]
+			if c == "a" || c == "b" {
+				p.Aggregate = allAggregations[:4]
+			}
 			refs := readReference(t, shared(t, "ibsi1", "reference_values", "chest_config_"+c+".csv"))
 			res, err := features.Extract(context.Background(), image, mask, p)
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, ofTheseFamilies(refs), res.Values)
+			compare(t, featureRows(refs), res.Values)
 			n := 0
 			for tag, v := range diagnostics(t, image, mask, p) {
 				for _, r := range refs {

@@ -25,9 +25,10 @@ func sphereReach(spacing [3]float64) [3]int {
 // localIntensity computes section 3.2 over the intensity mask (IBSI 9ST6). The
 // mean in a sphere takes every voxel whose centre is at most sphereRadius away,
 // also outside the ROI, as far as there is an image.
-func localIntensity(roi *ROI) []Value {
+func localIntensity(roi *ROI, v *values) {
 	if roi.Intensity.Count() == 0 {
-		return allMissing(localIntensityTable, reasonNoIntensity)
+		v.allMissing(reasonNoIntensity)
+		return
 	}
 	mean := sphereMeans(roi)
 	highest, local, global := math.Inf(-1), math.Inf(-1), math.Inf(-1)
@@ -46,10 +47,8 @@ func localIntensity(roi *ROI) []Value {
 		global = math.Max(global, mean[n])
 		n++
 	}
-	v := values{rows: localIntensityTable}
 	v.add("loc_peak_loc", local)
 	v.add("loc_peak_glob", global)
-	return v.list
 }
 
 // A chord is a row of voxels of the sphere: all dx from -half to half.

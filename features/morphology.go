@@ -38,12 +38,12 @@ var morphologyTable = []Feature{
 
 // morphology computes section 3.1 (IBSI HCUG): shape from the morphological
 // mask, what involves intensities from the intensity mask.
-func morphology(roi *ROI) []Value {
+func morphology(roi *ROI, v *values) {
 	n := roi.Morph.Count()
 	if n == 0 {
-		return allMissing(morphologyTable, "no voxel of the ROI is left after interpolation")
+		v.allMissing("no voxel of the ROI is left after interpolation")
+		return
 	}
-	v := values{rows: morphologyTable}
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
 	x := intensities(roi)
@@ -55,22 +55,21 @@ func morphology(roi *ROI) []Value {
 	v.add("morph_volume", surface.volume)
 	v.add("morph_vol_approx", float64(float64(n)*float64(float64(s[0]*s[1])*s[2])))
 	v.add("morph_area_mesh", surface.area)
-	compactness(&v, surface.volume, surface.area)
-	massShift(&v, roi, len(x) > 0)
+	compactness(v, surface.volume, surface.area)
+	massShift(v, roi, len(x) > 0)
 
 	h := newHull(surface.vertices)
 	points := h.millimetres(s)
 	v.add("morph_diam", diameter(points))
-	axes := principalAxes(&v, roi, n)
-	densities(&v, surface, h, points, s, axes)
+	axes := principalAxes(v, roi, n)
+	densities(v, surface, h, points, s, axes)
 
 	if len(x) == 0 {
 		v.missing(reasonNoIntensity, "morph_integ_int", "morph_moran_i", "morph_geary_c")
-		return v.list
+		return
 	}
 	v.add("morph_integ_int", float64(mean*surface.volume))
-	spatial(&v, roi, len(x), mean, variance)
-	return v.list
+	spatial(v, roi, len(x), mean, variance)
 }
 
 // principalAxes is 3.1.12 to 3.1.16. It returns the standard deviations along
@@ -197,20 +196,4 @@ func spatial(v *values, roi *ROI, n int, mean, variance float64) {
 		v.add("morph_moran_i", s.wzz/s.w)
 		v.add("morph_geary_c", float64(float64(n-1)/float64(n))*(s.wdd/(2*s.w)))
 	}
-}
-
-// cbrt is the cube root by Newton's method; the standard library's may be fused.
-func cbrt(x float64) float64 {
-	if x == 0 {
-		return 0
-	}
-	f, e := math.Frexp(x)
-	for e%3 != 0 {
-		f, e = f/2, e+1
-	}
-	y := 0.8
-	for range 8 {
-		y -= (y - f/float64(y*y)) / 3
-	}
-	return math.Ldexp(y, e/3)
 }

@@ -1,6 +1,7 @@
 package features
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -15,14 +16,16 @@ import (
 // A Profile says how an image is processed before and while features are
 // computed. The YAML names are those of the configuration file.
 type Profile struct {
-	Name       string     `yaml:"-"`
-	Resample   Resample   `yaml:"resample"`
-	Resegment  Resegment  `yaml:"resegment"`
-	Discretise Discretise `yaml:"discretise"`
-	IVH        IVH        `yaml:"ivh"`
-	Aggregate  []string   `yaml:"aggregate"`
-	Families   []Family   `yaml:"families"`
-	Filters    []string   `yaml:"filters"`
+	Name       string        `yaml:"-"`
+	Resample   Resample      `yaml:"resample"`
+	Resegment  Resegment     `yaml:"resegment"`
+	Discretise Discretise    `yaml:"discretise"`
+	IVH        IVH           `yaml:"ivh"`
+	Texture    Texture       `yaml:"texture,omitempty"`
+	Aggregate  []Aggregation `yaml:"aggregate"`
+	Families   []Family      `yaml:"families"`
+	Features   []string      `yaml:"features,omitempty"` // tags without aggregation; only these of the families, empty for all
+	Filters    []string      `yaml:"filters"`
 }
 
 // Resample is interpolation (IBSI VTM2) and rounding (68QD).
@@ -51,8 +54,30 @@ type Discretise struct {
 // IVH is the discretisation for the intensity-volume histogram alone.
 type IVH = Discretise
 
-// aggregations are the six ways to merge texture matrices (IBSI 5QB6).
-var aggregations = []string{"2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb", "3D_avg", "3D_comb"}
+// Texture holds the parameters of texture matrices. What is left out is the
+// manual's default: distance 1, no weights, coarseness 0. Distances are counted
+// in voxels by the Chebyshev norm (IBSI PVMT).
+type Texture struct {
+	GLCMDistance    int    `yaml:"glcm_distance,omitempty"`    // length of the direction vectors
+	GLCMWeighting   string `yaml:"glcm_weighting,omitempty"`   // none, inverse (1/|m|) or exponential (exp(-|m|²)) of a direction m when matrices are merged, 6CK8
+	GLCMNorm        string `yaml:"glcm_norm,omitempty"`        // of |m|: euclidean, manhattan, chebyshev
+	NGTDMDistance   int    `yaml:"ngtdm_distance,omitempty"`   // reach of the neighbourhood
+	NGLDMDistance   int    `yaml:"ngldm_distance,omitempty"`   // reach of the neighbourhood
+	NGLDMCoarseness int    `yaml:"ngldm_coarseness,omitempty"` // levels apart that still depend, α
+}
+
+// filled is t with the defaults in place of what was left out.
+func (t Texture) filled() Texture {
+	t.GLCMDistance = cmp.Or(t.GLCMDistance, 1)
+	t.GLCMWeighting = cmp.Or(t.GLCMWeighting, "none")
+	t.GLCMNorm = cmp.Or(t.GLCMNorm, "euclidean")
+	t.NGTDMDistance = cmp.Or(t.NGTDMDistance, 1)
+	t.NGLDMDistance = cmp.Or(t.NGLDMDistance, 1)
+	return t
+}
+
+// maxDistance bounds the neighbourhoods of texture matrices.
+const maxDistance = 5
 
 // DefaultProfile is the built-in profile of a modality (0008,0060): ct-default,
 // mr-default, pt-default, or "default" for any other.
@@ -61,10 +86,12 @@ func DefaultProfile(modality string) Profile {
 		Name:       "default",
 		Resample:   Resample{Spacing: []float64{1, 1, 1}, Image: "linear", Mask: "linear", MaskThreshold: 0.5},
 		Discretise: Discretise{Method: "fbn", Bins: 32},
-		IVH:        IVH{Method: "none"},
-		Aggregate:  []string{"3D_comb"},
-		Families:   []Family{Morphology, LocalIntensity, Statistics},
+		IVH:        IVH{Method: "fbn", Bins: 1000}, // for arbitrary units, manual 3.5
+		Aggregate:  []Aggregation{Agg3DComb},
 		Filters:    []string{},
+	}
+	for _, f := range families {
+		p.Families = append(p.Families, f.name)
 	}
 	switch modality {
 	case "CT":
@@ -72,6 +99,7 @@ func DefaultProfile(modality string) Profile {
 		p.Resample.Round = true // CT numbers are whole
 		p.Resegment = Resegment{Range: []float64{-1000, 400}, Outliers: 3}
 		p.Discretise = Discretise{Method: "fbs", Width: 25}
+		p.IVH = IVH{Method: "none"} // discrete and calibrated
 	case "MR":
 		p.Name = "mr-default"
 		p.Resegment.Outliers = 3 // intensities have no unit: no range, a fixed number of bins
@@ -79,6 +107,7 @@ func DefaultProfile(modality string) Profile {
 		p.Name = "pt-default"
 		p.Resegment.Range = []float64{0, math.Inf(1)}
 		p.Discretise = Discretise{Method: "fbs", Width: 0.25} // SUV
+		p.IVH = IVH{Method: "fbs", Width: 0.1}
 	}
 	return p
 }
@@ -126,7 +155,8 @@ func (p Profile) Validate() error {
 	for _, d := range []struct {
 		field string
 		Discretise
-	}{{"discretise", p.Discretise}, {"ivh", p.IVH}} {
+		most int
+	}{{"discretise", p.Discretise, maxLevels}, {"ivh", p.IVH, 65536}} {
 		switch d.Method {
 		case "none", "":
 		case "fbs":
@@ -134,16 +164,19 @@ func (p Profile) Validate() error {
 				return bad(d.field+".width", "%v, want the width of a bin above 0", d.Width)
 			}
 		case "fbn":
-			if d.Bins < 2 || d.Bins > 65536 {
-				return bad(d.field+".bins", "%d, want 2 to 65536", d.Bins)
+			if d.Bins < 2 || d.Bins > d.most {
+				return bad(d.field+".bins", "%d, want 2 to %d", d.Bins, d.most)
 			}
 		default:
 			return bad(d.field+".method", "%q, want none, fbs or fbn", d.Method)
 		}
 	}
+	if err := p.Texture.filled().validate(); err != nil {
+		return bad("texture", "%v", err)
+	}
 	for _, a := range p.Aggregate {
 		if !slices.Contains(aggregations, a) {
-			return bad("aggregate", "%q, want any of %s", a, strings.Join(aggregations, ", "))
+			return bad("aggregate", "%q, want any of %s", a, list(aggregations))
 		}
 	}
 	if len(p.Families) == 0 {
@@ -157,18 +190,75 @@ func (p Profile) Validate() error {
 			return bad("families", "%q is there twice", f)
 		}
 	}
+	if len(p.Aggregate) == 0 && slices.ContainsFunc(families, func(f family) bool {
+		return f.aggregate != whole && slices.Contains(p.Families, f.name)
+	}) {
+		return bad("aggregate", "is empty, but there are texture families; want any of %s", list(aggregations))
+	}
+	for _, tag := range p.Features {
+		f, a, ok := Lookup(tag)
+		if !ok || a != "" {
+			return bad("features", "%q, want a feature's tag without aggregation, as cm_joint_max", tag)
+		}
+		if !slices.Contains(p.Families, f.Family) {
+			return bad("features", "%q is of the family %s, which is not among the families", tag, f.Family)
+		}
+	}
 	if len(p.Filters) > 0 {
 		return bad("filters", "%q is not available, want none", p.Filters[0])
 	}
 	return nil
 }
 
-func available() string {
-	var s []string
-	for _, f := range families {
-		s = append(s, string(f.name))
+func (t Texture) validate() error {
+	for _, d := range []struct {
+		field string
+		value int
+	}{{"glcm_distance", t.GLCMDistance}, {"ngtdm_distance", t.NGTDMDistance}, {"ngldm_distance", t.NGLDMDistance}} {
+		if d.value < 1 || d.value > maxDistance {
+			return fmt.Errorf("%s: %d, want 1 to %d voxels", d.field, d.value, maxDistance)
+		}
 	}
-	return strings.Join(s, ", ")
+	if w := []string{"none", "inverse", "exponential"}; !slices.Contains(w, t.GLCMWeighting) {
+		return fmt.Errorf("glcm_weighting: %q, want any of %s", t.GLCMWeighting, strings.Join(w, ", "))
+	}
+	if n := []string{"euclidean", "manhattan", "chebyshev"}; !slices.Contains(n, t.GLCMNorm) {
+		return fmt.Errorf("glcm_norm: %q, want any of %s", t.GLCMNorm, strings.Join(n, ", "))
+	}
+	if t.NGLDMCoarseness < 0 || t.NGLDMCoarseness > maxLevels {
+		return fmt.Errorf("ngldm_coarseness: %d, want 0 to %d levels", t.NGLDMCoarseness, maxLevels)
+	}
+	return nil
+}
+
+func available() string {
+	var s []Family
+	for _, f := range families {
+		s = append(s, f.name)
+	}
+	return list(s)
+}
+
+func list[T ~string](s []T) string {
+	var out []string
+	for _, v := range s {
+		out = append(out, string(v))
+	}
+	return strings.Join(out, ", ")
+}
+
+// rows are the features of a family that the profile asks for.
+func (p Profile) rows(f family) []Feature {
+	if len(p.Features) == 0 {
+		return f.rows
+	}
+	var out []Feature
+	for _, row := range f.rows {
+		if slices.Contains(p.Features, row.Tag) {
+			out = append(out, row)
+		}
+	}
+	return out
 }
 
 // interpolates tells whether any axis gets another spacing.
@@ -192,14 +282,22 @@ func (p Profile) Hash() string {
 	line("outliers", number(p.Resegment.Outliers))
 	line("discretise", p.Discretise.canonical()...)
 	line("ivh", p.IVH.canonical()...)
+	if t := p.Texture.filled(); t != (Texture{}).filled() {
+		line("texture", fmt.Sprintf("%+v", t))
+	}
 	for _, a := range aggregations {
 		if slices.Contains(p.Aggregate, a) {
-			line("aggregate", a)
+			line("aggregate", string(a))
 		}
 	}
 	for _, f := range families {
 		if slices.Contains(p.Families, f.name) {
 			line("family", string(f.name))
+		}
+	}
+	for _, f := range Table {
+		if slices.Contains(p.Features, f.Tag) {
+			line("feature", f.Tag)
 		}
 	}
 	line("filters", p.Filters...)
@@ -261,10 +359,33 @@ func (p Profile) Notation() string {
 	if c := p.IVH.canonical(); c[0] != "none" {
 		s = append(s, "IVH:"+strings.ToUpper(c[0])+":"+c[1])
 	}
+	s = append(s, p.Texture.notation()...)
 	if len(s) == 0 {
 		return "none"
 	}
 	return strings.Join(s, "; ")
+}
+
+// notation names what differs from the manual's defaults.
+func (t Texture) notation() (s []string) {
+	t = t.filled()
+	if t.GLCMDistance != 1 {
+		s = append(s, fmt.Sprintf("CM δ-∞:%d", t.GLCMDistance))
+	}
+	if t.GLCMWeighting != "none" {
+		norm := map[string]string{"euclidean": "2", "manhattan": "1", "chebyshev": "∞"}[t.GLCMNorm]
+		s = append(s, fmt.Sprintf("CM w-%s:%s", norm, t.GLCMWeighting))
+	}
+	if t.NGTDMDistance != 1 {
+		s = append(s, fmt.Sprintf("NGT δ-∞:%d", t.NGTDMDistance))
+	}
+	if t.NGLDMDistance != 1 {
+		s = append(s, fmt.Sprintf("NGL δ-∞:%d", t.NGLDMDistance))
+	}
+	if t.NGLDMCoarseness != 0 {
+		s = append(s, fmt.Sprintf("NGL α:%d", t.NGLDMCoarseness))
+	}
+	return s
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

@@ -31,10 +31,11 @@ var statisticsTable = []Feature{
 const reasonNoIntensity = "no voxel of the ROI is left after re-segmentation"
 
 // statistics computes section 3.3 over the intensity mask (IBSI UHIW).
-func statistics(roi *ROI) []Value {
+func statistics(roi *ROI, v *values) {
 	x := intensities(roi)
 	if len(x) == 0 {
-		return allMissing(statisticsTable, reasonNoIntensity)
+		v.allMissing(reasonNoIntensity)
+		return
 	}
 	n := float64(len(x))
 	mean, variance := meanVariance(x)
@@ -47,7 +48,7 @@ func statistics(roi *ROI) []Value {
 		mad += math.Abs(d)
 		energy += float64(v * v)
 	}
-	sortIntensities(x) // only order statistics from here
+	x = roi.sorted() // only order statistics from here
 	median, p10, p90 := percentile(x, 50), percentile(x, 10), percentile(x, 90)
 	p25, p75 := percentile(x, 25), percentile(x, 75)
 	medad := 0.0
@@ -55,7 +56,6 @@ func statistics(roi *ROI) []Value {
 		medad += math.Abs(v - median)
 	}
 
-	v := values{rows: statisticsTable}
 	v.add("stat_mean", mean)
 	v.add("stat_var", variance)
 	if variance == 0 { // the manual sets both to 0 for a constant ROI
@@ -80,7 +80,6 @@ func statistics(roi *ROI) []Value {
 	v.ratio("stat_qcod", p75-p25, p75+p25, "the 25th and 75th percentiles add to 0")
 	v.add("stat_energy", energy)
 	v.add("stat_rms", math.Sqrt(energy/n))
-	return v.list
 }
 
 // robustDeviation is the sum of absolute deviations, from their own mean, of the

@@ -1,0 +1,196 @@
+package features
+
+import (
+	"cmp"
+	"slices"
+)
+
+// glszmTable is the manual's section 3.8.
+var glszmTable = []Feature{
+	{Tag: "szm_sze", Code: "5QRC", Name: "Small zone emphasis", Unit: UnitNone, Section: "3.8.1", Standardised: true},
+	{Tag: "szm_lze", Code: "48P8", Name: "Large zone emphasis", Unit: UnitNone, Section: "3.8.2", Standardised: true},
+	{Tag: "szm_lgze", Code: "XMSY", Name: "Low grey level zone emphasis", Unit: UnitNone, Section: "3.8.3", Standardised: true},
+	{Tag: "szm_hgze", Code: "5GN9", Name: "High grey level zone emphasis", Unit: UnitNone, Section: "3.8.4", Standardised: true},
+	{Tag: "szm_szlge", Code: "5RAI", Name: "Small zone low grey level emphasis", Unit: UnitNone, Section: "3.8.5", Standardised: true},
+	{Tag: "szm_szhge", Code: "HW1V", Name: "Small zone high grey level emphasis", Unit: UnitNone, Section: "3.8.6", Standardised: true},
+	{Tag: "szm_lzlge", Code: "YH51", Name: "Large zone low grey level emphasis", Unit: UnitNone, Section: "3.8.7", Standardised: true},
+	{Tag: "szm_lzhge", Code: "J17V", Name: "Large zone high grey level emphasis", Unit: UnitNone, Section: "3.8.8", Standardised: true},
+	{Tag: "szm_glnu", Code: "JNSA", Name: "Grey level non-uniformity", Unit: UnitNone, Section: "3.8.9", Standardised: true},
+	{Tag: "szm_glnu_norm", Code: "Y1RO", Name: "Normalised grey level non-uniformity", Unit: UnitNone, Section: "3.8.10", Standardised: true},
+	{Tag: "szm_zsnu", Code: "4JP3", Name: "Zone size non-uniformity", Unit: UnitNone, Section: "3.8.11", Standardised: true},
+	{Tag: "szm_zsnu_norm", Code: "VB3A", Name: "Normalised zone size non-uniformity", Unit: UnitNone, Section: "3.8.12", Standardised: true},
+	{Tag: "szm_z_perc", Code: "P30P", Name: "Zone percentage", Unit: UnitNone, Section: "3.8.13", Standardised: true},
+	{Tag: "szm_gl_var", Code: "BYLV", Name: "Grey level variance", Unit: UnitNone, Section: "3.8.14", Standardised: true},
+	{Tag: "szm_zs_var", Code: "3NSA", Name: "Zone size variance", Unit: UnitNone, Section: "3.8.15", Standardised: true},
+	{Tag: "szm_zs_entr", Code: "GU8N", Name: "Zone size entropy", Unit: UnitNone, Section: "3.8.16", Standardised: true},
+}
+
+// glszm computes section 3.8 (IBSI 9SAK), grey level size zone.
+func glszm(roi *ROI, v *values) {
+	zoneFeatures(roi, v, glszmTable, func(z zone) int { return int(z.size) })
+}
+
+// zoneFeatures computes the emphases of zones by level and by some measure.
+func zoneFeatures(roi *ROI, v *values, table []Feature, measure func(zone) int) {
+	l, reason := roi.levels()
+	if reason != "" {
+		v.allMissing(reason)
+		return
+	}
+	zones := roi.zonesOf(l, v.aggregation == Agg3D)
+	var mean meanOf
+	var cells []cell
+	for _, p := range l.parts(v.aggregation) {
+		cells = cells[:0]
+		var voxels int
+		for z := p.first; z < p.end; z++ {
+			voxels += l.inSlice[z]
+			for _, one := range zones.of(z) {
+				cells = append(cells, cell{int(one.level), measure(one), 1})
+			}
+		}
+		if f := emphases(merged(cells), float64(voxels)); f != nil {
+			mean.add(f)
+		}
+	}
+	mean.put(v, table, reasonNoIntensity, nil)
+}
+
+// merged sorts cells and adds up those of the same level and size.
+func merged(cells []cell) []cell {
+	slices.SortFunc(cells, func(a, b cell) int { return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j)) })
+	out := cells[:0]
+	for _, c := range cells {
+		if n := len(out); n > 0 && out[n-1].i == c.i && out[n-1].j == c.j {
+			out[n-1].n += c.n
+		} else {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// A zone is a group of linked voxels of one level: 26-connected in 3D,
+// 8-connected in the plane.
+type zone struct {
+	size     int32  // voxels
+	distance uint16 // the least to the ROI's edge, for the GLDZM
+	level    uint16
+}
+
+// zones are an ROI's zones in the order of their first voxels.
+type zones struct {
+	list []zone
+	from []int // from[z] is the first zone that begins in slice z
+}
+
+// of are the zones that begin in slice z.
+func (z *zones) of(slice int) []zone { return z.list[z.from[slice]:z.from[slice+1]] }
+
+// zonesOf finds the zones once for all families.
+func (roi *ROI) zonesOf(l *levels, threeD bool) *zones {
+	if roi.zones[threeD] == nil {
+		if roi.zones == nil {
+			roi.zones = map[bool]*zones{}
+		}
+		var distance []uint16
+		if slices.Contains(roi.profile.Families, GLDZM) {
+			distance = edgeDistance(roi, l, threeD)
+		}
+		roi.zones[threeD] = newZones(l, distance, threeD)
+	}
+	return roi.zones[threeD]
+}
+
+// newZones links equal neighbours by union-find: one pass over the voxels in
+// their order links each with the half of its neighbours that came before, and
+// the root of a zone is its first voxel; a second pass counts.
+func newZones(l *levels, distance []uint16, threeD bool) *zones {
+	parent := make([]int32, len(l.at))
+	s := l.stride()
+	first, end := l.slices()
+	for z := first; z < end; z++ {
+		for y := l.margin; y < l.size[1]-l.margin; y++ {
+			at, x := l.row(y, z)
+			if x.first == x.end {
+				continue
+			}
+			n := x.end - x.first
+			from := at + x.first
+			here := l.at[from : from+n]
+			for k := range here {
+				parent[from+k] = int32(from + k)
+			}
+			linkRow(parent, here, l.at, from, -1)
+			for _, row := range [4]int{-s[1], -s[2] - s[1], -s[2], -s[2] + s[1]} {
+				if row < -s[1]-1 && !threeD {
+					break
+				}
+				for dx := -1; dx <= 1; dx++ {
+					linkRow(parent, here, l.at, from, row+dx)
+				}
+			}
+		}
+	}
+	out := &zones{from: make([]int, l.size[2]+1)}
+	for z := range l.size[2] {
+		out.from[z] = len(out.list)
+		for y := range l.size[1] {
+			at, x := l.row(y, z)
+			for v := at + x.first; v < at+x.end; v++ {
+				level := l.at[v]
+				if level == 0 {
+					continue
+				}
+				// Voxels that are done hold their zone's number, below 0.
+				if int(parent[v]) == v {
+					parent[v] = int32(^len(out.list))
+					out.list = append(out.list, zone{level: level, distance: ^uint16(0)})
+				} else {
+					parent[v] = parent[parent[v]]
+				}
+				z := &out.list[^parent[v]]
+				z.size++
+				if distance != nil {
+					z.distance = min(z.distance, distance[v])
+				}
+			}
+		}
+	}
+	out.from[l.size[2]] = len(out.list)
+	return out
+}
+
+// linkRow links the voxels of a row, which begins at from, with those of the
+// same level that are shift away.
+func linkRow(parent []int32, here, all []uint16, from, shift int) {
+	there := all[from+shift:][:len(here)]
+	for k, level := range here {
+		if level == there[k] && level != 0 {
+			link(parent, int32(from+k), int32(from+k+shift))
+		}
+	}
+}
+
+// link makes one zone of two. The smaller index becomes the root, so that a
+// parent is never behind its child.
+func link(parent []int32, a, b int32) {
+	for a != b {
+		if a < b {
+			a, b = b, a
+		}
+		up := parent[a]
+		if up == a {
+			parent[a] = b
+			return
+		}
+		parent[a] = min(up, b)
+		a = up
+	}
+}
+
+// zonesBytes is the memory of the zones, of which there are at most as many as
+// voxels, in 2D and in 3D.
+func zonesBytes(e extent, p Profile) int64 {
+	return 6*e.padded(p) + 2*8*e.voxels + 24*e.voxels
+}

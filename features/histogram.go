@@ -1,0 +1,178 @@
+package features
+
+import "math"
+
+// histogramTable is the manual's section 3.4, of discretised intensities.
+var histogramTable = []Feature{
+	{Tag: "ih_mean", Code: "X6K6", Name: "Mean discretised intensity", Unit: UnitNone, Section: "3.4.1", Standardised: true},
+	{Tag: "ih_var", Code: "CH89", Name: "Discretised intensity variance", Unit: UnitNone, Section: "3.4.2", Standardised: true},
+	{Tag: "ih_skew", Code: "88K1", Name: "Discretised intensity skewness", Unit: UnitNone, Section: "3.4.3", Standardised: true},
+	{Tag: "ih_kurt", Code: "C3I7", Name: "(Excess) discretised intensity kurtosis", Unit: UnitNone, Section: "3.4.4", Standardised: true},
+	{Tag: "ih_median", Code: "WIFQ", Name: "Median discretised intensity", Unit: UnitNone, Section: "3.4.5", Standardised: true},
+	{Tag: "ih_min", Code: "1PR8", Name: "Minimum discretised intensity", Unit: UnitNone, Section: "3.4.6", Standardised: true},
+	{Tag: "ih_p10", Code: "GPMT", Name: "10th discretised intensity percentile", Unit: UnitNone, Section: "3.4.7", Standardised: true},
+	{Tag: "ih_p90", Code: "OZ0C", Name: "90th discretised intensity percentile", Unit: UnitNone, Section: "3.4.8", Standardised: true},
+	{Tag: "ih_max", Code: "3NCY", Name: "Maximum discretised intensity", Unit: UnitNone, Section: "3.4.9", Standardised: true},
+	{Tag: "ih_mode", Code: "AMMC", Name: "Intensity histogram mode", Unit: UnitNone, Section: "3.4.10", Standardised: true},
+	{Tag: "ih_iqr", Code: "WR0O", Name: "Discretised intensity interquartile range", Unit: UnitNone, Section: "3.4.11", Standardised: true},
+	{Tag: "ih_range", Code: "5Z3W", Name: "Discretised intensity range", Unit: UnitNone, Section: "3.4.12", Standardised: true},
+	{Tag: "ih_mad", Code: "D2ZX", Name: "Intensity histogram mean absolute deviation", Unit: UnitNone, Section: "3.4.13", Standardised: true},
+	{Tag: "ih_rmad", Code: "WRZB", Name: "Intensity histogram robust mean absolute deviation", Unit: UnitNone, Section: "3.4.14", Standardised: true},
+	{Tag: "ih_medad", Code: "4RNL", Name: "Intensity histogram median absolute deviation", Unit: UnitNone, Section: "3.4.15", Standardised: true},
+	{Tag: "ih_cov", Code: "CWYJ", Name: "Intensity histogram coefficient of variation", Unit: UnitNone, Section: "3.4.16", Standardised: true},
+	{Tag: "ih_qcod", Code: "SLWD", Name: "Intensity histogram quartile coefficient of dispersion", Unit: UnitNone, Section: "3.4.17", Standardised: true},
+	{Tag: "ih_entropy", Code: "TLU2", Name: "Discretised intensity entropy", Unit: UnitNone, Section: "3.4.18", Standardised: true},
+	{Tag: "ih_uniformity", Code: "BJ5W", Name: "Discretised intensity uniformity", Unit: UnitNone, Section: "3.4.19", Standardised: true},
+	{Tag: "ih_max_grad", Code: "12CE", Name: "Maximum histogram gradient", Unit: UnitNone, Section: "3.4.20", Standardised: true},
+	{Tag: "ih_max_grad_g", Code: "8E6O", Name: "Maximum histogram gradient intensity", Unit: UnitNone, Section: "3.4.21", Standardised: true},
+	{Tag: "ih_min_grad", Code: "VQB3", Name: "Minimum histogram gradient", Unit: UnitNone, Section: "3.4.22", Standardised: true},
+	{Tag: "ih_min_grad_g", Code: "RHQZ", Name: "Minimum histogram gradient intensity", Unit: UnitNone, Section: "3.4.23", Standardised: true},
+}
+
+// histogram computes section 3.4 (IBSI ZVCW) from the number of voxels of each
+// level.
+func histogram(roi *ROI, v *values) {
+	l, reason := roi.levels()
+	if reason != "" {
+		v.allMissing(reason)
+		return
+	}
+	h := l.counts
+	n := float64(l.voxels)
+	sum := 0
+	for i, c := range h {
+		sum += i * c
+	}
+	mean := float64(sum) / n
+	var m2, m3, m4, mad, entropy, uniformity float64
+	low := 0
+	for i, c := range h {
+		if c == 0 {
+			continue
+		}
+		if low == 0 {
+			low = i
+		}
+		d, p := float64(i)-mean, float64(c)/n
+		d2 := float64(d * d)
+		m2 += float64(p * d2)
+		m3 += float64(p * float64(d2*d))
+		m4 += float64(p * float64(d2*d2))
+		mad += float64(p * math.Abs(d))
+		entropy -= float64(p * log2(p))
+		uniformity += float64(p * p)
+	}
+	one := low == l.top // a single level
+	if one {
+		m2 = 0
+	}
+	median, p10, p90 := rank(h, l.voxels, 50), rank(h, l.voxels, 10), rank(h, l.voxels, 90)
+	p25, p75 := rank(h, l.voxels, 25), rank(h, l.voxels, 75)
+	medad := 0.0
+	for i, c := range h {
+		medad += float64(float64(c) * math.Abs(float64(i)-median))
+	}
+
+	v.add("ih_mean", mean)
+	v.add("ih_var", m2)
+	if m2 == 0 { // as the manual says
+		v.add("ih_skew", 0)
+		v.add("ih_kurt", 0)
+	} else {
+		v.add("ih_skew", m3/float64(m2*math.Sqrt(m2)))
+		v.add("ih_kurt", m4/float64(m2*m2)-3)
+	}
+	v.add("ih_median", median)
+	v.add("ih_min", float64(low))
+	v.add("ih_p10", p10)
+	v.add("ih_p90", p90)
+	v.add("ih_max", float64(l.top))
+	v.add("ih_mode", float64(mode(h, mean)))
+	v.add("ih_iqr", p75-p25)
+	v.add("ih_range", float64(l.top-low))
+	v.add("ih_mad", mad)
+	robust, middle := histogramDeviation(h, p10, p90)
+	v.ratio("ih_rmad", robust, middle, "no voxel lies between the 10th and the 90th percentile")
+	v.add("ih_medad", medad/n)
+	v.add("ih_cov", math.Sqrt(m2)/mean)
+	v.add("ih_qcod", (p75-p25)/(p75+p25))
+	v.add("ih_entropy", max(entropy, 0)) // not -0 for a single level
+	v.add("ih_uniformity", uniformity)
+	if l.top == 1 {
+		v.missing("a histogram of one bin has no gradient", "ih_max_grad", "ih_max_grad_g", "ih_min_grad", "ih_min_grad_g")
+		return
+	}
+	most, least := gradient(h, 1), gradient(h, 1)
+	mostAt, leastAt := 1, 1
+	for i := 2; i <= l.top; i++ { // of equal gradients the one at the lowest level
+		d := gradient(h, i)
+		if d > most {
+			most, mostAt = d, i
+		}
+		if d < least {
+			least, leastAt = d, i
+		}
+	}
+	v.add("ih_max_grad", most)
+	v.add("ih_max_grad_g", float64(mostAt))
+	v.add("ih_min_grad", least)
+	v.add("ih_min_grad_g", float64(leastAt))
+}
+
+// rank is the percentile p of the levels of n voxels, as [percentile].
+func rank(h []int, n int, p float64) float64 {
+	at := float64(p*float64(n-1)) / 100
+	k := int(at)
+	level := func(k int) float64 { // of the voxel that has k before it
+		for i, c := range h {
+			if k -= c; k < 0 {
+				return float64(i)
+			}
+		}
+		return float64(len(h) - 1)
+	}
+	a := level(k)
+	return a + float64((at-float64(k))*(level(min(k+1, n-1))-a))
+}
+
+// mode is the level of most voxels; of several the one nearest the mean, and of
+// two equally near the lower one (IBSI AMMC).
+func mode(h []int, mean float64) int {
+	best := 0
+	for i, c := range h {
+		if c > h[best] || c == h[best] && math.Abs(float64(i)-mean) < math.Abs(float64(best)-mean) {
+			best = i
+		}
+	}
+	return best
+}
+
+// histogramDeviation is the sum of absolute deviations, from their own mean, of
+// the n voxels with levels from p10 to p90 (IBSI WRZB).
+func histogramDeviation(h []int, p10, p90 float64) (dev, n float64) {
+	sum, voxels := 0, 0
+	in := func(i int) bool { return float64(i) >= p10 && float64(i) <= p90 }
+	for i, c := range h {
+		if in(i) {
+			sum, voxels = sum+i*c, voxels+c
+		}
+	}
+	mean := float64(sum) / float64(voxels)
+	for i, c := range h {
+		if in(i) && c > 0 {
+			dev += float64(float64(c) * math.Abs(float64(i)-mean))
+		}
+	}
+	return dev, float64(voxels)
+}
+
+// gradient of the histogram at level i, with at least two levels (manual 3.4.20).
+func gradient(h []int, i int) float64 {
+	switch i {
+	case 1:
+		return float64(h[2] - h[1])
+	case len(h) - 1:
+		return float64(h[i] - h[i-1])
+	}
+	return float64(h[i+1]-h[i-1]) / 2
+}

@@ -1,0 +1,200 @@
+package features
+
+import (
+	"fmt"
+	"math"
+)
+
+// maxLevels is the most grey levels that histogram and texture matrices take.
+const maxLevels = 4096
+
+// levels are the grey levels of an ROI after discretisation (manual 2.7, IBSI
+// 4R0B), on the bounding box of its morphological mask with a margin of zeros
+// around, so that a neighbour needs no check.
+type levels struct {
+	size    [3]int   // voxels along x, y, z, the margin included
+	margin  int      // voxels on each side
+	at      []uint16 // x fastest; 0 outside the intensity mask, else 1 to top
+	rows    []extentX
+	counts  []int // voxels of each level, counts[0] unused
+	voxels  int
+	top     int // N_g, the highest level
+	inSlice []int
+}
+
+// An extentX is where a row's voxels of the ROI begin and end, in x of the
+// levels; both are 0 for a row without any.
+type extentX struct{ first, end int }
+
+// stride is the distance of neighbours along each axis.
+func (l *levels) stride() [3]int { return [3]int{1, l.size[0], l.size[0] * l.size[1]} }
+
+// row is the index of the row y of slice z, with where its voxels are.
+func (l *levels) row(y, z int) (at int, x extentX) {
+	r := z*l.size[1] + y
+	return r * l.size[0], l.rows[r]
+}
+
+// slices are the indices of the slices that may hold voxels.
+func (l *levels) slices() (first, end int) { return l.margin, l.size[2] - l.margin }
+
+// discretiser maps an intensity to its level, from 1 on. lo and hi are the
+// lowest and highest intensity of the ROI, r the range of re-segmentation.
+func (d Discretise) discretiser(lo, hi float64, r []float64) func(float64) float64 {
+	switch d.Method {
+	case "fbn": // K15C
+		n := float64(d.Bins)
+		return func(x float64) float64 {
+			if x == hi && hi > lo {
+				return n
+			}
+			if hi == lo { // the lowest bin is 1
+				return 1
+			}
+			// Rounding must not lift an intensity below the highest into a bin of its own.
+			return math.Min(math.Floor(float64(n*(x-lo))/(hi-lo)), n-1) + 1
+		}
+	case "fbs": // Q3RU: bins start at the lower bound of re-segmentation, where there is one
+		start := lo
+		if len(r) == 2 && !math.IsInf(r[0], -1) {
+			start = r[0]
+		}
+		return func(x float64) float64 { return math.Floor((x-start)/d.Width) + 1 }
+	}
+	return func(x float64) float64 { return x }
+}
+
+// levels discretises the ROI once. Where that cannot be, the reason says why.
+func (roi *ROI) levels() (*levels, string) {
+	if roi.discretised == nil && roi.noLevels == "" {
+		roi.discretised, roi.noLevels = newLevels(roi)
+	}
+	return roi.discretised, roi.noLevels
+}
+
+func newLevels(roi *ROI) (*levels, string) {
+	p := roi.profile
+	t := p.Texture.filled()
+	l := &levels{margin: max(t.GLCMDistance, t.NGTDMDistance, t.NGLDMDistance)}
+	box := roi.Morph.Bounds()
+	n := box.Size()
+	for a := range 3 {
+		l.size[a] = n[a] + 2*l.margin
+	}
+	lo, hi := intensityRange(roi)
+	if lo > hi {
+		return nil, reasonNoIntensity
+	}
+	level := p.Discretise.discretiser(lo, hi, p.Resegment.Range)
+	top := level(hi)
+	switch whole := p.Discretise.canonical()[0] != "none"; {
+	case !whole && (lo < 1 || !wholeNumbers(roi)):
+		return nil, "without discretisation the grey levels must be whole numbers from 1 on"
+	case !(top <= maxLevels):
+		return nil, fmt.Sprintf("%.0f grey levels are more than %d: the bins are too narrow", top, maxLevels)
+	}
+	l.top = int(top)
+	l.at = make([]uint16, l.size[0]*l.size[1]*l.size[2])
+	l.rows = make([]extentX, l.size[1]*l.size[2])
+	l.counts = make([]int, l.top+1)
+	l.inSlice = make([]int, l.size[2])
+	g := roi.Image
+	for z := range n[2] {
+		for y := range n[1] {
+			from := ((box.Min[2]+z)*g.Size[1]+box.Min[1]+y)*g.Size[0] + box.Min[0]
+			mask, image := roi.Intensity.Data[from:from+n[0]], g.Data[from:from+n[0]]
+			first, last := span(mask)
+			if first > last {
+				continue
+			}
+			r := (z+l.margin)*l.size[1] + y + l.margin
+			l.rows[r] = extentX{first + l.margin, last + 1 + l.margin}
+			out := l.at[r*l.size[0]+l.margin:][:n[0]]
+			for x := first; x <= last; x++ {
+				if mask[x] != 0 {
+					i := int(level(float64(image[x])))
+					out[x] = uint16(i)
+					l.counts[i]++
+					l.inSlice[z+l.margin]++
+				}
+			}
+		}
+	}
+	for _, c := range l.counts {
+		l.voxels += c
+	}
+	return l, ""
+}
+
+// intensityRange is the lowest and highest intensity under the intensity mask;
+// lo > hi for none.
+func intensityRange(roi *ROI) (lo, hi float64) {
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for i, in := range roi.Intensity.Data {
+		if in != 0 {
+			x := float64(roi.Image.Data[i])
+			lo, hi = min(lo, x), max(hi, x)
+		}
+	}
+	return lo, hi
+}
+
+func wholeNumbers(roi *ROI) bool {
+	for i, in := range roi.Intensity.Data {
+		if x := float64(roi.Image.Data[i]); in != 0 && x != math.Trunc(x) {
+			return false
+		}
+	}
+	return true
+}
+
+// An extent is how large an ROI may be, for the estimate of memory.
+type extent struct {
+	size   [3]int // of its bounding box after interpolation
+	crop   int64  // voxels of the box with the reach of the peak's sphere
+	voxels int64  // of the box
+}
+
+// padded is the number of voxels of the levels.
+func (e extent) padded(p Profile) int64 {
+	t := p.Texture.filled()
+	m := 2 * max(t.GLCMDistance, t.NGTDMDistance, t.NGLDMDistance)
+	return int64(e.size[0]+m) * int64(e.size[1]+m) * int64(e.size[2]+m)
+}
+
+// top is the most levels that discretisation can give.
+func (p Profile) top() int64 {
+	if p.Discretise.Method == "fbn" {
+		return int64(p.Discretise.Bins)
+	}
+	if r := p.Resegment.Range; p.Discretise.Method == "fbs" && len(r) == 2 && !math.IsInf(r[1]-r[0], 0) {
+		return int64(min(math.Floor((r[1]-r[0])/p.Discretise.Width)+1, maxLevels))
+	}
+	return maxLevels
+}
+
+// levelsBytes is the memory of the levels.
+func levelsBytes(e extent, p Profile) int64 {
+	return 2*e.padded(p) + 16*int64(e.size[1]+10)*int64(e.size[2]+10) + 8*p.top()
+}
+
+// offsets are the half of a neighbourhood of reach d that comes after its
+// centre, in the order of the voxels: its other half is their opposite. In the
+// plane only for 2D.
+func offsets(d int, threeD bool) [][3]int {
+	var out [][3]int
+	deep := 0
+	if threeD {
+		deep = d
+	}
+	for z := 0; z <= deep; z++ {
+		for y := -d; y <= d; y++ {
+			for x := -d; x <= d; x++ {
+				if z > 0 || y > 0 || y == 0 && x > 0 {
+					out = append(out, [3]int{x, y, z})
+				}
+			}
+		}
+	}
+	return out
+}

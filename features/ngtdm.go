@@ -1,0 +1,224 @@
+package features
+
+import "math"
+
+// ngtdmTable is the manual's section 3.10.
+var ngtdmTable = []Feature{
+	{Tag: "ngt_coarseness", Code: "QCDE", Name: "Coarseness", Unit: UnitNone, Section: "3.10.1", Standardised: true},
+	{Tag: "ngt_contrast", Code: "65HE", Name: "Contrast", Unit: UnitNone, Section: "3.10.2", Standardised: true},
+	{Tag: "ngt_busyness", Code: "NQ30", Name: "Busyness", Unit: UnitNone, Section: "3.10.3", Standardised: true},
+	{Tag: "ngt_complexity", Code: "HDEZ", Name: "Complexity", Unit: UnitNone, Section: "3.10.4", Standardised: true},
+	{Tag: "ngt_strength", Code: "1X9X", Name: "Strength", Unit: UnitNone, Section: "3.10.5", Standardised: true},
+}
+
+// ngtdm computes section 3.10 (IBSI IPET), neighbourhood grey tone difference.
+func ngtdm(roi *ROI, v *values) {
+	l, reason := roi.levels()
+	if reason != "" {
+		v.allMissing(reason)
+		return
+	}
+	t := newTones(l, roi.profile.Texture.filled().NGTDMDistance, v.aggregation == Agg3D)
+	var mean meanOf
+	for _, p := range l.parts(v.aggregation) {
+		t.clear()
+		for z := p.first; z < p.end; z++ {
+			t.slice(z)
+		}
+		if f := t.features(); f != nil {
+			mean.add(f)
+		}
+	}
+	mean.put(v, ngtdmTable, noNeighbours, nil)
+}
+
+// tones collects the differences between voxels and their neighbourhoods.
+type tones struct {
+	l      *levels
+	reach  int
+	threeD bool
+	most   int // voxels of a neighbourhood, the centre included
+
+	// A sum of levels and a count of voxels, as sum + count<<32, of the square
+	// around each voxel; of each slice of a cube one, at its number modulo their
+	// number.
+	squares [][]uint64
+	in      []int // which slice each holds
+	row     []uint64
+
+	// s_i = Σ |i − sum/W| is kept as whole numbers |i·W − sum| for each W, so
+	// that the order of the voxels cannot matter.
+	difference []int64 // by level and W
+	number     []int   // of voxels with neighbours, by level
+}
+
+func newTones(l *levels, reach int, threeD bool) *tones {
+	side := 2*reach + 1
+	t := &tones{l: l, reach: reach, threeD: threeD, most: side * side, squares: make([][]uint64, 1)}
+	if threeD {
+		t.most *= side
+		t.squares = make([][]uint64, side)
+	}
+	plane := l.size[0] * l.size[1]
+	t.in = make([]int, len(t.squares))
+	for i := range t.squares {
+		t.squares[i] = make([]uint64, plane)
+		t.in[i] = -1
+	}
+	t.row = make([]uint64, plane)
+	t.difference = make([]int64, (l.top+1)*t.most)
+	t.number = make([]int, l.top+1)
+	return t
+}
+
+func (t *tones) clear() {
+	clear(t.difference)
+	clear(t.number)
+}
+
+// square makes the sums of slice z, if they are not here yet.
+func (t *tones) square(z int) []uint64 {
+	k := z % len(t.squares)
+	out := t.squares[k]
+	if t.in[k] == z {
+		return out
+	}
+	t.in[k] = z
+	l := t.l
+	w := l.size[0]
+	at := l.at[z*w*l.size[1]:][:w*l.size[1]]
+	// Along x, then along y, by adding what comes in and taking off what goes.
+	for y := l.margin; y < l.size[1]-l.margin; y++ {
+		in, row := at[y*w:][:w], t.row[y*w:][:w]
+		clear(row)
+		_, x := l.row(y, z)
+		if x.first == x.end {
+			continue
+		}
+		var sum uint64
+		for k := x.first; k < x.end+2*t.reach && k < w; k++ {
+			sum += worth(in[k])
+			if k-2*t.reach-1 >= 0 {
+				sum -= worth(in[k-2*t.reach-1])
+			}
+			if k-t.reach >= 0 {
+				row[k-t.reach] = sum
+			}
+		}
+	}
+	for x := range w {
+		_ = x
+	}
+	for y := l.margin; y < l.size[1]-l.margin; y++ {
+		o := out[y*w:][:w]
+		clear(o)
+		for d := max(y-t.reach, l.margin); d <= min(y+t.reach, l.size[1]-l.margin-1); d++ {
+			for k, s := range t.row[d*w:][:w] {
+				o[k] += s
+			}
+		}
+	}
+	return out
+}
+
+// worth is a voxel's part of a sum.
+func worth(level uint16) uint64 {
+	if level == 0 {
+		return 0
+	}
+	return uint64(level) | 1<<32
+}
+
+// slice adds the voxels of slice z.
+func (t *tones) slice(z int) {
+	l := t.l
+	w := l.size[0]
+	var layers [2*maxDistance + 1][]uint64
+	n := 0
+	from, to := z, z
+	if t.threeD {
+		from, to = z-t.reach, z+t.reach
+	}
+	for ; from <= to; from++ {
+		layers[n] = t.square(from)
+		n++
+	}
+	for y := l.margin; y < l.size[1]-l.margin; y++ {
+		at, x := l.row(y, z)
+		in := y*w + x.first
+		for k, level := range l.at[at+x.first : at+x.end] {
+			if level == 0 {
+				continue
+			}
+			sum := -worth(level)
+			for _, s := range layers[:n] {
+				sum += s[in+k]
+			}
+			size := int64(sum >> 32)
+			if size == 0 {
+				continue
+			}
+			d := int64(level)*size - int64(uint32(sum))
+			t.difference[int(level)*t.most+int(size)] += max(d, -d)
+			t.number[level]++
+		}
+	}
+}
+
+// features are the five features in the table's order; nil where no voxel has a
+// neighbour.
+func (t *tones) features() []float64 {
+	type tone struct{ i, p, s float64 }
+	var list []tone
+	total := 0
+	for _, n := range t.number {
+		total += n
+	}
+	if total == 0 {
+		return nil
+	}
+	var sum, weighted float64
+	for i, n := range t.number {
+		if n == 0 {
+			continue
+		}
+		one := tone{i: float64(i), p: float64(n) / float64(total)}
+		for w, d := range t.difference[i*t.most:][:t.most] {
+			if d != 0 {
+				one.s += float64(d) / float64(w)
+			}
+		}
+		sum += one.s
+		weighted += float64(one.p * one.s)
+		list = append(list, one)
+	}
+	var spread, busy, complex, strength float64
+	for _, a := range list {
+		for _, b := range list {
+			d := a.i - b.i
+			spread += float64(float64(a.p*b.p) * float64(d*d))
+			busy += math.Abs(float64(a.i*a.p) - float64(b.i*b.p))
+			complex += float64(math.Abs(d)*(float64(a.p*a.s)+float64(b.p*b.s))) / (a.p + b.p)
+			strength += float64((a.p + b.p) * float64(d*d))
+		}
+	}
+	out := []float64{1e6, 0, 0, complex / float64(total), 0} // what the manual sets where a divisor is 0
+	if weighted > 0 {
+		out[0] = min(1/weighted, 1e6)
+	}
+	if n := float64(len(list)); n > 1 {
+		out[1] = float64(spread/float64(n*(n-1))) * (sum / float64(total))
+		if busy > 0 {
+			out[2] = weighted / busy
+		}
+	}
+	if sum > 0 {
+		out[4] = strength / sum
+	}
+	return out
+}
+
+func ngtdmBytes(e extent, p Profile) int64 {
+	side := int64(2*p.Texture.filled().NGTDMDistance + 1)
+	return 8*(side+1)*int64(e.size[0]+10)*int64(e.size[1]+10) + 8*(p.top()+1)*side*side*side
+}

@@ -1,0 +1,176 @@
+package features
+
+import "math"
+
+// Texture matrices count grey levels: of neighbours, runs, zones. A family
+// makes the matrix of one slice and direction, or of several that are merged;
+// this file says which are merged and how the features of several matrices
+// become one value (IBSI 5QB6).
+
+// directions are the 13 unique direction vectors of the neighbourhood (manual
+// 3.6); the first four lie in the plane.
+var directions = offsets(1, true)
+
+// A part is what one matrix is made of: the voxels of the slices first to
+// end-1, which are neighbours along the directions, or across slices in 3D.
+type part struct {
+	first, end int
+	along      [][3]int
+	threeD     bool
+}
+
+// parts are the matrices of an aggregation. dirs is 1 for a family without
+// directions.
+func (l *levels) parts(a Aggregation) []part {
+	first, end := l.slices()
+	plane := directions[:4]
+	var out []part
+	switch a {
+	case Agg2D, Agg2DComb:
+		for z := first; z < end; z++ {
+			out = append(out, part{z, z + 1, plane, false})
+		}
+	case Agg2DAvg:
+		for z := first; z < end; z++ {
+			for d := range plane {
+				out = append(out, part{z, z + 1, plane[d : d+1], false})
+			}
+		}
+	case Agg25D, Agg25DComb:
+		out = append(out, part{first, end, plane, false})
+	case Agg25DAvg:
+		for d := range plane {
+			out = append(out, part{first, end, plane[d : d+1], false})
+		}
+	case Agg3D, Agg3DComb:
+		out = append(out, part{first, end, directions, true})
+	case Agg3DAvg:
+		for d := range directions {
+			out = append(out, part{first, end, directions[d : d+1], true})
+		}
+	}
+	return out
+}
+
+// undefined marks a feature that does not exist for a matrix.
+var undefined = math.NaN()
+
+// A meanOf averages the features of several matrices, each over the matrices
+// for which it exists.
+type meanOf struct {
+	sum []float64
+	n   []int
+}
+
+func (m *meanOf) add(features []float64) {
+	if m.sum == nil {
+		m.sum, m.n = make([]float64, len(features)), make([]int, len(features))
+	}
+	for i, x := range features {
+		if !math.IsNaN(x) {
+			m.sum[i] += x
+			m.n[i]++
+		}
+	}
+}
+
+// put gives the averages of a family to v. reasons say why a feature exists for
+// no matrix, where that can be; empty is why there is no matrix at all.
+func (m *meanOf) put(v *values, table []Feature, empty string, reasons map[string]string) {
+	if m.sum == nil {
+		v.allMissing(empty)
+		return
+	}
+	for i, f := range table {
+		if m.n[i] == 0 {
+			v.missing(reasons[f.Tag], f.Tag)
+			continue
+		}
+		v.add(f.Tag, m.sum[i]/float64(m.n[i]))
+	}
+}
+
+// A cell is an element of a matrix of levels and sizes: how many runs, zones or
+// neighbourhoods of level i have size j.
+type cell struct {
+	i, j int
+	n    float64
+}
+
+// emphases are the 16 features that the matrices of runs, size zones, distance
+// zones and dependences share, in the order of the manual's section 3.7; the
+// cells are ascending in i. voxels is the number of voxels of the matrix, with
+// those of merged matrices added up (N_v).
+func emphases(cells []cell, voxels float64) []float64 {
+	var total float64
+	for _, c := range cells {
+		total += c.n
+	}
+	if total == 0 {
+		return nil
+	}
+	var short, long, low, high, shortLow, shortHigh, longLow, longHigh, meanI, meanJ, entropy float64
+	biggest := 0
+	for _, c := range cells {
+		biggest = max(biggest, c.j)
+	}
+	// Few sizes are large, so those sums are kept in a table; the rest, which
+	// are at most as many as there are cells, in a list.
+	sizes := newTally(biggest)
+	var levelSquares, levelSum float64
+	level := 0
+	for _, c := range cells {
+		i2, j2 := float64(c.i)*float64(c.i), float64(c.j)*float64(c.j)
+		short += c.n / j2
+		long += float64(c.n * j2)
+		low += c.n / i2
+		high += float64(c.n * i2)
+		shortLow += c.n / float64(i2*j2)
+		shortHigh += float64(c.n*i2) / j2
+		longLow += float64(c.n*j2) / i2
+		longHigh += float64(float64(c.n*i2) * j2)
+		meanI += float64(c.n * float64(c.i))
+		meanJ += float64(c.n * float64(c.j))
+		p := c.n / total
+		entropy -= float64(p * log2(p))
+		if c.i != level {
+			levelSquares += float64(levelSum * levelSum)
+			level, levelSum = c.i, 0
+		}
+		levelSum += c.n
+		sizes.add(c.j, c.n)
+	}
+	levelSquares += float64(levelSum * levelSum)
+	sizeSquares := sizes.squares()
+	meanI, meanJ = meanI/total, meanJ/total
+	var varI, varJ float64
+	for _, c := range cells {
+		di, dj := float64(c.i)-meanI, float64(c.j)-meanJ
+		varI += float64(c.n * float64(di*di))
+		varJ += float64(c.n * float64(dj*dj))
+	}
+	return []float64{
+		short / total, long / total, low / total, high / total,
+		shortLow / total, shortHigh / total, longLow / total, longHigh / total,
+		levelSquares / total, levelSquares / total / total,
+		sizeSquares / total, sizeSquares / total / total,
+		total / voxels, varI / total, varJ / total, math.Max(entropy, 0),
+	}
+}
+
+// A tally adds up counts by size.
+type tally struct{ by []float64 }
+
+func newTally(biggest int) tally { return tally{make([]float64, biggest+1)} }
+
+func (t tally) add(size int, n float64) { t.by[size] += n }
+
+func (t tally) squares() (sum float64) {
+	for _, n := range t.by {
+		sum += float64(n * n)
+	}
+	return sum
+}
+
+// noNeighbours is why a texture feature of pairs does not exist.
+const noNeighbours = "no voxel of the ROI has a neighbour in it"

@@ -1,0 +1,147 @@
+package features
+
+import (
+	"math"
+	"slices"
+)
+
+// volumeHistogramTable is the manual's section 3.5. The IBSI found no agreement
+// on the area under the curve.
+var volumeHistogramTable = []Feature{
+	{Tag: "ivh_v10", Code: "BC2M", Name: "Volume at intensity fraction (10%)", Unit: UnitNone, Section: "3.5.1", Standardised: true},
+	{Tag: "ivh_v90", Code: "BC2M", Name: "Volume at intensity fraction (90%)", Unit: UnitNone, Section: "3.5.1", Standardised: true},
+	{Tag: "ivh_i10", Code: "GBPN", Name: "Intensity at volume fraction (10%)", Unit: UnitIntensity, Section: "3.5.2", Standardised: true},
+	{Tag: "ivh_i90", Code: "GBPN", Name: "Intensity at volume fraction (90%)", Unit: UnitIntensity, Section: "3.5.2", Standardised: true},
+	{Tag: "ivh_diff_v10_v90", Code: "DDTU", Name: "Volume fraction difference between intensity fractions", Unit: UnitNone, Section: "3.5.3", Standardised: true},
+	{Tag: "ivh_diff_i10_i90", Code: "CNV2", Name: "Intensity fraction difference between volume fractions", Unit: UnitIntensity, Section: "3.5.4", Standardised: true},
+	{Tag: "ivh_auc", Code: "9CMM", Name: "Area under the IVH curve", Unit: UnitNone, Section: "3.5.5"},
+}
+
+// A volumeCurve is an intensity-volume histogram (IBSI P88C). Its intensities
+// are steps 0, 1, … of the range G, which ends at step last; last need not be
+// whole, since G may end inside a bin.
+type volumeCurve struct {
+	steps       []float64 // of each voxel, ascending; below 0 and above last for voxels outside G
+	last        float64
+	first, step float64  // the intensity of step 0, and what a step adds
+	unit        UnitRule // of an intensity
+}
+
+// volumeHistogram computes section 3.5 over the intensity mask.
+func volumeHistogram(roi *ROI, v *values) {
+	c, reason := newVolumeCurve(roi)
+	if reason != "" {
+		v.allMissing(reason)
+		return
+	}
+	const tenth, most = 0.1, 0.9
+	i10, i90 := c.intensityAt(tenth), c.intensityAt(most)
+	if c.last <= 0 {
+		v.missing("the range of intensities holds a single one, so it has no fractions", "ivh_v10", "ivh_v90")
+	} else {
+		v.add("ivh_v10", c.volumeAt(tenth))
+		v.add("ivh_v90", c.volumeAt(most))
+	}
+	from := len(v.list)
+	v.add("ivh_i10", i10)
+	v.add("ivh_i90", i90)
+	if c.last <= 0 {
+		v.missing("the range of intensities holds a single one, so it has no fractions", "ivh_diff_v10_v90")
+	} else {
+		v.add("ivh_diff_v10_v90", c.volumeAt(tenth)-c.volumeAt(most))
+	}
+	v.add("ivh_diff_i10_i90", i10-i90)
+	v.add("ivh_auc", c.area())
+	for i := from; i < len(v.list); i++ {
+		if v.list[i].Unit == UnitIntensity {
+			v.list[i].Unit = c.unit
+		}
+	}
+}
+
+// newVolumeCurve discretises as the manual's section 3.5 says for images that
+// are calibrated and discrete (no discretisation), calibrated and continuous
+// (fixed bin size, intensities are bin centres) or arbitrary (fixed bin number,
+// intensities are bin numbers).
+func newVolumeCurve(roi *ROI) (volumeCurve, string) {
+	x := roi.sorted()
+	if len(x) == 0 {
+		return volumeCurve{}, reasonNoIntensity
+	}
+	lo, hi := x[0], x[len(x)-1]
+	if r := roi.profile.Resegment.Range; len(r) == 2 {
+		if !math.IsInf(r[0], 0) {
+			lo = r[0]
+		}
+		if !math.IsInf(r[1], 0) {
+			hi = r[1]
+		}
+	}
+	d := roi.profile.IVH
+	c := volumeCurve{unit: UnitIntensity}
+	switch d.canonical()[0] {
+	case "none":
+		if slices.ContainsFunc(x, func(v float64) bool { return v != math.Trunc(v) }) {
+			return c, "without discretisation the intensities must be whole numbers: the profile's ivh says none"
+		}
+		lo, hi = math.Ceil(lo), math.Floor(hi)
+		c.last, c.first, c.step = hi-lo, lo, 1
+		c.steps = mapped(x, func(v float64) float64 { return v - lo })
+	case "fbs":
+		c.last, c.first, c.step = (hi-lo)/d.Width-1, lo+float64(d.Width/2), d.Width
+		c.steps = mapped(x, func(v float64) float64 { return math.Floor((v - lo) / d.Width) })
+	case "fbn":
+		level := d.discretiser(x[0], x[len(x)-1], nil)
+		c.last, c.first, c.step, c.unit = float64(d.Bins-1), 1, 1, UnitNone
+		c.steps = mapped(x, func(v float64) float64 { return level(v) - 1 })
+	}
+	return c, ""
+}
+
+func mapped(x []float64, f func(float64) float64) []float64 {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = f(v)
+	}
+	return out
+}
+
+// slack is for rounding errors of fractions of whole numbers.
+const slack = 1e-9
+
+// volumeAt is the largest volume fraction whose intensity fraction is at least
+// g (IBSI BC2M): that of the first step from g·last on.
+func (c volumeCurve) volumeAt(g float64) float64 {
+	step := math.Ceil(float64(g*c.last) - slack)
+	below, _ := slices.BinarySearch(c.steps, step)
+	return float64(len(c.steps)-below) / float64(len(c.steps))
+}
+
+// intensityAt is the lowest intensity that at most the volume fraction f has or
+// exceeds (IBSI GBPN). Where every step of the range has more, it is the next
+// step, which no voxel has.
+func (c volumeCurve) intensityAt(f float64) float64 {
+	may := int(math.Floor(float64(f*float64(len(c.steps))) + slack)) // voxels that may have it
+	step := max(c.steps[len(c.steps)-1-may]+1, 0)
+	return c.first + float64(step*c.step)
+}
+
+// area is by the trapezoidal rule over the steps of the range (IBSI 9CMM); 0
+// for a single intensity, as the manual says.
+func (c volumeCurve) area() float64 {
+	n := len(c.steps)
+	whole := math.Floor(c.last + slack)
+	if whole <= 0 || c.steps[0] == c.steps[n-1] {
+		return 0
+	}
+	// A voxel counts at each step up to its own.
+	sum := 0.0
+	for _, s := range c.steps {
+		sum += max(0, min(s, whole)+1)
+	}
+	at := func(step float64) float64 {
+		below, _ := slices.BinarySearch(c.steps, step)
+		return float64(n - below)
+	}
+	return (sum - (at(0)+at(whole))/2) / float64(n) / c.last
+}
