@@ -269,7 +269,7 @@ func measurements(result features.Result, unit string) ([]sr.Measurement, error)
 		if v.Reason != "" {
 			continue
 		}
-		f, ok := features.Lookup(v.Tag)
+		f, _, ok := features.Lookup(v.Tag)
 		if !ok {
 			return nil, fmt.Errorf("%s is not in the table of features", v.Tag)
 		}
@@ -297,7 +297,7 @@ func notComputable(result features.Result) (lines []string) {
 		if v.Reason == "" {
 			continue
 		}
-		f, _ := features.Lookup(v.Tag)
+		f, _, _ := features.Lookup(v.Tag)
 		if by[v.Reason] == nil {
 			reasons = append(reasons, v.Reason)
 		}

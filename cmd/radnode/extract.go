@@ -179,7 +179,7 @@ func readNIfTI(file string) (*voxel.Grid, error) {
 // valueRows writes out the values of one region. unit is the UCUM unit of the image intensities, "" where it is unknown.
 func valueRows(base row, result features.Result, unit string) (rows []row) {
 	for _, v := range result.Values {
-		f, _ := features.Lookup(v.Tag)
+		f, _, _ := features.Lookup(v.Tag)
 		r := base
 		r.Image, r.Feature, r.IBSICode, r.Unit, r.Note = "original", v.Tag, f.Code, unitOf(f.Code, unit), v.Reason
 		if v.Reason == "" {
