@@ -52,15 +52,16 @@ func extract(t interface{ Fatal(...any) }, g *voxel.Grid, m *voxel.Mask, p featu
 	return res
 }
 
-// every value is a number, or has a reason and is 0, in the order of the table.
-func checkShape(t interface{ Errorf(string, ...any) }, values []features.Value) {
-	if len(values) != len(features.Table) {
-		t.Errorf("%d values, want %d", len(values), len(features.Table))
+// every value that the profile asks for is a number, or has a reason and is 0.
+func checkShape(t interface{ Errorf(string, ...any) }, values []features.Value, p features.Profile) {
+	var tags []string
+	for _, v := range values {
+		tags = append(tags, v.Tag)
 	}
-	for i, v := range values {
-		if v.Tag != features.Table[i].Tag {
-			t.Errorf("value %d is %s, want %s", i, v.Tag, features.Table[i].Tag)
-		}
+	if d := cmp.Diff(features.Tags(p), tags); d != "" {
+		t.Errorf("tags: %s", d)
+	}
+	for _, v := range values {
 		if math.IsNaN(v.Value) || math.IsInf(v.Value, 0) || v.Reason != "" && v.Value != 0 {
 			t.Errorf("%s = %v, reason %q", v.Tag, v.Value, v.Reason)
 		}
@@ -72,7 +73,8 @@ func TestTable(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range features.Table {
 		count[f.Family]++
-		if seen[f.Tag] || seen[f.Code] || len(f.Code) != 4 || f.Name == "" || f.Section == "" || !strings.HasPrefix(f.Tag, string(f.Family)+"_") {
+		// The IVH's features at two fractions share a code.
+		if twin := f.Tag == "ivh_v90" || f.Tag == "ivh_i90"; seen[f.Tag] || seen[f.Code] != twin || len(f.Code) != 4 || f.Name == "" || f.Section == "" || !strings.HasPrefix(f.Tag, string(f.Family)+"_") {
 			t.Errorf("row %+v", f)
 		}
 		seen[f.Tag], seen[f.Code] = true, true
@@ -80,21 +82,43 @@ func TestTable(t *testing.T) {
 			t.Errorf("Lookup(%q) = %v, %q, %v", f.Tag, got, a, ok)
 		}
 	}
-	want := map[features.Family]int{features.Morphology: 29, features.LocalIntensity: 2, features.Statistics: 18}
+	want := map[features.Family]int{
+		features.Morphology: 29, features.LocalIntensity: 2, features.Statistics: 18, features.Histogram: 23, features.VolumeHistogram: 7,
+		features.GLCM: 25, features.GLRLM: 16, features.GLSZM: 16, features.GLDZM: 16, features.NGTDM: 5, features.NGLDM: 17,
+	}
 	if d := cmp.Diff(want, count); d != "" {
 		t.Error(d)
 	}
-	if _, _, ok := features.Lookup("morph_none"); ok {
-		t.Error("Lookup found a tag that is not there")
+	if f, a, ok := features.Lookup("cm_joint_max_2_5D_comb"); !ok || f.Code != "GYBY" || a != features.Agg25DComb {
+		t.Errorf("cm_joint_max_2_5D_comb is %+v, %q", f, a)
+	}
+	for _, tag := range []string{"morph_none", "morph_volume_3D", "szm_sze_3D_comb", "cm_joint_max_3D", ""} {
+		if f, a, ok := features.Lookup(tag); ok {
+			t.Errorf("Lookup found %+v, %q for %q, which is no tag", f, a, tag)
+		}
 	}
 }
 
 // What the reference tables leave blank is what the table calls not standardised.
 func TestStandardised(t *testing.T) {
-	for _, r := range readReference(t, "testdata/digital-phantom.csv") {
-		if f, _, ok := features.Lookup(r.tag); !ok || f.Standardised != r.standard {
-			t.Errorf("%s: standardised %v, reference %q", r.tag, f.Standardised, r.text)
+	var blank []string
+	standard := map[string]bool{}
+	for _, r := range readReference(t, "../testdata/ibsi1/digital-phantom.csv") {
+		standard[r.tag] = true
+	}
+	p := plain()
+	p.Aggregate = allAggregations
+	for _, tag := range features.Tags(p) {
+		f, _, _ := features.Lookup(tag)
+		if f.Standardised != standard[tag] {
+			t.Errorf("%s: standardised %v, in the reference table %v", tag, f.Standardised, standard[tag])
 		}
+		if !f.Standardised {
+			blank = append(blank, tag)
+		}
+	}
+	if len(blank) != 5 {
+		t.Errorf("not standardised: %q, want five", blank)
 	}
 }
 
@@ -121,7 +145,11 @@ func transposed(g *voxel.Grid, m *voxel.Mask, order [3]int) (*voxel.Grid, *voxel
 // each with its own spacing, and nothing changes.
 func TestOrderOfAxes(t *testing.T) {
 	g, m := blob([3]int{20, 15, 9}, 7)
-	for _, p := range []features.Profile{plain(), {Families: plain().Families,
+	unchanged := plain()
+	unchanged.Discretise, unchanged.IVH = features.Discretise{Method: "fbs", Width: 25}, features.IVH{Method: "fbn", Bins: 100}
+	for _, p := range []features.Profile{unchanged, {Families: plain().Families, Aggregate: allAggregations[4:],
+		Discretise: features.Discretise{Method: "fbn", Bins: 16}, IVH: features.IVH{Method: "fbs", Width: 2},
+		Texture:   features.Texture{GLCMDistance: 2, GLCMWeighting: "inverse", NGTDMDistance: 2, NGLDMDistance: 2, NGLDMCoarseness: 1},
 		Resample:  features.Resample{Spacing: []float64{1.1, 1.1, 1.1}, Image: "cubic", Mask: "linear", MaskThreshold: 0.5},
 		Resegment: features.Resegment{Outliers: 2}}} {
 		want := extract(t, g, m, p).Values
@@ -140,10 +168,28 @@ func TestOrderOfAxes(t *testing.T) {
 	}
 }
 
+// In the plane, rows and columns may change places.
+func TestOrderOfAxesInThePlane(t *testing.T) {
+	g, m := blob([3]int{20, 15, 9}, 7)
+	p := plain()
+	p.Families, p.Aggregate = p.Families[5:], allAggregations[:4]
+	p.Discretise = features.Discretise{Method: "fbn", Bins: 8}
+	want := extract(t, g, m, p).Values
+	g2, m2 := transposed(g, m, [3]int{1, 0, 2})
+	for i, v := range extract(t, g2, m2, p).Values {
+		if w := want[i]; math.Abs(v.Value-w.Value) > 1e-12*(math.Abs(w.Value)+1) || v.Reason != w.Reason {
+			t.Errorf("%s = %v %q, want %v %q", v.Tag, v.Value, v.Reason, w.Value, w.Reason)
+		}
+	}
+}
+
 // The same ROI elsewhere in a larger image has the same bits.
 func TestTranslation(t *testing.T) {
 	g, m := blob([3]int{14, 12, 8}, 3)
-	want := extract(t, g, m, plain())
+	p := plain()
+	p.Aggregate = allAggregations
+	p.Discretise = features.Discretise{Method: "fbn", Bins: 8}
+	want := extract(t, g, m, p)
 	rapid.Check(t, func(t *rapid.T) {
 		var before, after [3]int
 		geo := g.Geometry
@@ -159,7 +205,7 @@ func TestTranslation(t *testing.T) {
 			j := (z*geo.Size[1]+y)*geo.Size[0] + x
 			g2.Data[j], m2.Data[j] = g.Data[i], m.Data[i]
 		}
-		for i, v := range extract(t, g2, m2, plain()).Values {
+		for i, v := range extract(t, g2, m2, p).Values {
 			// The peak's sphere takes in what lies around.
 			if v != want.Values[i] && !strings.HasPrefix(v.Tag, "loc_") {
 				t.Fatalf("%s = %v, want %v", v.Tag, v.Value, want.Values[i].Value)
@@ -178,7 +224,7 @@ func TestChainOnPart(t *testing.T) {
 		}
 	}
 	for _, method := range []string{"nearest", "linear", "cubic"} {
-		p := features.Profile{Families: plain().Families,
+		p := features.Profile{Families: plain().Families, Aggregate: plain().Aggregate,
 			Resample:  features.Resample{Spacing: []float64{1, 0, 1.3}, Image: method, Mask: "linear", MaskThreshold: 0.5, Round: true},
 			Resegment: features.Resegment{Range: []float64{math.Inf(-1), 150}, Outliers: 2.5}}
 		roi, err := features.Prepare(g, m, p)
@@ -224,7 +270,7 @@ func TestWholeImage(t *testing.T) {
 		m.Data[i] = 1
 	}
 	res := extract(t, g, m, plain())
-	checkShape(t, res.Values)
+	checkShape(t, res.Values, plain())
 	// The mesh is the image's box without its edges: 2h of each edge's square bevel
 	// is cut off, so volume lies between the box of voxel centres and of voxels.
 	v := res.Values[0].Value
@@ -238,7 +284,7 @@ func TestWholeImage(t *testing.T) {
 
 func TestDegenerate(t *testing.T) {
 	reasons := func(res features.Result) map[string]string {
-		checkShape(t, res.Values)
+		checkShape(t, res.Values, plain())
 		m := map[string]string{}
 		for _, v := range res.Values {
 			if v.Reason != "" {
@@ -249,13 +295,23 @@ func TestDegenerate(t *testing.T) {
 	}
 	keys := func(m map[string]string) []string {
 		var k []string
-		for _, f := range features.Table {
-			if m[f.Tag] != "" {
-				k = append(k, strings.TrimPrefix(f.Tag, "morph_"))
+		for _, tag := range features.Tags(plain()) {
+			if m[tag] != "" {
+				k = append(k, strings.TrimPrefix(tag, "morph_"))
 			}
 		}
 		return k
 	}
+	// of are the tags that begin so.
+	of := func(prefixes ...string) (s []string) {
+		for _, tag := range features.Tags(plain()) {
+			if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(tag, p) }) {
+				s = append(s, tag)
+			}
+		}
+		return s
+	}
+	textures := of("cm_", "rlm_", "szm_", "dzm_", "ngt_", "ngl_")
 	box := func(size [3]int, f func(x, y, z int) (float32, bool)) (*voxel.Grid, *voxel.Mask) {
 		geo := geometry(size, [3]float64{1, 2, 3})
 		g, m := &voxel.Grid{Geometry: geo}, &voxel.Mask{Geometry: geo}
@@ -275,25 +331,23 @@ func TestDegenerate(t *testing.T) {
 		want    []string
 	}{
 		"one voxel": {f: func(x, y, z int) (float32, bool) { return 5, x == 1 && y == 2 && z == 3 },
-			want: []string{"pca_maj_axis", "pca_min_axis", "pca_least_axis", "pca_elongation", "pca_flatness", "vol_dens_aee", "area_dens_aee", "moran_i", "geary_c"}},
+			want: append([]string{"pca_maj_axis", "pca_min_axis", "pca_least_axis", "pca_elongation", "pca_flatness", "vol_dens_aee", "area_dens_aee",
+				"moran_i", "geary_c", "ivh_v10", "ivh_v90", "ivh_diff_v10_v90"}, of("cm_", "ngt_")...)},
 		"two voxels": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z), x < 2 && y == 2 && z == 3 },
-			want: []string{"vol_dens_aee", "area_dens_aee", "stat_rmad"}},
+			want: []string{"vol_dens_aee", "area_dens_aee", "stat_rmad", "ih_rmad"}},
 		"one slice": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z), z == 2 },
 			want: []string{"vol_dens_aee", "area_dens_aee"}},
 		"a plane aslant": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z), x+y+z == 4 },
 			want: []string{"vol_dens_aee", "area_dens_aee"}},
-		"constant": {f: func(x, y, z int) (float32, bool) { return 5, x > 0 }, want: []string{"moran_i", "geary_c"}},
+		"constant": {f: func(x, y, z int) (float32, bool) { return 5, x > 0 }, want: append([]string{"moran_i", "geary_c", "ivh_v10", "ivh_v90", "ivh_diff_v10_v90"}, "cm_corr_3D_comb", "cm_info_corr1_3D_comb")},
 		"all zero": {f: func(x, y, z int) (float32, bool) { return 0, x > 0 },
-			want: []string{"com", "moran_i", "geary_c", "stat_cov", "stat_qcod"}},
+			want: slices.Concat([]string{"com", "moran_i", "geary_c", "stat_cov", "stat_qcod"}, of("ih_"), []string{"ivh_v10", "ivh_v90", "ivh_diff_v10_v90"}, textures)},
 		"nothing left": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z), x > 0 },
 			profile: func(p *features.Profile) { p.Resegment.Range = []float64{1000, math.Inf(1)} },
-			want: append([]string{"com", "integ_int", "moran_i", "geary_c", "loc_peak_loc", "loc_peak_glob"}, func() (s []string) {
-				for _, f := range features.Table[31:] {
-					s = append(s, f.Tag)
-				}
-				return s
-			}()...)},
-		"huge": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z) * 1e36, true }, want: nil},
+			want:    slices.Concat([]string{"com", "integ_int", "moran_i", "geary_c"}, of("loc_", "stat_", "ih_", "ivh_"), textures)},
+		"thousands of levels": {f: func(x, y, z int) (float32, bool) { return 100 * ramp(x, y, z), true }, want: slices.Concat(of("ih_"), textures)},
+		"fractions of levels": {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z) / 2, true }, want: slices.Concat(of("ih_", "ivh_"), textures)},
+		"huge":                {f: func(x, y, z int) (float32, bool) { return ramp(x, y, z) * 1e36, true }, want: slices.Concat(of("ih_"), textures)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, m := box([3]int{4, 5, 6}, c.f)
@@ -369,26 +423,54 @@ func TestOneFamily(t *testing.T) {
 	}
 }
 
-// golden is the SHA-256 of the values' bits for the blob under two profiles. It
-// is the same on every machine; it changes only with a change of the numbers,
-// which the commit then explains.
-const golden = "3b639d3ca007dcee288229aed74898293cff566a196460794790e8313fa1a61c"
+// golden are the SHA-256 of the values' bits for the blob under several
+// profiles. They are the same on every machine; one changes only with a change
+// of the numbers, which the commit then explains.
+var golden = []struct {
+	name    string
+	profile func() features.Profile
+	hash    string
+}{
+	{"linear", func() features.Profile {
+		p := features.DefaultProfile("CT")
+		p.Resample.Round = false
+		return p
+	}, "-"},
+	{"cubic, both outliers and range", func() features.Profile {
+		p := features.DefaultProfile("CT")
+		p.Resample.Image, p.Resample.Round = "cubic", false
+		p.Discretise, p.IVH = features.Discretise{Method: "fbn", Bins: 32}, features.IVH{Method: "fbn", Bins: 1000}
+		return p
+	}, "-"},
+	{"every aggregation, texture parameters", func() features.Profile {
+		p := plain()
+		p.Aggregate = allAggregations
+		p.Discretise, p.IVH = features.Discretise{Method: "fbs", Width: 7}, features.IVH{Method: "fbs", Width: 2.5}
+		p.Texture = features.Texture{GLCMDistance: 2, GLCMWeighting: "exponential", GLCMNorm: "manhattan", NGTDMDistance: 2, NGLDMDistance: 3, NGLDMCoarseness: 1}
+		return p
+	}, "-"},
+	{"nearest, in the plane", func() features.Profile {
+		p := features.DefaultProfile("PT")
+		p.Resample.Image, p.Resample.Spacing = "nearest", []float64{2, 2, 0}
+		p.Aggregate = allAggregations[:2]
+		p.Discretise.Width = 16
+		return p
+	}, "-"},
+}
 
 func TestSameBits(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	g, m := blob([3]int{30, 24, 16}, 11)
-	for _, workers := range []int{1, 2, 8} {
-		runtime.GOMAXPROCS(workers)
-		h := sha256.New()
-		for _, method := range []string{"linear", "cubic"} {
-			p := features.DefaultProfile("CT")
-			p.Resample.Image, p.Resample.Round = method, false
-			for _, v := range extract(t, g, m, p).Values {
+	for _, c := range golden {
+		for _, workers := range []int{1, 2, 8} {
+			runtime.GOMAXPROCS(workers)
+			h := sha256.New()
+			for _, v := range extract(t, g, m, c.profile()).Values {
 				fmt.Fprintf(h, "%s %016x %s\n", v.Tag, math.Float64bits(v.Value), v.Reason)
 			}
-		}
-		if got := hex.EncodeToString(h.Sum(nil)); got != golden {
-			t.Errorf("%d workers: %s, want %s", workers, got, golden)
+			if got := hex.EncodeToString(h.Sum(nil)); got != c.hash {
+				t.Errorf("%s, %d workers: %s, want %s", c.name, workers, got, c.hash)
+			}
 		}
 	}
 }
@@ -426,7 +508,7 @@ resegment: {range: [-1000, 400], outliers: 3}
 discretise: {method: fbs, width: 25}
 ivh: {method: none}
 aggregate: [3D_comb]
-families: [morph, loc, stat]
+families: [morph, loc, stat, ih, ivh, cm, rlm, szm, dzm, ngt, ngl]
 filters: []
 `
 	var p features.Profile
@@ -463,23 +545,32 @@ func TestDefaultProfiles(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, change := range map[string]func(*features.Profile){
-		`ct-default: families: "cm" is not available, want any of morph, loc, stat`: func(p *features.Profile) { p.Families = append(p.Families, "cm") },
-		"families: is empty":                                      func(p *features.Profile) { p.Families = nil },
-		`"stat" is there twice`:                                   func(p *features.Profile) { p.Families = append(p.Families, "stat") },
-		"resample.spacing: has 2 numbers":                         func(p *features.Profile) { p.Resample.Spacing = []float64{1, 1} },
-		"resample.spacing: -1 mm":                                 func(p *features.Profile) { p.Resample.Spacing[1] = -1 },
-		"resample.spacing: NaN mm":                                func(p *features.Profile) { p.Resample.Spacing[1] = math.NaN() },
-		`resample.image: "spline", want nearest, linear or cubic`: func(p *features.Profile) { p.Resample.Image = "spline" },
-		`resample.mask: "cubic", want nearest or linear`:          func(p *features.Profile) { p.Resample.Mask = "cubic" },
-		"resample.mask_threshold: 0":                              func(p *features.Profile) { p.Resample.MaskThreshold = 0 },
-		"resegment.range: has 1 numbers":                          func(p *features.Profile) { p.Resegment.Range = []float64{1} },
-		"resegment.range: 400 to -1000":                           func(p *features.Profile) { p.Resegment.Range = []float64{400, -1000} },
-		"resegment.outliers: -3":                                  func(p *features.Profile) { p.Resegment.Outliers = -3 },
-		`discretise.method: "fbz", want none, fbs or fbn`:         func(p *features.Profile) { p.Discretise.Method = "fbz" },
-		"discretise.width: 0":                                     func(p *features.Profile) { p.Discretise.Width = 0 },
-		"ivh.bins: 1":                                             func(p *features.Profile) { p.IVH = features.Discretise{Method: "fbn", Bins: 1} },
-		`aggregate: "4D", want any of 2D_avg`:                     func(p *features.Profile) { p.Aggregate = []features.Aggregation{"4D"} },
-		`filters: "log" is not available`:                         func(p *features.Profile) { p.Filters = []string{"log"} },
+		`ct-default: families: "cmx" is not available, want any of morph, loc, stat, ih`: func(p *features.Profile) { p.Families = append(p.Families, "cmx") },
+		"aggregate: is empty, but there are texture families":                            func(p *features.Profile) { p.Aggregate = nil },
+		`features: "cm_joint_max_3D_comb", want a feature's tag`:                         func(p *features.Profile) { p.Features = []string{"cm_joint_max_3D_comb"} },
+		`features: "ih_mean" is of the family ih`:                                        func(p *features.Profile) { p.Families, p.Features = p.Families[:2], []string{"ih_mean"} },
+		"texture: glcm_distance: 6, want 1 to 5":                                         func(p *features.Profile) { p.Texture.GLCMDistance = 6 },
+		"texture: ngtdm_distance: -1":                                                    func(p *features.Profile) { p.Texture.NGTDMDistance = -1 },
+		`texture: glcm_weighting: "yes", want any of none`:                               func(p *features.Profile) { p.Texture.GLCMWeighting = "yes" },
+		`texture: glcm_norm: "l2"`:                                                       func(p *features.Profile) { p.Texture.GLCMNorm = "l2" },
+		"texture: ngldm_coarseness: -1":                                                  func(p *features.Profile) { p.Texture.NGLDMCoarseness = -1 },
+		"discretise.bins: 5000, want 2 to 4096":                                          func(p *features.Profile) { p.Discretise = features.Discretise{Method: "fbn", Bins: 5000} },
+		"families: is empty":                                                             func(p *features.Profile) { p.Families = nil },
+		`"stat" is there twice`:                                                          func(p *features.Profile) { p.Families = append(p.Families, "stat") },
+		"resample.spacing: has 2 numbers":                                                func(p *features.Profile) { p.Resample.Spacing = []float64{1, 1} },
+		"resample.spacing: -1 mm":                                                        func(p *features.Profile) { p.Resample.Spacing[1] = -1 },
+		"resample.spacing: NaN mm":                                                       func(p *features.Profile) { p.Resample.Spacing[1] = math.NaN() },
+		`resample.image: "spline", want nearest, linear or cubic`:                        func(p *features.Profile) { p.Resample.Image = "spline" },
+		`resample.mask: "cubic", want nearest or linear`:                                 func(p *features.Profile) { p.Resample.Mask = "cubic" },
+		"resample.mask_threshold: 0":                                                     func(p *features.Profile) { p.Resample.MaskThreshold = 0 },
+		"resegment.range: has 1 numbers":                                                 func(p *features.Profile) { p.Resegment.Range = []float64{1} },
+		"resegment.range: 400 to -1000":                                                  func(p *features.Profile) { p.Resegment.Range = []float64{400, -1000} },
+		"resegment.outliers: -3":                                                         func(p *features.Profile) { p.Resegment.Outliers = -3 },
+		`discretise.method: "fbz", want none, fbs or fbn`:                                func(p *features.Profile) { p.Discretise.Method = "fbz" },
+		"discretise.width: 0":                                                            func(p *features.Profile) { p.Discretise.Width = 0 },
+		"ivh.bins: 1":                                                                    func(p *features.Profile) { p.IVH = features.Discretise{Method: "fbn", Bins: 1} },
+		`aggregate: "4D", want any of 2D_avg`:                                            func(p *features.Profile) { p.Aggregate = []features.Aggregation{"4D"} },
+		`filters: "log" is not available`:                                                func(p *features.Profile) { p.Filters = []string{"log"} },
 	} {
 		p := features.DefaultProfile("CT")
 		change(&p)
@@ -491,14 +582,16 @@ func TestValidate(t *testing.T) {
 
 func TestHash(t *testing.T) {
 	p := features.DefaultProfile("CT")
-	const want = "0694fffd6698df9bb539a725129f484fafd5c64f9f1aada2311ed42d28c1c76c"
+	const want = "f5883ce626cb39d65518dcfaf5b4a192beaab0d36c1b47ab5d3302df3946c647"
 	if got := p.Hash(); got != want {
 		t.Errorf("hash %s, want %s: reports hold it, so it must not change", got, want)
 	}
 	q := p
-	q.Name, q.Families = "other", []features.Family{"stat", "morph", "loc"}
+	q.Name, q.Families = "other", slices.Clone(p.Families)
+	slices.Reverse(q.Families)
+	q.Texture = features.Texture{GLCMDistance: 1, GLCMWeighting: "none"} // the defaults
 	if p.Hash() != q.Hash() {
-		t.Error("name and order of families count")
+		t.Error("name, order of families or defaults that are written out count")
 	}
 	q.Resample.Round = false
 	if p.Hash() == q.Hash() {

@@ -131,7 +131,13 @@ func (c *cooccurrence) features() []float64 {
 	row := make([]float64, n+1)     // by i
 	diff := make([]float64, n)      // by |i-j|
 	cross := make([]float64, 2*n+1) // by i+j
-	var total, most, squares, mlogm float64
+	var total, most, squares, entropy float64
+	for _, m := range c.m {
+		total += m
+	}
+	if total == 0 {
+		return nil
+	}
 	for i := 1; i <= n; i++ {
 		for j, m := range c.m[(i-1)*n : i*n] {
 			if m == 0 {
@@ -143,14 +149,10 @@ func (c *cooccurrence) features() []float64 {
 			cross[i+j] += m
 			most = max(most, m)
 			squares += float64(m * m)
-			mlogm += float64(m * log2(m))
+			entropy -= float64(m * log2(m/total))
 		}
-		total += row[i]
 	}
-	if total == 0 {
-		return nil
-	}
-	entropy := log2(total) - mlogm/total
+	entropy /= total
 	var mean, variance, rowEntropy float64
 	levels := 0
 	for i, m := range row {

@@ -87,7 +87,7 @@ func histogram(roi *ROI, v *values) {
 	v.add("ih_p10", p10)
 	v.add("ih_p90", p90)
 	v.add("ih_max", float64(l.top))
-	v.add("ih_mode", float64(mode(h, mean)))
+	v.add("ih_mode", float64(mode(h, sum, l.voxels)))
 	v.add("ih_iqr", p75-p25)
 	v.add("ih_range", float64(l.top-low))
 	v.add("ih_mad", mad)
@@ -136,11 +136,13 @@ func rank(h []int, n int, p float64) float64 {
 }
 
 // mode is the level of most voxels; of several the one nearest the mean, and of
-// two equally near the lower one (IBSI AMMC).
-func mode(h []int, mean float64) int {
+// two equally near the lower one (IBSI AMMC). The mean is sum/n, and distances
+// from it are compared in whole numbers, so that a tie is one.
+func mode(h []int, sum, n int) int {
+	distance := func(i int) int { return max(i*n-sum, sum-i*n) }
 	best := 0
 	for i, c := range h {
-		if c > h[best] || c == h[best] && math.Abs(float64(i)-mean) < math.Abs(float64(best)-mean) {
+		if c > h[best] || c == h[best] && distance(i) < distance(best) {
 			best = i
 		}
 	}

@@ -87,9 +87,11 @@ func newLevels(roi *ROI) (*levels, string) {
 	}
 	level := p.Discretise.discretiser(lo, hi, p.Resegment.Range)
 	top := level(hi)
-	switch whole := p.Discretise.canonical()[0] != "none"; {
-	case !whole && (lo < 1 || !wholeNumbers(roi)):
+	switch asTheyAre := p.Discretise.canonical()[0] == "none"; {
+	case asTheyAre && (lo < 1 || !wholeNumbers(roi)):
 		return nil, "without discretisation the grey levels must be whole numbers from 1 on"
+	case asTheyAre && top > maxLevels:
+		return nil, fmt.Sprintf("without discretisation the grey levels must not be above %d", maxLevels)
 	case !(top <= maxLevels):
 		return nil, fmt.Sprintf("%.0f grey levels are more than %d: the bins are too narrow", top, maxLevels)
 	}

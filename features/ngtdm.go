@@ -29,7 +29,9 @@ func ngtdm(roi *ROI, v *values) {
 			mean.add(f)
 		}
 	}
-	mean.put(v, ngtdmTable, noNeighbours, nil)
+	mean.put(v, ngtdmTable, noNeighbours, map[string]string{
+		"ngt_busyness": "grey level times number of voxels is the same for all grey levels, so there is nothing to divide by",
+	})
 }
 
 // tones collects the differences between voxels and their neighbourhoods.
@@ -168,7 +170,10 @@ func (t *tones) slice(z int) {
 // features are the five features in the table's order; nil where no voxel has a
 // neighbour.
 func (t *tones) features() []float64 {
-	type tone struct{ i, p, s float64 }
+	type tone struct {
+		i, p, s float64
+		in      int // i·n_i
+	}
 	var list []tone
 	total := 0
 	for _, n := range t.number {
@@ -182,7 +187,7 @@ func (t *tones) features() []float64 {
 		if n == 0 {
 			continue
 		}
-		one := tone{i: float64(i), p: float64(n) / float64(total)}
+		one := tone{i: float64(i), p: float64(n) / float64(total), in: i * n}
 		for w, d := range t.difference[i*t.most:][:t.most] {
 			if d != 0 {
 				one.s += float64(d) / float64(w)
@@ -192,12 +197,13 @@ func (t *tones) features() []float64 {
 		weighted += float64(one.p * one.s)
 		list = append(list, one)
 	}
-	var spread, busy, complex, strength float64
+	var spread, complex, strength float64
+	busy := 0 // in whole numbers, since as a divisor it must be 0 where it is
 	for _, a := range list {
 		for _, b := range list {
 			d := a.i - b.i
 			spread += float64(float64(a.p*b.p) * float64(d*d))
-			busy += math.Abs(float64(a.i*a.p) - float64(b.i*b.p))
+			busy += max(a.in-b.in, b.in-a.in)
 			complex += float64(math.Abs(d)*(float64(a.p*a.s)+float64(b.p*b.s))) / (a.p + b.p)
 			strength += float64((a.p + b.p) * float64(d*d))
 		}
@@ -208,8 +214,9 @@ func (t *tones) features() []float64 {
 	}
 	if n := float64(len(list)); n > 1 {
 		out[1] = float64(spread/float64(n*(n-1))) * (sum / float64(total))
+		out[2] = undefined
 		if busy > 0 {
-			out[2] = weighted / busy
+			out[2] = weighted / (float64(busy) / float64(total))
 		}
 	}
 	if sum > 0 {

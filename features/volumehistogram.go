@@ -143,5 +143,5 @@ func (c volumeCurve) area() float64 {
 		below, _ := slices.BinarySearch(c.steps, step)
 		return float64(n - below)
 	}
-	return (sum - (at(0)+at(whole))/2) / float64(n) / c.last
+	return (sum - float64((at(0)+at(whole))/2)) / float64(n) / c.last
 }
