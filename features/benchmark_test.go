@@ -50,6 +50,24 @@ func BenchmarkExtract(b *testing.B) {
 	}
 }
 
+// BenchmarkFamily is one family alone, 32 levels, 3D merged, on the ball of the
+// goals: what it takes after the chain.
+func BenchmarkFamily(b *testing.B) {
+	g, m := ball(28.8, [3]float64{1, 1, 1})
+	for _, f := range plain().Families {
+		b.Run(string(f), func(b *testing.B) {
+			p := plain()
+			p.Families = []features.Family{f}
+			p.Discretise = features.Discretise{Method: "fbn", Bins: 32}
+			for b.Loop() {
+				if _, err := features.Extract(context.Background(), g, m, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkChain(b *testing.B) {
 	g, m := ball(28.8, [3]float64{1, 1, 1})
 	p := features.DefaultProfile("CT")

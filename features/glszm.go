@@ -49,22 +49,40 @@ func zoneFeatures(roi *ROI, v *values, table []Feature, measure func(zone) int) 
 				cells = append(cells, cell{int(one.level), measure(one), 1})
 			}
 		}
-		if f := emphases(merged(cells), float64(voxels)); f != nil {
+		if f := emphases(merged(cells, l.top), float64(voxels)); f != nil {
 			mean.add(f)
 		}
 	}
 	mean.put(v, table, reasonNoIntensity, nil)
 }
 
-// merged sorts cells and adds up those of the same level and size.
-func merged(cells []cell) []cell {
-	slices.SortFunc(cells, func(a, b cell) int { return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j)) })
-	out := cells[:0]
+// merged adds up cells of the same level and size, in ascending order. Most
+// zones are small, so small sizes are counted in a table of top levels.
+func merged(cells []cell, top int) []cell {
+	const small = 64
+	table := make([]float64, (top+1)*small)
+	big := cells[:0]
 	for _, c := range cells {
-		if n := len(out); n > 0 && out[n-1].i == c.i && out[n-1].j == c.j {
-			out[n-1].n += c.n
+		if c.j < small {
+			table[c.i*small+c.j] += c.n
 		} else {
-			out = append(out, c)
+			big = append(big, c)
+		}
+	}
+	slices.SortFunc(big, func(a, b cell) int { return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j)) })
+	var out []cell
+	for i := range top + 1 {
+		for j, n := range table[i*small:][:small] {
+			if n > 0 {
+				out = append(out, cell{i, j, n})
+			}
+		}
+		for ; len(big) > 0 && big[0].i == i; big = big[1:] {
+			if k := len(out) - 1; k >= 0 && out[k].i == i && out[k].j == big[0].j {
+				out[k].n += big[0].n
+			} else {
+				out = append(out, big[0])
+			}
 		}
 	}
 	return out
@@ -172,20 +190,20 @@ func linkRow(parent []int32, here, all []uint16, from, shift int) {
 	}
 }
 
-// link makes one zone of two. The smaller index becomes the root, so that a
-// parent is never behind its child.
+// link makes one zone of two, by Rem's algorithm with splicing (Dijkstra 1976;
+// Patwary, Blair and Manne 2010): a parent is never behind its child.
 func link(parent []int32, a, b int32) {
-	for a != b {
-		if a < b {
-			a, b = b, a
+	up, other := parent[a], parent[b]
+	for up != other {
+		if up < other {
+			a, b, up, other = b, a, other, up
 		}
-		up := parent[a]
+		parent[a] = other
 		if up == a {
-			parent[a] = b
 			return
 		}
-		parent[a] = min(up, b)
 		a = up
+		up = parent[a]
 	}
 }
 

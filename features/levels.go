@@ -45,14 +45,14 @@ func (d Discretise) discretiser(lo, hi float64, r []float64) func(float64) float
 	case "fbn": // K15C
 		n := float64(d.Bins)
 		return func(x float64) float64 {
-			if x == hi && hi > lo {
+			level := math.Floor(float64(n*(x-lo)) / (hi - lo))
+			switch {
+			case hi == lo: // the lowest bin is 1
+				return 1
+			case level >= n: // the highest intensity, which has no bin of its own
 				return n
 			}
-			if hi == lo { // the lowest bin is 1
-				return 1
-			}
-			// Rounding must not lift an intensity below the highest into a bin of its own.
-			return math.Min(math.Floor(float64(n*(x-lo))/(hi-lo)), n-1) + 1
+			return level + 1
 		}
 	case "fbs": // Q3RU: bins start at the lower bound of re-segmentation, where there is one
 		start := lo

@@ -72,13 +72,14 @@ func ngldm(roi *ROI, v *values) {
 func newDependences(l *levels, reach, alpha int, threeD bool) []uint16 {
 	out := make([]uint16, len(l.at))
 	s := l.stride()
+	near := offsets(reach, threeD)
 	first, end := l.slices()
 	for z := first; z < end; z++ {
 		for y := l.margin; y < l.size[1]-l.margin; y++ {
 			at, x := l.row(y, z)
 			from, n := at+x.first, x.end-x.first
 			here, mine := l.at[from:from+n], out[from:from+n]
-			for _, o := range offsets(reach, threeD) {
+			for _, o := range near {
 				shift := o[0] + o[1]*s[1] + o[2]*s[2]
 				dependRow(here, l.at[from+shift:][:n], mine, out[from+shift:][:n], alpha)
 			}
@@ -88,8 +89,18 @@ func newDependences(l *levels, reach, alpha int, threeD bool) []uint16 {
 }
 
 // dependRow adds the dependences between two rows. It does not branch, since
-// whether two voxels are alike cannot be foretold.
+// whether two voxels are alike cannot be foretold. What it adds to voxels
+// outside the ROI nobody reads.
 func dependRow(here, there, mine, theirs []uint16, alpha int) {
+	there, mine, theirs = there[:len(here)], mine[:len(here)], theirs[:len(here)]
+	if alpha == 0 {
+		for k, i := range here {
+			same := uint16((uint32(i^there[k]) - 1) >> 31)
+			mine[k] += same
+			theirs[k] += same
+		}
+		return
+	}
 	most := uint64(2*alpha + 1)
 	for k, i := range here {
 		j := there[k]

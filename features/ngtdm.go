@@ -41,12 +41,11 @@ type tones struct {
 	threeD bool
 	most   int // voxels of a neighbourhood, the centre included
 
-	// A sum of levels and a count of voxels, as sum + count<<32, of the square
-	// around each voxel; of each slice of a cube one, at its number modulo their
-	// number.
-	squares [][]uint64
-	in      []int // which slice each holds
-	row     []uint64
+	// A sum of levels and a number of voxels, as sum + number<<32, of the part of
+	// a row within reach of each voxel; of a slice at its number modulo theirs.
+	lines [][]uint64
+	in    []int // which slice each of them holds
+	row   []uint64
 
 	// s_i = Σ |i − sum/W| is kept as whole numbers |i·W − sum| for each W, so
 	// that the order of the voxels cannot matter.
@@ -56,18 +55,17 @@ type tones struct {
 
 func newTones(l *levels, reach int, threeD bool) *tones {
 	side := 2*reach + 1
-	t := &tones{l: l, reach: reach, threeD: threeD, most: side * side, squares: make([][]uint64, 1)}
+	t := &tones{l: l, reach: reach, threeD: threeD, most: side * side, lines: make([][]uint64, 1)}
 	if threeD {
 		t.most *= side
-		t.squares = make([][]uint64, side)
+		t.lines = make([][]uint64, side)
 	}
-	plane := l.size[0] * l.size[1]
-	t.in = make([]int, len(t.squares))
-	for i := range t.squares {
-		t.squares[i] = make([]uint64, plane)
+	t.in = make([]int, len(t.lines))
+	for i := range t.lines {
+		t.lines[i] = make([]uint64, l.size[0]*l.size[1])
 		t.in[i] = -1
 	}
-	t.row = make([]uint64, plane)
+	t.row = make([]uint64, l.size[0])
 	t.difference = make([]int64, (l.top+1)*t.most)
 	t.number = make([]int, l.top+1)
 	return t
@@ -78,45 +76,31 @@ func (t *tones) clear() {
 	clear(t.number)
 }
 
-// square makes the sums of slice z, if they are not here yet.
-func (t *tones) square(z int) []uint64 {
-	k := z % len(t.squares)
-	out := t.squares[k]
+// linesOf are the sums along the rows of slice z.
+func (t *tones) linesOf(z int) []uint64 {
+	k := z % len(t.lines)
+	out := t.lines[k]
 	if t.in[k] == z {
 		return out
 	}
 	t.in[k] = z
-	l := t.l
+	clear(out)
+	l, r := t.l, t.reach
 	w := l.size[0]
-	at := l.at[z*w*l.size[1]:][:w*l.size[1]]
-	// Along x, then along y, by adding what comes in and taking off what goes.
 	for y := l.margin; y < l.size[1]-l.margin; y++ {
-		in, row := at[y*w:][:w], t.row[y*w:][:w]
-		clear(row)
-		_, x := l.row(y, z)
+		at, x := l.row(y, z)
 		if x.first == x.end {
 			continue
 		}
+		in, line := l.at[at:at+w], out[y*w:][:w]
 		var sum uint64
-		for k := x.first; k < x.end+2*t.reach && k < w; k++ {
-			sum += worth(in[k])
-			if k-2*t.reach-1 >= 0 {
-				sum -= worth(in[k-2*t.reach-1])
+		for k := x.first - r; k < x.end+r; k++ { // the margin is at least the reach
+			if k+r < w {
+				sum += worth(in[k+r])
 			}
-			if k-t.reach >= 0 {
-				row[k-t.reach] = sum
-			}
-		}
-	}
-	for x := range w {
-		_ = x
-	}
-	for y := l.margin; y < l.size[1]-l.margin; y++ {
-		o := out[y*w:][:w]
-		clear(o)
-		for d := max(y-t.reach, l.margin); d <= min(y+t.reach, l.size[1]-l.margin-1); d++ {
-			for k, s := range t.row[d*w:][:w] {
-				o[k] += s
+			line[k] = sum
+			if k >= r {
+				sum -= worth(in[k-r])
 			}
 		}
 	}
@@ -133,29 +117,35 @@ func worth(level uint16) uint64 {
 
 // slice adds the voxels of slice z.
 func (t *tones) slice(z int) {
-	l := t.l
+	l, r := t.l, t.reach
 	w := l.size[0]
-	var layers [2*maxDistance + 1][]uint64
-	n := 0
-	from, to := z, z
+	deep := 0
 	if t.threeD {
-		from, to = z-t.reach, z+t.reach
+		deep = r
 	}
-	for ; from <= to; from++ {
-		layers[n] = t.square(from)
-		n++
+	var layers [][]uint64
+	for d := -deep; d <= deep; d++ {
+		layers = append(layers, t.linesOf(z+d))
 	}
 	for y := l.margin; y < l.size[1]-l.margin; y++ {
 		at, x := l.row(y, z)
-		in := y*w + x.first
-		for k, level := range l.at[at+x.first : at+x.end] {
+		if x.first == x.end {
+			continue
+		}
+		sums := t.row[:x.end-x.first]
+		clear(sums)
+		for _, layer := range layers {
+			for d := -r; d <= r; d++ {
+				for k, s := range layer[(y+d)*w+x.first:][:len(sums)] {
+					sums[k] += s
+				}
+			}
+		}
+		for k, level := range l.at[at+x.first:][:len(sums)] {
 			if level == 0 {
 				continue
 			}
-			sum := -worth(level)
-			for _, s := range layers[:n] {
-				sum += s[in+k]
-			}
+			sum := sums[k] - worth(level)
 			size := int64(sum >> 32)
 			if size == 0 {
 				continue

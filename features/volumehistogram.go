@@ -3,6 +3,7 @@ package features
 import (
 	"math"
 	"slices"
+	"sort"
 )
 
 // volumeHistogramTable is the manual's section 3.5. The IBSI found no agreement
@@ -21,7 +22,8 @@ var volumeHistogramTable = []Feature{
 // are steps 0, 1, … of the range G, which ends at step last; last need not be
 // whole, since G may end inside a bin.
 type volumeCurve struct {
-	steps       []float64 // of each voxel, ascending; below 0 and above last for voxels outside G
+	x           []float64               // intensities of the voxels, ascending
+	at          func(x float64) float64 // step of an intensity; below 0 and above last outside G
 	last        float64
 	first, step float64  // the intensity of step 0, and what a step adds
 	unit        UnitRule // of an intensity
@@ -78,7 +80,7 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		}
 	}
 	d := roi.profile.IVH
-	c := volumeCurve{unit: UnitIntensity}
+	c := volumeCurve{x: x, unit: UnitIntensity}
 	switch d.canonical()[0] {
 	case "none":
 		if slices.ContainsFunc(x, func(v float64) bool { return v != math.Trunc(v) }) {
@@ -86,62 +88,54 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		}
 		lo, hi = math.Ceil(lo), math.Floor(hi)
 		c.last, c.first, c.step = hi-lo, lo, 1
-		c.steps = mapped(x, func(v float64) float64 { return v - lo })
+		c.at = func(v float64) float64 { return v - lo }
 	case "fbs":
 		c.last, c.first, c.step = (hi-lo)/d.Width-1, lo+float64(d.Width/2), d.Width
-		c.steps = mapped(x, func(v float64) float64 { return math.Floor((v - lo) / d.Width) })
+		c.at = func(v float64) float64 { return math.Floor((v - lo) / d.Width) }
 	case "fbn":
 		level := d.discretiser(x[0], x[len(x)-1], nil)
 		c.last, c.first, c.step, c.unit = float64(d.Bins-1), 1, 1, UnitNone
-		c.steps = mapped(x, func(v float64) float64 { return level(v) - 1 })
+		c.at = func(v float64) float64 { return level(v) - 1 }
 	}
 	return c, ""
-}
-
-func mapped(x []float64, f func(float64) float64) []float64 {
-	out := make([]float64, len(x))
-	for i, v := range x {
-		out[i] = f(v)
-	}
-	return out
 }
 
 // slack is for rounding errors of fractions of whole numbers.
 const slack = 1e-9
 
+// reaching is how many voxels have at least a step.
+func (c volumeCurve) reaching(step float64) int {
+	return len(c.x) - sort.Search(len(c.x), func(k int) bool { return c.at(c.x[k]) >= step })
+}
+
 // volumeAt is the largest volume fraction whose intensity fraction is at least
 // g (IBSI BC2M): that of the first step from g·last on.
 func (c volumeCurve) volumeAt(g float64) float64 {
-	step := math.Ceil(float64(g*c.last) - slack)
-	below, _ := slices.BinarySearch(c.steps, step)
-	return float64(len(c.steps)-below) / float64(len(c.steps))
+	return float64(c.reaching(math.Ceil(float64(g*c.last)-slack))) / float64(len(c.x))
 }
 
 // intensityAt is the lowest intensity that at most the volume fraction f has or
 // exceeds (IBSI GBPN). Where every step of the range has more, it is the next
 // step, which no voxel has.
 func (c volumeCurve) intensityAt(f float64) float64 {
-	may := int(math.Floor(float64(f*float64(len(c.steps))) + slack)) // voxels that may have it
-	step := max(c.steps[len(c.steps)-1-may]+1, 0)
+	may := int(math.Floor(float64(f*float64(len(c.x))) + slack)) // voxels that may have it
+	step := max(c.at(c.x[len(c.x)-1-may])+1, 0)
 	return c.first + float64(step*c.step)
 }
 
 // area is by the trapezoidal rule over the steps of the range (IBSI 9CMM); 0
 // for a single intensity, as the manual says.
 func (c volumeCurve) area() float64 {
-	n := len(c.steps)
+	n := len(c.x)
 	whole := math.Floor(c.last + slack)
-	if whole <= 0 || c.steps[0] == c.steps[n-1] {
+	if whole <= 0 || c.at(c.x[0]) == c.at(c.x[n-1]) {
 		return 0
 	}
 	// A voxel counts at each step up to its own.
 	sum := 0.0
-	for _, s := range c.steps {
-		sum += max(0, min(s, whole)+1)
+	for _, v := range c.x {
+		sum += max(0, min(c.at(v), whole)+1)
 	}
-	at := func(step float64) float64 {
-		below, _ := slices.BinarySearch(c.steps, step)
-		return float64(n - below)
-	}
-	return (sum - float64((at(0)+at(whole))/2)) / float64(n) / c.last
+	ends := float64(c.reaching(0)+c.reaching(whole)) / 2
+	return (sum - ends) / float64(n) / c.last
 }
