@@ -2,6 +2,7 @@ package voxel
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -143,6 +144,25 @@ func TestLinearAgainstFormula(t *testing.T) {
 	})
 }
 
+// The value is that of a voxel whose centre is at most half a spacing away.
+func TestNearestIsNear(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := randomGrid(t)
+		for i := range g.Data {
+			g.Data[i] = float32(i)
+		}
+		to := Aligned(g.Geometry, [3]float64{0.9, 1.1, 0.8})
+		for n, v := range Resample(g, to, to.Box(), Nearest).Data {
+			q := g.Index(to.Point(float64(n%to.Size[0]), float64(n/to.Size[0]%to.Size[1]), float64(n/to.Size[0]/to.Size[1])))
+			for a, i := range [3]int{int(v) % g.Size[0], int(v) / g.Size[0] % g.Size[1], int(v) / g.Size[0] / g.Size[1]} {
+				if p := min(max(q[a], 0), float64(g.Size[a]-1)); math.Abs(p-float64(i)) > 0.5+1e-6 {
+					t.Fatalf("axis %d: the value at %v is that of voxel %d", a, p, i)
+				}
+			}
+		}
+	})
+}
+
 // A cubic spline passes through the samples, and away from the ends it
 // reproduces a cubic polynomial, which cubic convolution does not.
 func TestCubicIsASpline(t *testing.T) {
@@ -170,6 +190,67 @@ func TestCubicIsASpline(t *testing.T) {
 	for i := range n {
 		if v := r.Data[3*i+1]; math.Abs(float64(v-g.Data[i])) > 1e-6 {
 			t.Errorf("sample %d = %v, want %v", i, v, g.Data[i])
+		}
+	}
+}
+
+// Written out: every sample with √3·(√3−2)^|k|, as far as it counts.
+func TestPrefilterAgainstFormula(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const width, stride = 3, 5
+		whole := rapid.IntRange(1, 200).Draw(t, "whole")
+		line := make([]float64, whole*width)
+		for i := range line {
+			line[i] = rapid.Float64Range(-3000, 3000).Draw(t, "sample")
+		}
+		s := span{0, whole, whole}
+		if n := whole/stretch - 2; n > 0 && rapid.Bool().Draw(t, "cut") {
+			s.first = stretch*rapid.IntRange(1, n).Draw(t, "first") - reach
+			s.n = min(whole, s.first+2*reach+stretch*rapid.IntRange(1, 3).Draw(t, "stretches")) - s.first
+		}
+		coef := make([]float64, s.n*stride)
+		s.prefilter(coef, line[s.first*width:(s.first+s.n)*width], width, stride)
+		for i := range s.n {
+			if s.first > 0 && i < reach || s.first+s.n < whole && i >= s.n-reach {
+				continue
+			}
+			for x := range width {
+				want, h := 0.0, math.Sqrt(3)
+				for k := range 60 {
+					l, r := mirror(s.first+i-k, whole), mirror(s.first+i+k, whole)
+					switch {
+					case whole == 1:
+						want = line[x]
+					case k == 0:
+						want = h * line[l*width+x]
+					default:
+						want += h * (line[l*width+x] + line[r*width+x])
+					}
+					h *= math.Sqrt(3) - 2
+				}
+				if got := coef[i*stride+x]; !(math.Abs(got-want) <= 1e-11) { // of values up to 5000
+					t.Fatalf("%+v: coefficient %d of row %d = %v, want %v", s, x, i, got, want)
+				}
+			}
+		}
+	})
+}
+
+// Nothing but the result and the blocks that are told is allocated.
+func TestResampleBytes(t *testing.T) {
+	g := &Grid{Geometry: axisAligned([3]int{90, 80, 70}, [3]float64{0.7, 0.9, 2.5})}
+	g.Data = make([]float32, g.Len())
+	to := Aligned(g.Geometry, [3]float64{1, 1, 1})
+	for _, box := range []Box{to.Box(), {[3]int{30, 20, 70}, [3]int{45, 60, 90}}, {}} {
+		for _, m := range []Method{Nearest, Linear, Cubic} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			Resample(g, to, box, m)
+			runtime.ReadMemStats(&after)
+			used, told := int64(after.TotalAlloc-before.TotalAlloc), ResampleBytes(g.Geometry, to, box, m.String())
+			if told > used || used > told+told/10+1<<16 { // taps, rows that were rounded up
+				t.Errorf("%v %v: told %d bytes, %d were allocated", m, box, told, used)
+			}
 		}
 	}
 }
@@ -210,5 +291,87 @@ func TestMaskBounds(t *testing.T) {
 	c := m.Crop(want)
 	if c.Count() != 2 || !slices.Equal(c.Data, []uint8{1, 0, 0, 1}) || c.Origin != [3]float64{2, 1, 1} {
 		t.Errorf("crop %v at %v", c.Data, c.Origin)
+	}
+}
+
+// BenchmarkResample takes a chest CT of LUNG1's size to 1 mm in the box of an
+// ellipsoid as large as a tumour, and as a lung.
+func BenchmarkResample(b *testing.B) {
+	g := &Grid{Geometry: oblique(axisAligned([3]int{512, 512, 134}, [3]float64{0.977, 0.977, 3}))}
+	g.Data = make([]float32, g.Len())
+	seed := uint32(1)
+	for i := range g.Data {
+		seed = seed*1664525 + 1013904223
+		g.Data[i] = float32(seed>>20) - 1024
+	}
+	to := Aligned(g.Geometry, [3]float64{1, 1, 1})
+	for _, roi := range []struct {
+		name     string
+		diameter [3]float64 // mm
+	}{{"tumour", [3]float64{70, 70, 70}}, {"lung", [3]float64{170, 250, 290}}} {
+		mask := ellipsoid(g.Geometry, roi.diameter)
+		box := Covered(g.Geometry, to, mask.Bounds())
+		for _, m := range []Method{Nearest, Linear, Cubic} {
+			b.Run(roi.name+"/image/"+m.String(), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					Resample(g, to, box, m)
+				}
+				b.ReportMetric(float64(ResampleBytes(g.Geometry, to, box, m.String())), "B-told")
+			})
+		}
+		for _, m := range []Method{Nearest, Linear} {
+			b.Run(roi.name+"/mask/"+m.String(), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					ResampleMask(mask, to, box, m, 0.5)
+				}
+			})
+		}
+	}
+}
+
+// ellipsoid is a region in the middle of g.
+func ellipsoid(g Geometry, diameter [3]float64) *Mask {
+	m := &Mask{g, make([]uint8, g.Len())}
+	n := 0
+	for z := range g.Size[2] {
+		for y := range g.Size[1] {
+			for x := range g.Size[0] {
+				r := 0.0
+				for a, i := range [3]int{x, y, z} {
+					d := (float64(2*i-g.Size[a]+1) * g.Spacing[a]) / diameter[a]
+					r += d * d
+				}
+				if r <= 1 {
+					m.Data[n] = 1
+				}
+				n++
+			}
+		}
+	}
+	return m
+}
+
+// BenchmarkMask is what a mask of a chest CT costs before anything is computed.
+func BenchmarkMask(b *testing.B) {
+	m := ellipsoid(axisAligned([3]int{512, 512, 134}, [3]float64{0.977, 0.977, 3}), [3]float64{170, 250, 290})
+	g := &Grid{m.Geometry, make([]float32, m.Len())}
+	for i, v := range m.Data {
+		g.Data[i] = float32(v)
+	}
+	box := m.Bounds()
+	for name, f := range map[string]func(){
+		"Count":     func() { m.Count() },
+		"Bounds":    func() { m.Bounds() },
+		"Crop":      func() { m.Crop(box) },
+		"Threshold": func() { g.Threshold(0.5) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(m.Data)))
+			for b.Loop() {
+				f()
+			}
+		})
 	}
 }
