@@ -105,11 +105,9 @@ func ResampleMask(mask *Mask, t Geometry, box Box, m Method, threshold float64) 
 	atLeast := threshold - 1e-6
 	return &Mask{t.Crop(box), interpolate(mask.Data, mask.Geometry, t, box, m, func(out []uint8, row []float64) {
 		for i, v := range row {
-			in := uint8(0)
 			if v >= atLeast {
-				in = 1
+				out[i] = 1
 			}
-			out[i] = in
 		}
 	})}
 }

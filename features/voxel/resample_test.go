@@ -353,6 +353,34 @@ func ellipsoid(g Geometry, diameter [3]float64) *Mask {
 	return m
 }
 
+// Voxel by voxel; any value but 0 is in.
+func TestMaskAgainstFormula(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := [3]int{rapid.IntRange(1, 40).Draw(t, "nx"), rapid.IntRange(1, 5).Draw(t, "ny"), rapid.IntRange(1, 4).Draw(t, "nz")}
+		m := &Mask{Geometry: axisAligned(size, [3]float64{1, 1, 1})}
+		m.Data = make([]uint8, m.Len())
+		for range rapid.IntRange(0, 6).Draw(t, "voxels") {
+			m.Data[rapid.IntRange(0, m.Len()-1).Draw(t, "at")] = rapid.SampledFrom([]uint8{1, 2, 0x80, 0xff}).Draw(t, "value")
+		}
+		count, bounds := 0, Box{Min: size}
+		for i, v := range m.Data {
+			if v == 0 {
+				continue
+			}
+			count++
+			for a, q := range [3]int{i % size[0], i / size[0] % size[1], i / size[0] / size[1]} {
+				bounds.Min[a], bounds.Max[a] = min(bounds.Min[a], q), max(bounds.Max[a], q+1)
+			}
+		}
+		if count == 0 {
+			bounds = Box{}
+		}
+		if m.Count() != count || m.Bounds() != bounds {
+			t.Fatalf("%d voxels in %v, want %d in %v", m.Count(), m.Bounds(), count, bounds)
+		}
+	})
+}
+
 // BenchmarkMask is what a mask of a chest CT costs before anything is computed.
 func BenchmarkMask(b *testing.B) {
 	m := ellipsoid(axisAligned([3]int{512, 512, 134}, [3]float64{0.977, 0.977, 3}), [3]float64{170, 250, 290})
