@@ -94,6 +94,13 @@ func TestPartOfWhole(t *testing.T) {
 		if want := whole.Crop(b); !slices.Equal(part.Data, want.Data) || !part.Geometry.Equal(want.Geometry, 1e-9) {
 			t.Fatalf("%v: the part differs from the whole", m)
 		}
+		wide := func(b Box) (rows []float64) { // float32 hides most differences of the last bits
+			interpolate(g.Data, g.Geometry, to, b, m, func(_ []float32, row []float64) { rows = append(rows, row...) })
+			return rows
+		}
+		if !slices.Equal(wide(b), crop(wide(to.Box()), to.Size, b)) {
+			t.Fatalf("%v: the part differs from the whole in float64", m)
+		}
 
 		mask := g.Threshold(0)
 		wholeMask := ResampleMask(mask, to, to.Box(), Linear, 0.5)
@@ -194,7 +201,9 @@ func TestCubicIsASpline(t *testing.T) {
 	}
 }
 
-// Written out: every sample with √3·(√3−2)^|k|, as far as it counts.
+// Written out: every sample with √3·(√3−2)^|k|, as far as it counts. The
+// coefficients of a part are those of the whole line, bit for bit; the float32 of
+// an image would hide a difference.
 func TestPrefilterAgainstFormula(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const width, stride = 3, 5
@@ -208,6 +217,8 @@ func TestPrefilterAgainstFormula(t *testing.T) {
 			s.first = stretch*rapid.IntRange(1, n).Draw(t, "first") - reach
 			s.n = min(whole, s.first+2*reach+stretch*rapid.IntRange(1, 3).Draw(t, "stretches")) - s.first
 		}
+		all := make([]float64, whole*stride)
+		span{0, whole, whole}.prefilter(all, line, width, stride)
 		coef := make([]float64, s.n*stride)
 		s.prefilter(coef, line[s.first*width:(s.first+s.n)*width], width, stride)
 		for i := range s.n {
@@ -228,7 +239,11 @@ func TestPrefilterAgainstFormula(t *testing.T) {
 					}
 					h *= math.Sqrt(3) - 2
 				}
-				if got := coef[i*stride+x]; !(math.Abs(got-want) <= 1e-11) { // of values up to 5000
+				got := coef[i*stride+x]
+				if w := all[(s.first+i)*stride+x]; got != w {
+					t.Fatalf("%+v: coefficient %d of row %d = %v, %v when the line is whole", s, x, i, got, w)
+				}
+				if !(math.Abs(got-want) <= 1e-11) { // of values up to 5000
 					t.Fatalf("%+v: coefficient %d of row %d = %v, want %v", s, x, i, got, want)
 				}
 			}
@@ -265,6 +280,16 @@ func TestSameSpacingChangesNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Halfway between two voxels the value is that of the one nearer the middle; in
+// the middle, of the second.
+func TestNearestTies(t *testing.T) {
+	g := &Grid{axisAligned([3]int{6, 1, 1}, [3]float64{0.1, 1, 1}), []float32{0, 1, 2, 3, 4, 5}}
+	to := Aligned(g.Geometry, [3]float64{0.2, 0, 0})
+	if got := Resample(g, to, to.Box(), Nearest).Data; !slices.Equal(got, []float32{1, 3, 4}) {
+		t.Errorf("at 0.5, 2.5 and 4.5: %v", got)
+	}
 }
 
 // Halfway between two voxels a mask of one of them is exactly at the threshold.

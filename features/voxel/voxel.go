@@ -235,7 +235,7 @@ func (m *Mask) Crop(b Box) *Mask {
 	return &Mask{m.Geometry.Crop(b), crop(m.Data, m.Size, b)}
 }
 
-func crop[T float32 | uint8](data []T, size [3]int, b Box) []T {
+func crop[T any](data []T, size [3]int, b Box) []T {
 	s := b.Size()
 	out := make([]T, 0, s[0]*s[1]*s[2])
 	for z := b.Min[2]; z < b.Max[2]; z++ {
