@@ -121,6 +121,10 @@ const band = 16
 // an output slice is made of, interpolated in the plane: two, for a spline all.
 // write takes a row of results.
 func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, write func(out []T, row []float64)) []T {
+	res := make([]T, box.Len())
+	if len(res) == 0 {
+		return res
+	}
 	var axis [3][]taps
 	var in [3]span
 	for a := range 3 {
@@ -181,7 +185,6 @@ func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, 
 			in[2].prefilter(planes[y*nx:], block, nx, ny*nx)
 		}
 	}
-	res := make([]T, nx*ny*len(axis[2]))
 	for z, tp := range axis[2] {
 		for next = max(next, tp.at[0]); next <= tp.at[tp.n-1]; next++ {
 			inPlane(next)

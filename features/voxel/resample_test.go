@@ -256,7 +256,7 @@ func TestResampleBytes(t *testing.T) {
 	g := &Grid{Geometry: axisAligned([3]int{90, 80, 70}, [3]float64{0.7, 0.9, 2.5})}
 	g.Data = make([]float32, g.Len())
 	to := Aligned(g.Geometry, [3]float64{1, 1, 1})
-	for _, box := range []Box{to.Box(), {[3]int{30, 20, 70}, [3]int{45, 60, 90}}, {}} {
+	for _, box := range []Box{to.Box(), {[3]int{30, 20, 70}, [3]int{45, 60, 90}}, {}, {Max: [3]int{0, 1, 1}}} {
 		for _, m := range []Method{Nearest, Linear, Cubic} {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
