@@ -158,13 +158,13 @@ func (g *Grid) Crop(b Box) *Grid {
 
 // Threshold is the mask of the voxels whose value is at least v.
 func (g *Grid) Threshold(v float32) *Mask {
-	m := &Mask{g.Geometry, make([]uint8, len(g.Data))}
+	in := make([]uint8, len(g.Data))
 	for i, x := range g.Data {
 		if x >= v {
-			m.Data[i] = 1
+			in[i] = 1
 		}
 	}
-	return m
+	return &Mask{g.Geometry, in}
 }
 
 // A Mask is a region: 1 in it, 0 outside, x fastest.
