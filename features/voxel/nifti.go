@@ -3,16 +3,19 @@ package voxel
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 )
 
-// ErrNIfTI is what every error of [ReadNIfTI] about the file's content wraps.
+// ErrNIfTI is what every error of [ReadNIfTI] about the file's content wraps; any
+// other error is the reader's.
 var ErrNIfTI = errors.New("not a usable NIfTI-1 file")
 
 // maxVoxels bounds what a header may claim: 2 GiB of float32.
@@ -24,29 +27,33 @@ const maxVoxels = 1 << 29
 // alone; RAS+ becomes LPS. Values are scaled by scl_slope and scl_inter.
 // Field names are those of nifti1.h.
 func ReadNIfTI(r io.Reader) (*Grid, error) {
-	br := bufio.NewReader(r)
-	if magic, _ := br.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+	br := bufio.NewReaderSize(r, 1<<16)
+	magic, _ := br.Peek(2)
+	packed := bytes.Equal(magic, []byte{0x1f, 0x8b})
+	if packed {
 		z, err := gzip.NewReader(br)
 		if err != nil {
-			return nil, niftiError("gzip: %v", err)
+			return nil, readError(err, "gzip")
 		}
 		br = bufio.NewReaderSize(z, 1<<16)
 	}
 	var h [348]byte
 	if _, err := io.ReadFull(br, h[:]); err != nil {
-		return nil, niftiError("the header of 348 bytes is cut short: %v", err)
+		return nil, readError(err, "the header of 348 bytes is cut short")
 	}
 	var order binary.ByteOrder = binary.LittleEndian
-	if order.Uint32(h[0:]) != 348 {
+	if n := binary.BigEndian.Uint32(h[0:]); n == 348 || n == 540 {
 		order = binary.BigEndian
 	}
-	switch {
+	switch magic := string(h[344:348]); {
+	case order.Uint32(h[0:]) == 540:
+		return nil, niftiError("it is a NIfTI-2 file; convert it to NIfTI-1")
 	case order.Uint32(h[0:]) != 348:
-		return nil, niftiError("sizeof_hdr is not 348 (NIfTI-2 is not read; convert the file to NIfTI-1)")
-	case string(h[344:348]) == "ni1\x00":
-		return nil, niftiError("the image is in a separate .img file; convert to a single .nii")
-	case string(h[344:348]) != "n+1\x00":
-		return nil, niftiError("magic is %q, want \"n+1\"", h[344:348])
+		return nil, niftiError("sizeof_hdr is %d, want 348", order.Uint32(h[0:]))
+	case magic == "ni1\x00":
+		return nil, niftiError("the image is in a separate .img file; convert both to a single .nii")
+	case magic != "n+1\x00":
+		return nil, niftiError("magic is %q, want \"n+1\"", magic)
 	}
 	i16 := func(at int) int { return int(int16(order.Uint16(h[at:]))) }
 	f32 := func(at int) float64 { return decimal(math.Float32frombits(order.Uint32(h[at:]))) }
@@ -84,26 +91,21 @@ func ReadNIfTI(r io.Reader) (*Grid, error) {
 	default:
 		return nil, niftiError("xyzt_units %d: lengths must be in mm", unit)
 	}
-	var place func() error
-	sform := i16(254) > 0 && placeS(g, f32) == nil
 	switch {
-	case sform:
-	case i16(252) > 0:
-		place = func() error { return placeQ(g, f32) }
-	default:
-		place = func() error { g.Axes = [3][3]float64{{-1, 0, 0}, {0, -1, 0}, {0, 0, 1}}; return nil }
-	}
-	if !sform {
-		if err := place(); err != nil {
+	case i16(254) > 0 && placeS(g, f32) == nil: // sform_code
+	case i16(252) > 0: // qform_code
+		if err := placeQ(g, f32); err != nil {
 			return nil, err
 		}
+	default:
+		g.Axes = [3][3]float64{{-1, 0, 0}, {0, -1, 0}, {0, 0, 1}}
 	}
 	if err := g.Valid(); err != nil {
 		return nil, niftiError("%v", err)
 	}
 
-	read, bytesPer := sampleReader(i16(70), order)
-	if read == nil {
+	bytesPer := sampleBytes[i16(70)]
+	if bytesPer == 0 {
 		return nil, niftiError("datatype %d is not a real number type (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)", i16(70))
 	}
 	offset := f32(108) // vox_offset
@@ -111,33 +113,59 @@ func ReadNIfTI(r io.Reader) (*Grid, error) {
 		return nil, niftiError("vox_offset is %v, want at least 352", offset)
 	}
 	if _, err := io.CopyN(io.Discard, br, int64(offset)-348); err != nil {
-		return nil, niftiError("it ends before vox_offset %v", offset)
+		return nil, readError(err, "it ends before vox_offset %v", offset)
 	}
 	slope, inter := f32(112), f32(116)
 	if slope == 0 || math.IsNaN(slope) || math.IsInf(slope, 0) {
 		slope, inter = 1, 0
 	}
-	// Memory grows with the bytes that are there, not with those that are claimed.
-	g.Data = make([]float32, 0, min(voxels, 1<<20))
-	buf := make([]byte, (1<<16)/bytesPer*bytesPer)
-	for len(g.Data) < voxels {
-		b := buf[:min(len(buf), (voxels-len(g.Data))*bytesPer)]
+	buf := make([]byte, chunk*bytesPer)
+	wide := make([]float64, chunk)
+	for at := 0; at < voxels; at += len(wide) {
+		wide = wide[:min(chunk, voxels-at)]
+		b := buf[:len(wide)*bytesPer]
 		if _, err := io.ReadFull(br, b); err != nil {
-			return nil, niftiError("it holds about %d of %d voxels: %v", len(g.Data), voxels, err)
+			return nil, readError(err, "it holds about %d of %d voxels", at, voxels)
 		}
-		for ; len(b) > 0; b = b[bytesPer:] {
-			v := float32(float64(read(b)*slope) + inter)
-			if v != v || math.IsInf(float64(v), 0) {
-				return nil, niftiError("voxel %d is not a finite number", len(g.Data))
+		// Memory grows with the bytes that are there, not with those that are claimed.
+		if at+len(wide) > cap(g.Data) {
+			g.Data = append(make([]float32, 0, min(voxels, max(1<<20, 4*at))), g.Data...)
+		}
+		g.Data = g.Data[:at+len(wide)]
+		decode(wide, b, i16(70), order == binary.BigEndian)
+		for i, x := range wide {
+			v := float32(float64(x*slope) + inter)
+			if v-v != 0 {
+				return nil, niftiError("voxel %d is not a finite number", at+i)
 			}
-			g.Data = append(g.Data, v)
+			g.Data[at+i] = v
+		}
+	}
+	if packed { // the checksum lies behind the voxels; gzip.ErrHeader is for other bytes there
+		if _, err := io.CopyN(io.Discard, br, 1<<20); err != nil && err != io.EOF && err != gzip.ErrHeader {
+			return nil, readError(err, "gzip, behind the voxels")
 		}
 	}
 	return g, nil
 }
 
+// chunk is how many voxels are read at a time.
+const chunk = 1 << 13
+
 func niftiError(format string, a ...any) error {
 	return fmt.Errorf("voxel: %w: %s", ErrNIfTI, fmt.Sprintf(format, a...))
+}
+
+// readError is about a file that is cut short or badly packed, or else about a
+// device that cannot be read.
+func readError(err error, format string, a ...any) error {
+	var corrupt flate.CorruptInputError
+	for _, content := range []error{io.EOF, io.ErrUnexpectedEOF, gzip.ErrHeader, gzip.ErrChecksum} {
+		if errors.Is(err, content) || errors.As(err, &corrupt) {
+			return niftiError("%s: %v", fmt.Sprintf(format, a...), err)
+		}
+	}
+	return fmt.Errorf("voxel: %s: %w", fmt.Sprintf(format, a...), err)
 }
 
 // decimal is the shortest decimal number that is the same float32: 0.977 mm in
@@ -230,29 +258,68 @@ func positiveZero(v float64) float64 {
 	return v
 }
 
-// sampleReader reads one sample of a NIfTI datatype code.
-func sampleReader(datatype int, order binary.ByteOrder) (func([]byte) float64, int) {
-	switch datatype {
-	case 2: // NIFTI_TYPE_UINT8
-		return func(b []byte) float64 { return float64(b[0]) }, 1
-	case 256: // INT8
-		return func(b []byte) float64 { return float64(int8(b[0])) }, 1
-	case 4: // INT16
-		return func(b []byte) float64 { return float64(int16(order.Uint16(b))) }, 2
-	case 512: // UINT16
-		return func(b []byte) float64 { return float64(order.Uint16(b)) }, 2
-	case 8: // INT32
-		return func(b []byte) float64 { return float64(int32(order.Uint32(b))) }, 4
-	case 768: // UINT32
-		return func(b []byte) float64 { return float64(order.Uint32(b)) }, 4
-	case 1024: // INT64
-		return func(b []byte) float64 { return float64(int64(order.Uint64(b))) }, 8
-	case 1280: // UINT64
-		return func(b []byte) float64 { return float64(order.Uint64(b)) }, 8
-	case 16: // FLOAT32
-		return func(b []byte) float64 { return float64(math.Float32frombits(order.Uint32(b))) }, 4
-	case 64: // FLOAT64
-		return func(b []byte) float64 { return math.Float64frombits(order.Uint64(b)) }, 8
+// sampleBytes is the size of the samples of a datatype.
+var sampleBytes = map[int]int{
+	2:    1, // NIFTI_TYPE_UINT8
+	256:  1, // INT8
+	4:    2, // INT16
+	512:  2, // UINT16
+	8:    4, // INT32
+	768:  4, // UINT32
+	16:   4, // FLOAT32
+	1024: 8, // INT64
+	1280: 8, // UINT64
+	64:   8, // FLOAT64
+}
+
+// decode takes the samples in b, which it changes if they are big-endian.
+func decode(out []float64, b []byte, datatype int, bigEndian bool) {
+	le := binary.LittleEndian
+	if n := sampleBytes[datatype]; bigEndian && n > 1 {
+		for s := b; len(s) > 0; s = s[n:] {
+			slices.Reverse(s[:n])
+		}
 	}
-	return nil, 0
+	switch datatype {
+	case 2:
+		for i := range out {
+			out[i] = float64(b[i])
+		}
+	case 256:
+		for i := range out {
+			out[i] = float64(int8(b[i]))
+		}
+	case 4:
+		for i := range out {
+			out[i] = float64(int16(le.Uint16(b[2*i:])))
+		}
+	case 512:
+		for i := range out {
+			out[i] = float64(le.Uint16(b[2*i:]))
+		}
+	case 8:
+		for i := range out {
+			out[i] = float64(int32(le.Uint32(b[4*i:])))
+		}
+	case 768:
+		for i := range out {
+			out[i] = float64(le.Uint32(b[4*i:]))
+		}
+	case 16:
+		for i := range out {
+			out[i] = float64(math.Float32frombits(le.Uint32(b[4*i:])))
+		}
+	case 1024:
+		for i := range out {
+			out[i] = float64(int64(le.Uint64(b[8*i:])))
+		}
+	case 1280:
+		for i := range out {
+			out[i] = float64(le.Uint64(b[8*i:]))
+		}
+	case 64:
+		for i := range out {
+			out[i] = math.Float64frombits(le.Uint64(b[8*i:]))
+		}
+	}
 }

@@ -5,9 +5,13 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 type byteOrder interface {
@@ -29,13 +33,14 @@ type niftiFile struct {
 	offset       float32
 	magic        string
 	unit         byte
+	sizeofHdr    uint32
 }
 
 func (f niftiFile) bytes() []byte {
 	h := make([]byte, 352)
 	o := f.order
 	f32 := func(at int, v float32) { o.PutUint32(h[at:], math.Float32bits(v)) }
-	o.PutUint32(h[0:], 348)
+	o.PutUint32(h[0:], f.sizeofHdr)
 	o.PutUint16(h[40:], uint16(len(f.dim)))
 	for k, n := range f.dim {
 		o.PutUint16(h[42+2*k:], uint16(n))
@@ -62,7 +67,7 @@ func (f niftiFile) bytes() []byte {
 
 func simpleNIfTI() niftiFile {
 	return niftiFile{order: binary.LittleEndian, datatype: 2, dim: []int16{2, 1, 3}, pixdim: [4]float32{1, 0.977, 1.5, 3},
-		data: []byte{0, 1, 2, 3, 4, 5}, offset: 352, magic: "n+1\x00"}
+		data: []byte{0, 1, 2, 3, 4, 5}, offset: 352, magic: "n+1\x00", sizeofHdr: 348}
 }
 
 func read(t *testing.T, f niftiFile) *Grid {
@@ -104,12 +109,8 @@ func TestNIfTITypes(t *testing.T) {
 				f.data = append(f.data, c.encode(v)...)
 				expect = append(expect, float32(2*v-1024))
 			}
-			var zipped bytes.Buffer
-			z := gzip.NewWriter(&zipped)
-			z.Write(f.bytes())
-			z.Close()
 			plain := read(t, f)
-			packed, err := ReadNIfTI(&zipped)
+			packed, err := ReadNIfTI(bytes.NewReader(gzipped(f.bytes())))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,6 +165,66 @@ func TestNIfTIPlaces(t *testing.T) {
 	}
 }
 
+// The places of voxel (1,2,3) are those that nibabel 5.4.2 computes, in LPS; a
+// qfac of −1 makes the axes left-handed.
+func TestNIfTIQuaternions(t *testing.T) {
+	for _, c := range []struct {
+		b, c, d, qfac float32
+		want          [3]float64
+	}{
+		{.1, .2, .3, 1, [3]float64{-13.052231, -22.393448, 38.712624}},
+		{.1, -.2, .3, -1, [3]float64{-11.732231, -25.653791, 22.51745}},
+		{.6, .8, 0, 1, [3]float64{-12.60644, -21.77792, 21}}, // a turn by 180°
+		{-.5, .5, .5, -1, [3]float64{-7, -11, 29.023}},
+	} {
+		f := simpleNIfTI()
+		f.qform, f.quatern, f.pixdim[0] = 1, [6]float32{c.b, c.c, c.d, 10, 20, 30}, c.qfac
+		g := read(t, f)
+		if got := g.Point(1, 2, 3); !near(got, c.want, 1e-5) {
+			t.Errorf("%v: %v", c, got)
+		}
+		if d := determinant(g.Axes); math.Abs(d-float64(c.qfac)) > 1e-6 {
+			t.Errorf("%v: determinant %v", c, d)
+		}
+	}
+	f := simpleNIfTI()
+	f.sform, f.srow = 1, [12]float32{-0.977, 0, 0, 0, 0, 1.5, 0, 0, 0, 0, 3, 0} // x to the left, y to the front
+	g := read(t, f)
+	if got := g.Point(1, 1, 1); !near(got, [3]float64{0.977, -1.5, 3}, 1e-9) || determinant(g.Axes) != -1 {
+		t.Errorf("left-handed sform: voxel (1,1,1) at %v", got)
+	}
+	// The sform is the place of a file that has both, and its voxel sizes count.
+	f.qform, f.quatern, f.srow[10] = 1, [6]float32{0, 0, 0, 10, 20, 30}, 2.5
+	if g := read(t, f); g.Origin != [3]float64{} || g.Spacing != [3]float64{0.977, 1.5, 2.5} {
+		t.Errorf("both forms: origin %v, spacing %v", g.Origin, g.Spacing)
+	}
+}
+
+func determinant(a [3][3]float64) float64 {
+	return a[0][0]*(a[1][1]*a[2][2]-a[1][2]*a[2][1]) - a[0][1]*(a[1][0]*a[2][2]-a[1][2]*a[2][0]) + a[0][2]*(a[1][0]*a[2][1]-a[1][1]*a[2][0])
+}
+
+// A slope of 0 or one that is no number means none; dimensions of one voxel
+// beyond the third, and sizes of dimensions that are not there, mean nothing.
+func TestNIfTILeniency(t *testing.T) {
+	nan := float32(math.NaN())
+	for name, change := range map[string]func(*niftiFile){
+		"slope 0":     func(f *niftiFile) { f.slope, f.inter = 0, 7 },
+		"slope NaN":   func(f *niftiFile) { f.slope, f.inter = nan, nan },
+		"five":        func(f *niftiFile) { f.dim = []int16{2, 1, 3, 1, 1} },
+		"one, no mm":  func(f *niftiFile) { f.dim, f.pixdim = []int16{6}, [4]float32{0, 1, 0, 0} },
+		"offset":      func(f *niftiFile) { f.offset, f.data = 368, append(make([]byte, 16), f.data...) },
+		"more behind": func(f *niftiFile) { f.data = append(f.data, 9, 9) },
+		"mm and s":    func(f *niftiFile) { f.unit = 2 | 8 },
+	} {
+		f := simpleNIfTI()
+		change(&f)
+		if g := read(t, f); !slices.Equal(g.Data, []float32{0, 1, 2, 3, 4, 5}) {
+			t.Errorf("%s: %v", name, g.Data)
+		}
+	}
+}
+
 func near(a, b [3]float64, tol float64) bool {
 	for k := range a {
 		if math.Abs(a[k]-b[k]) > tol {
@@ -182,6 +243,10 @@ func TestNIfTIRefuses(t *testing.T) {
 		"dim[0] is 0":       func(f *niftiFile) { f.dim = nil },
 		"datatype 128":      func(f *niftiFile) { f.datatype = 128 },
 		"magic":             func(f *niftiFile) { f.magic = "n+2\x00" },
+		"NIfTI-2":           func(f *niftiFile) { f.sizeofHdr = 540 },
+		"it is a NIfTI-2":   func(f *niftiFile) { f.sizeofHdr, f.order = 540, binary.BigEndian },
+		"sizeof_hdr is 7":   func(f *niftiFile) { f.sizeofHdr = 7 },
+		"qform":             func(f *niftiFile) { f.qform, f.quatern[3] = 1, float32(math.Inf(1)) },
 		"separate .img":     func(f *niftiFile) { f.magic = "ni1\x00" },
 		"vox_offset":        func(f *niftiFile) { f.offset = 3 },
 		"before vox_offset": func(f *niftiFile) { f.offset = 1000 },
@@ -201,15 +266,98 @@ func TestNIfTIRefuses(t *testing.T) {
 	}
 }
 
+func gzipped(b []byte) []byte {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	z.Write(b)
+	z.Close()
+	return out.Bytes()
+}
+
+// A flipped bit in a packed file changes voxels and nothing else; the checksum,
+// which lies behind them, tells.
+func TestNIfTIPacked(t *testing.T) {
+	f := simpleNIfTI()
+	good := gzipped(f.bytes())
+	for name, file := range map[string][]byte{
+		"zeros behind":      append(bytes.Clone(good), make([]byte, 512)...),
+		"a second member":   append(gzipped(f.bytes()[:355]), gzipped(f.bytes()[355:])...),
+		"bytes in the file": gzipped(append(f.bytes(), 1, 2, 3)),
+	} {
+		g, err := ReadNIfTI(bytes.NewReader(file))
+		if err != nil || !slices.Equal(g.Data, []float32{0, 1, 2, 3, 4, 5}) {
+			t.Errorf("%s: %v, %v", name, g, err)
+		}
+	}
+	wrong := bytes.Clone(good)
+	wrong[len(wrong)-8] ^= 1
+	for name, file := range map[string][]byte{"checksum": wrong, "EOF": good[:len(good)-3], "gzip": good[:5]} {
+		if _, err := ReadNIfTI(bytes.NewReader(file)); !errors.Is(err, ErrNIfTI) || !strings.Contains(err.Error(), name) {
+			t.Errorf("want an error with %q, got %v", name, err)
+		}
+	}
+}
+
+// A device that fails says nothing about the file.
+func TestNIfTIReadError(t *testing.T) {
+	broken := errors.New("broken device")
+	for _, file := range [][]byte{simpleNIfTI().bytes(), gzipped(simpleNIfTI().bytes())} {
+		for _, n := range []int{0, 20, len(file) - 9} {
+			_, err := ReadNIfTI(io.MultiReader(bytes.NewReader(file[:n]), iotest.ErrReader(broken)))
+			if !errors.Is(err, broken) || errors.Is(err, ErrNIfTI) {
+				t.Errorf("after %d bytes: %v", n, err)
+			}
+		}
+	}
+}
+
+// A header that claims 2 GiB takes as much memory as its few bytes deserve.
+func TestNIfTIMemory(t *testing.T) {
+	f := simpleNIfTI()
+	f.dim = []int16{32767, 16384, 1}
+	f.data = make([]byte, 3<<20)
+	file := f.bytes()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := ReadNIfTI(bytes.NewReader(file))
+	runtime.ReadMemStats(&after)
+	// At most four times the voxels that are there, and the block before that.
+	if used := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrNIfTI) || used > 21<<20 {
+		t.Errorf("%d bytes for 3 Mi voxels; %v", used, err)
+	}
+}
+
+// More voxels than are read at a time, with a rest, so that chunks are put together.
+func TestNIfTIChunks(t *testing.T) {
+	f := simpleNIfTI()
+	f.datatype, f.dim, f.data = 512, []int16{1100, 1001, 2}, nil
+	for i := range 1100 * 1001 * 2 {
+		f.data = f.order.AppendUint16(f.data, uint16(i%65521))
+	}
+	g := read(t, f)
+	for i, v := range g.Data {
+		if v != float32(i%65521) {
+			t.Fatalf("voxel %d = %v", i, v)
+		}
+	}
+	if len(g.Data) != g.Len() {
+		t.Errorf("%d voxels of %d", len(g.Data), g.Len())
+	}
+}
+
 func FuzzReadNIfTI(f *testing.F) {
-	f.Add(simpleNIfTI().bytes())
-	big := simpleNIfTI()
-	big.order, big.sform, big.srow = binary.BigEndian, 1, [12]float32{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0}
-	f.Add(big.bytes())
-	q := simpleNIfTI()
-	q.qform, q.datatype, q.dim = 1, 64, []int16{1}
-	q.data = make([]byte, 8)
-	f.Add(q.bytes())
+	for datatype, n := range sampleBytes {
+		for _, order := range []byteOrder{binary.LittleEndian, binary.BigEndian} {
+			s := simpleNIfTI()
+			s.order, s.datatype, s.data = order, int16(datatype), make([]byte, 6*n)
+			s.slope, s.inter = 2, -1
+			f.Add(s.bytes())
+			s.sform, s.srow = 1, [12]float32{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0}
+			f.Add(gzipped(s.bytes()))
+			s.sform, s.qform, s.quatern, s.dim = 0, 1, [6]float32{.6, .8}, []int16{2, 3}
+			f.Add(s.bytes())
+		}
+	}
 	f.Add([]byte{0x1f, 0x8b, 8, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := ReadNIfTI(bytes.NewReader(b))
@@ -222,10 +370,61 @@ func FuzzReadNIfTI(f *testing.F) {
 		if err := g.Valid(); err != nil || len(g.Data) != g.Len() {
 			t.Fatalf("accepted a grid that is not valid: %v, %d of %d voxels", err, len(g.Data), g.Len())
 		}
-		for _, v := range g.Data {
-			if v != v {
-				t.Fatal("a voxel is not a number")
+		for _, v := range slices.Concat(g.Data, []float32{float32(g.Origin[0]), float32(g.Origin[1]), float32(g.Origin[2])}) {
+			if v-v != 0 {
+				t.Fatal("a voxel or the origin is not finite")
 			}
 		}
+		// gzip packs at most 1032 to 1.
+		if len(g.Data) > 1032*len(b) || cap(g.Data) > max(1<<20, 4*len(g.Data)) {
+			t.Fatalf("%d voxels in %d, of %d bytes", len(g.Data), cap(g.Data), len(b))
+		}
 	})
+}
+
+// BenchmarkReadNIfTI reads 35 million voxels, the size of a chest CT.
+func BenchmarkReadNIfTI(b *testing.B) {
+	for _, c := range []struct {
+		name         string
+		order        byteOrder
+		datatype     int16
+		bytes        int
+		slope, inter float32
+	}{
+		{"uint8", binary.LittleEndian, 2, 1, 1, 0},
+		{"int16", binary.LittleEndian, 4, 2, 1, 0},
+		{"int16-big", binary.BigEndian, 4, 2, 1, 0},
+		{"int16-scaled", binary.LittleEndian, 4, 2, 2, -1024},
+		{"float32", binary.LittleEndian, 16, 4, 1, 0},
+		{"float64", binary.LittleEndian, 64, 8, 1, 0},
+	} {
+		f := simpleNIfTI()
+		f.order, f.datatype, f.dim, f.slope, f.inter = c.order, c.datatype, []int16{512, 512, 134}, c.slope, c.inter
+		f.data = make([]byte, 512*512*134*c.bytes)
+		seed := uint32(1)
+		for i := range f.data {
+			seed = seed*1664525 + 1013904223
+			f.data[i] = byte(seed>>30) << (i & 1) // no exponent of a number that is not finite
+		}
+		plain := f.bytes()
+		files := map[string][]byte{"": plain}
+		if c.name == "int16" {
+			var zipped bytes.Buffer
+			z, _ := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
+			z.Write(plain)
+			z.Close()
+			files["-gzip"] = zipped.Bytes()
+		}
+		for packed, file := range files {
+			b.Run(c.name+packed, func(b *testing.B) {
+				b.SetBytes(int64(len(plain)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := ReadNIfTI(bytes.NewReader(file)); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }

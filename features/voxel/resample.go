@@ -90,7 +90,11 @@ func Covered(g, t Geometry, b Box) Box {
 // same bits as if the whole of t had been asked for. Beyond the outermost voxel
 // centres the image goes on with the value at the edge.
 func Resample(g *Grid, t Geometry, box Box, m Method) *Grid {
-	return &Grid{t.Crop(box), interpolate(g.Data, g.Geometry, t, box, m, func(v float64) float32 { return float32(v) })}
+	return &Grid{t.Crop(box), interpolate(g.Data, g.Geometry, t, box, m, func(out []float32, row []float64) {
+		for i, v := range row {
+			out[i] = float32(v)
+		}
+	})}
 }
 
 // ResampleMask interpolates the mask as an image of zeros and ones and keeps
@@ -99,166 +103,264 @@ func Resample(g *Grid, t Geometry, box Box, m Method) *Grid {
 func ResampleMask(mask *Mask, t Geometry, box Box, m Method, threshold float64) *Mask {
 	// The slack is for rounding errors of the weights.
 	atLeast := threshold - 1e-6
-	return &Mask{t.Crop(box), interpolate(mask.Data, mask.Geometry, t, box, m, func(v float64) uint8 {
-		if v >= atLeast {
-			return 1
+	return &Mask{t.Crop(box), interpolate(mask.Data, mask.Geometry, t, box, m, func(out []uint8, row []float64) {
+		for i, v := range row {
+			if v >= atLeast {
+				out[i] = 1
+			}
 		}
-		return 0
 	})}
 }
 
-// taps says how one output index is made of input samples: the weights w on the
-// samples first, first+1, ...
-type taps struct {
-	first int
-	w     [4]float64
-}
+// band is how many rows the spline along x takes at a time.
+const band = 16
 
-// reach is how many neighbours on each side take part in a B-spline
-// coefficient: the filter falls as 0.268ⁿ, below 2⁻⁵³ after 28.
-const reach = 28
-
-// interpolate works axis after axis, x first, each a weighted sum of at most
-// four samples; the order of the axes is fixed, so that a part of the grid has
-// the bits of the whole.
-func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, out func(float64) T) []T {
+// interpolate works along x, then y, then z, each a weighted sum of at most
+// four samples; the order is fixed, so that a part of the grid has the bits of
+// the whole. It goes once through the slices of the image and holds those that
+// an output slice is made of, interpolated in the plane: two, for a spline all.
+// write takes a row of results.
+func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, write func(out []T, row []float64)) []T {
+	res := make([]T, box.Len())
+	if len(res) == 0 {
+		return res
+	}
 	var axis [3][]taps
-	need := Box{Min: g.Size}
+	var in [3]span
 	for a := range 3 {
-		axis[a] = make([]taps, box.Max[a]-box.Min[a])
-		for i := range axis[a] {
-			tp := tapsAt(clampTo(place(g, t, a, box.Min[a]+i), g.Size[a]), g.Size[a], m)
-			axis[a][i] = tp
-			for k, w := range tp.w {
-				if w != 0 {
-					at := mirror(tp.first+k, g.Size[a])
-					need.Min[a] = min(need.Min[a], at)
-					need.Max[a] = max(need.Max[a], at+1)
+		axis[a], in[a] = tapsOf(g, t, a, box.Min[a], box.Max[a], m)
+	}
+	nx, ny, held := len(axis[0]), len(axis[1]), 2
+	var block, coef []float64 // a spline's samples and coefficients
+	if m == Cubic {
+		held = in[2].n
+		block = make([]float64, max(in[0].n*band, in[2].n*nx))
+		coef = make([]float64, max(in[0].n*band, in[1].n*nx))
+	}
+	rows := make([]float64, in[1].n*nx)   // a slice interpolated along x
+	planes := make([]float64, held*ny*nx) // slices interpolated along x and y
+	sum := make([]float64, max(nx, band))
+	src := func(y, z int) []T {
+		return data[((in[2].first+z)*g.Size[1]+in[1].first+y)*g.Size[0]+in[0].first:][:in[0].n]
+	}
+
+	inPlane := func(z int) {
+		along := rows
+		if m == Cubic {
+			for y0 := 0; y0 < in[1].n; y0 += band {
+				k := min(band, in[1].n-y0)
+				for y := range k {
+					for x, v := range src(y0+y, z) {
+						block[x*k+y] = float64(v)
+					}
+				}
+				in[0].prefilter(coef, block, k, k)
+				for x := range axis[0] {
+					for y, v := range axis[0][x].weigh(sum[:k], coef, k) {
+						rows[(y0+y)*nx+x] = v
+					}
 				}
 			}
-		}
-	}
-	if m == Cubic {
-		need = need.Grow([3]int{reach, reach, reach}, g.Box())
-	}
-	size := need.Size()
-	cur := make([]float64, 0, need.Len())
-	for z := need.Min[2]; z < need.Max[2]; z++ {
-		for y := need.Min[1]; y < need.Max[1]; y++ {
-			row := (z*g.Size[1] + y) * g.Size[0]
-			for _, v := range data[row+need.Min[0] : row+need.Max[0]] {
-				cur = append(cur, float64(v))
+			in[1].prefilter(coef, rows, nx, nx)
+			along = coef
+		} else {
+			for y := range in[1].n {
+				weighRow(rows[y*nx:][:nx], src(y, z), axis[0])
 			}
 		}
+		for y := range ny {
+			out := planes[(z%held*ny+y)*nx:][:nx]
+			copy(out, axis[1][y].weigh(out, along, nx))
+		}
 	}
-	for a := range 3 {
-		cur, size = along(cur, size, a, axis[a], need.Min[a], g.Size[a], m == Cubic)
+	next := 0
+	if m == Cubic {
+		for ; next < in[2].n; next++ {
+			inPlane(next)
+		}
+		for y := range ny {
+			for z := range in[2].n {
+				copy(block[z*nx:], planes[(z*ny+y)*nx:][:nx])
+			}
+			in[2].prefilter(planes[y*nx:], block, nx, ny*nx)
+		}
 	}
-	res := make([]T, len(cur))
-	for i, v := range cur {
-		res[i] = out(v)
+	for z, tp := range axis[2] {
+		for next = max(next, tp.at[0]); next <= tp.at[tp.n-1]; next++ {
+			inPlane(next)
+		}
+		for k := range tp.at {
+			tp.at[k] %= held
+		}
+		for y := range ny {
+			write(res[(z*ny+y)*nx:][:nx], tp.weigh(sum[:nx], planes[y*nx:], ny*nx))
+		}
 	}
 	return res
 }
 
-// along interpolates one axis of a block: in[outer][n][inner].
-func along(in []float64, size [3]int, a int, axis []taps, first, whole int, spline bool) ([]float64, [3]int) {
-	n := size[a]
-	inner, outer := 1, 1
-	for b := range a {
-		inner *= size[b]
-	}
-	for b := a + 1; b < 3; b++ {
-		outer *= size[b]
-	}
-	size[a] = len(axis)
-	res := make([]float64, inner*len(axis)*outer)
-	var coef []float64
-	if spline {
-		coef = make([]float64, n*inner)
-	}
-	for o := range outer {
-		src := in[o*n*inner : (o+1)*n*inner]
-		if spline {
-			prefilter(coef, src, inner, n, first, whole)
-			src = coef
-		}
-		dst := res[o*len(axis)*inner : (o+1)*len(axis)*inner]
-		for i := range axis {
-			d := dst[i*inner : (i+1)*inner]
-			for k, w := range axis[i].w {
-				if w == 0 {
-					continue
-				}
-				at := mirror(axis[i].first+k, whole) - first
-				for x, v := range src[at*inner : (at+1)*inner] {
-					d[x] += float64(w * v)
-				}
-			}
-		}
-	}
-	return res, size
+// A span is the part of an axis that is read: n samples from first on, of whole.
+type span struct{ first, n, whole int }
+
+// taps say how one output index is made of n samples: at counts from the first
+// of the span, no weight is 0, and the weight of a single sample is 1.
+type taps struct {
+	n  int
+	at [4]int
+	w  [4]float64
 }
 
-// prefilter turns samples into cubic B-spline coefficients (Unser 1999) with
-// the inverse filter written out, h(k) = √3·zᵏ, z = √3 − 2, rather than as a
-// recursion: a recursion would carry the start of the line into every voxel,
-// and a part of the image would differ from the whole. Lines are mirrored at
-// the image's true ends. Where first and n cut the line, the outermost
-// coefficients are wrong and not used: the block is wider by [reach].
-func prefilter(coef, src []float64, inner, n, first, whole int) {
-	for i := range n {
-		c := coef[i*inner : (i+1)*inner]
-		h := math.Sqrt(3)
-		for x, v := range src[i*inner : (i+1)*inner] {
-			c[x] = float64(h * v)
+// tapsOf are the taps of the indices from lo to hi of axis a, and the span that
+// holds their samples.
+func tapsOf(g, t Geometry, a, lo, hi int, m Method) ([]taps, span) {
+	n := g.Size[a]
+	if lo >= hi {
+		return nil, span{whole: n}
+	}
+	axis := make([]taps, hi-lo)
+	first, end := n, 0
+	for i := range axis {
+		axis[i] = tapsAt(clampTo(place(g, t, a, lo+i), n), n, m)
+		for _, at := range axis[i].at[:axis[i].n] {
+			first, end = min(first, at), max(end, at+1)
 		}
-		for k := 1; k <= reach && whole > 1; k++ {
-			h *= math.Sqrt(3) - 2
-			l, r := mirror(first+i-k, whole)-first, mirror(first+i+k, whole)-first
-			if l < 0 || r < 0 || l >= n || r >= n {
-				break
-			}
-			left, right := src[l*inner:(l+1)*inner], src[r*inner:(r+1)*inner]
-			for x := range c {
-				c[x] += float64(h * (left[x] + right[x]))
-			}
+	}
+	if m == Cubic {
+		first = max(first/stretch*stretch-reach, 0)
+		end = min((end+stretch-1)/stretch*stretch+reach, n)
+	}
+	for i := range axis {
+		for k := range axis[i].n {
+			axis[i].at[k] -= first
 		}
-		if whole == 1 {
-			copy(c, src)
+	}
+	return axis, span{first, end - first, n}
+}
+
+// weighRow interpolates a row of the image.
+func weighRow[T float32 | uint8](out []float64, row []T, axis []taps) {
+	for i := range out {
+		t := &axis[i]
+		v := float64(t.w[0] * float64(row[t.at[0]]))
+		if t.n == 2 {
+			v += float64(t.w[1] * float64(row[t.at[1]]))
 		}
+		out[i] = v
 	}
 }
 
-// tapsAt are the weights at position p of a line of n samples.
-func tapsAt(p float64, n int, m Method) taps {
-	switch m {
-	case Nearest:
+// weigh is the weighted sum of rows of src, which begin stride apart. It is in
+// dst, or is the row of src itself.
+func (t *taps) weigh(dst, src []float64, stride int) []float64 {
+	n := len(dst)
+	a := src[t.at[0]*stride:][:n]
+	if t.n == 1 {
+		return a
+	}
+	b, v, w := src[t.at[1]*stride:][:n], t.w[0], t.w[1]
+	for x := range dst {
+		dst[x] = float64(v*a[x]) + float64(w*b[x])
+	}
+	for k := 2; k < t.n; k++ {
+		c, w := src[t.at[k]*stride:][:n], t.w[k]
+		for x := range dst {
+			dst[x] += float64(w * c[x])
+		}
+	}
+	return dst
+}
+
+// The filter for B-spline coefficients falls as 0.268ⁿ, below 2⁻⁵³ after 28
+// neighbours on each side. It is run over stretches of an axis, which begin at
+// multiples of 32: any number of reach does, and this one costs little for
+// large parts and for small ones.
+const (
+	reach   = 28
+	stretch = 32
+)
+
+// prefilter turns samples into cubic B-spline coefficients (Unser 1999), the
+// samples folded with √3·z^|k|, z = √3 − 2: one sum from the left and one from
+// the right, each a recursion. A recursion carries its start into every voxel;
+// so that a part of the image has the bits of the whole, each stretch of the
+// axis has a start of its own, [reach] samples outside it. Lines are mirrored
+// at the image's true ends. Where the span cuts the line, the outermost reach
+// samples get no coefficients.
+//
+// A sample is a row of width values; those of src lie one after the other, those
+// of dst begin stride apart.
+func (s span) prefilter(dst, src []float64, width, stride int) {
+	if s.whole == 1 {
+		copy(dst, src[:width])
+		return
+	}
+	row := func(i int) []float64 { return src[(mirror(i, s.whole)-s.first)*width:][:width] }
+	lo, hi := s.first, s.first+s.n
+	if lo > 0 {
+		lo += reach
+	}
+	if hi < s.whole {
+		hi -= reach
+	}
+	z, gain := math.Sqrt(3)-2, math.Sqrt(3)
+	sum := make([]float64, width)
+	for ; lo < hi; lo += stretch {
+		end := min(lo+stretch, hi)
+		clear(sum)
+		for i := lo - reach; i < end; i++ { // from the left, with the sample itself
+			for x, v := range row(i) {
+				sum[x] = v + float64(z*sum[x])
+			}
+			if i >= lo {
+				copy(dst[(i-s.first)*stride:], sum)
+			}
+		}
+		clear(sum)
+		for i := end - 1 + reach; i >= lo; i-- { // from the right, without it
+			if i < end {
+				d := dst[(i-s.first)*stride:][:width]
+				for x, v := range sum {
+					d[x] = float64(gain * (d[x] + float64(z*v)))
+				}
+			}
+			for x, v := range row(i) {
+				sum[x] = v + float64(z*sum[x])
+			}
+		}
+	}
+}
+
+// tapsAt are the taps at position p of a line of n samples.
+func tapsAt(p float64, n int, m Method) (t taps) {
+	i := math.Floor(p)
+	f := p - i
+	g := 1 - f
+	first, w := int(i), [4]float64{1}
+	switch {
+	case m == Nearest:
 		// Halfway between two voxels, the one nearer the image's middle wins, so
 		// that a flipped image gives the flipped result.
-		i := math.Floor(p + 0.5)
-		if p+0.5 == i && p+p > float64(n-1) {
-			i--
+		if f > 0.5 || f == 0.5 && p+p <= float64(n-1) {
+			first++
 		}
-		return taps{int(i), [4]float64{1}}
-	case Linear:
-		i := math.Floor(p)
-		f := p - i
-		return taps{int(i), [4]float64{1 - f, f}}
-	default:
-		i := math.Floor(p)
-		f := p - i
-		g := 1 - f
-		if n == 1 {
-			return taps{int(i), [4]float64{1}}
-		}
-		return taps{int(i) - 1, [4]float64{
+	case m == Linear:
+		w = [4]float64{g, f}
+	case n > 1:
+		first--
+		w = [4]float64{
 			float64(float64(g*g)*g) / 6,
 			(4 - float64(float64(3*f)*float64(f*(2-f)))) / 6,
 			(4 - float64(float64(3*g)*float64(g*(2-g)))) / 6,
 			float64(float64(f*f)*f) / 6,
-		}}
+		}
 	}
+	for k, v := range w {
+		if v != 0 {
+			t.at[t.n], t.w[t.n] = mirror(first+k, n), v
+			t.n++
+		}
+	}
+	return t
 }
 
 func clampTo(p float64, n int) float64 { return math.Min(math.Max(p, 0), float64(n-1)) }
@@ -281,21 +383,17 @@ func mirror(i, n int) int {
 
 // ResampleBytes is the memory that [Resample] takes, its result included.
 func ResampleBytes(g, t Geometry, box Box, method string) int64 {
-	margin := 2
-	if method == Cubic.String() {
-		margin += reach
-	}
+	m, _ := ParseMethod(method)
 	n := box.Size()
-	at, most := int64(1), int64(0)
 	var in [3]int64
 	for a := range 3 {
-		in[a] = min(int64(g.Size[a]), int64(float64(n[a])*t.Spacing[a]/g.Spacing[a])+int64(2*margin))
-		at *= in[a]
+		_, s := tapsOf(g, t, a, box.Min[a], box.Max[a], m)
+		in[a] = int64(s.n)
 	}
-	for a := range 3 { // each axis reads one block and writes the next
-		next := at / in[a] * int64(n[a])
-		most = max(most, 8*(at+next))
-		at = next
+	nx, ny, held, spline := int64(n[0]), int64(n[1]), int64(2), int64(0)
+	if m == Cubic {
+		held = in[2]
+		spline = max(in[0]*band, in[2]*nx) + max(in[0]*band, in[1]*nx)
 	}
-	return most + 4*at
+	return 8*(spline+in[1]*nx+held*ny*nx) + 4*int64(box.Len())
 }

@@ -8,8 +8,10 @@
 package voxel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // A Geometry places a regular grid of voxels in the patient.
@@ -156,13 +158,13 @@ func (g *Grid) Crop(b Box) *Grid {
 
 // Threshold is the mask of the voxels whose value is at least v.
 func (g *Grid) Threshold(v float32) *Mask {
-	m := &Mask{g.Geometry, make([]uint8, len(g.Data))}
+	in := make([]uint8, len(g.Data))
 	for i, x := range g.Data {
 		if x >= v {
-			m.Data[i] = 1
+			in[i] = 1
 		}
 	}
-	return m
+	return &Mask{g.Geometry, in}
 }
 
 // A Mask is a region: 1 in it, 0 outside, x fastest.
@@ -173,8 +175,13 @@ type Mask struct {
 
 // Count is the number of voxels in the region.
 func (m *Mask) Count() int {
-	n := 0
-	for _, v := range m.Data {
+	const low7 = 0x7f7f7f7f7f7f7f7f
+	n, row := 0, m.Data
+	for ; len(row) >= 8; row = row[8:] {
+		v := binary.LittleEndian.Uint64(row)
+		n += bits.OnesCount64((v&low7 + low7 | v) &^ low7) // a bit for each byte that is not 0
+	}
+	for _, v := range row {
 		if v != 0 {
 			n++
 		}
@@ -190,18 +197,15 @@ func (m *Mask) Bounds() Box {
 		for y := range m.Size[1] {
 			row := m.Data[i : i+m.Size[0]]
 			i += m.Size[0]
-			first := 0
-			for first < len(row) && row[first] == 0 {
-				first++
-			}
+			first := leadingZeros(row)
 			if first == len(row) {
 				continue
 			}
-			last := len(row) - 1
-			for row[last] == 0 {
-				last--
+			end := max(b.Max[0], first+1)
+			for n := leadingZeros(row[end:]); end+n < len(row); n = leadingZeros(row[end:]) {
+				end += n + 1
 			}
-			b.Min[0], b.Max[0] = min(b.Min[0], first), max(b.Max[0], last+1)
+			b.Min[0], b.Max[0] = min(b.Min[0], first), end
 			b.Min[1], b.Max[1] = min(b.Min[1], y), max(b.Max[1], y+1)
 			b.Min[2], b.Max[2] = min(b.Min[2], z), max(b.Max[2], z+1)
 		}
@@ -212,12 +216,26 @@ func (m *Mask) Bounds() Box {
 	return b
 }
 
+// leadingZeros is how many zeros a row begins with.
+func leadingZeros(row []uint8) int {
+	n := 0
+	for ; len(row)-n >= 8; n += 8 {
+		if v := binary.LittleEndian.Uint64(row[n:]); v != 0 {
+			return n + bits.TrailingZeros64(v)/8
+		}
+	}
+	for n < len(row) && row[n] == 0 {
+		n++
+	}
+	return n
+}
+
 // Crop copies the voxels of box, which must lie inside the mask's grid.
 func (m *Mask) Crop(b Box) *Mask {
 	return &Mask{m.Geometry.Crop(b), crop(m.Data, m.Size, b)}
 }
 
-func crop[T float32 | uint8](data []T, size [3]int, b Box) []T {
+func crop[T any](data []T, size [3]int, b Box) []T {
 	s := b.Size()
 	out := make([]T, 0, s[0]*s[1]*s[2])
 	for z := b.Min[2]; z < b.Max[2]; z++ {
