@@ -136,6 +136,6 @@ func (c volumeCurve) area() float64 {
 	for _, v := range c.x {
 		sum += max(0, min(c.at(v), whole)+1)
 	}
-	ends := float64(c.reaching(0)+c.reaching(whole)) / 2
+	ends := float64(float64(c.reaching(0)+c.reaching(whole)) / 2)
 	return (sum - ends) / float64(n) / c.last
 }
