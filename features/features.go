@@ -47,16 +47,41 @@ const (
 type Aggregation string
 
 const (
-	Agg2D      Aggregation = "2D"        // 8QNN: averaged over slices
-	Agg25D     Aggregation = "2_5D"      // 62GR: slices merged
-	Agg3D      Aggregation = "3D"        // KOBO
-	Agg2DAvg   Aggregation = "2D_avg"    // BTW3: averaged over directions and slices
-	Agg2DComb  Aggregation = "2D_comb"   // SUJT: directions merged in each slice, averaged over slices
-	Agg25DAvg  Aggregation = "2_5D_avg"  // JJUI: slices merged, averaged over directions
-	Agg25DComb Aggregation = "2_5D_comb" // ZW7Z: all merged
-	Agg3DAvg   Aggregation = "3D_avg"    // ITBB: averaged over directions
-	Agg3DComb  Aggregation = "3D_comb"   // IAZD: all merged
+	Agg2D      Aggregation = "2D"
+	Agg25D     Aggregation = "2_5D"
+	Agg3D      Aggregation = "3D"
+	Agg2DAvg   Aggregation = "2D_avg"
+	Agg2DComb  Aggregation = "2D_comb"
+	Agg25DAvg  Aggregation = "2_5D_avg"
+	Agg25DComb Aggregation = "2_5D_comb"
+	Agg3DAvg   Aggregation = "3D_avg"
+	Agg3DComb  Aggregation = "3D_comb"
 )
+
+// Describe gives the IBSI id and the words for an aggregation.
+func (a Aggregation) Describe() (code, words string) {
+	switch a {
+	case Agg2D:
+		return "8QNN", "2D, averaged over slices"
+	case Agg25D:
+		return "62GR", "2.5D, slices merged"
+	case Agg3D:
+		return "KOBO", "3D"
+	case Agg2DAvg:
+		return "BTW3", "2D, averaged over slices and directions"
+	case Agg2DComb:
+		return "SUJT", "2D, directions merged, averaged over slices"
+	case Agg25DAvg:
+		return "JJUI", "2.5D, slices merged, averaged over directions"
+	case Agg25DComb:
+		return "ZW7Z", "2.5D, slices and directions merged"
+	case Agg3DAvg:
+		return "ITBB", "3D, averaged over directions"
+	case Agg3DComb:
+		return "IAZD", "3D, directions merged"
+	}
+	return "", ""
+}
 
 // aggregations are what a profile may ask for. A family without directions
 // takes the part before the underscore that precedes avg or comb.

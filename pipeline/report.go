@@ -181,28 +181,40 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 	}
 	for i, x := range m.Regions {
 		category, kind := codes(x.Region)
-		g := sr.Group{
-			TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
-			Category: category, Finding: kind,
-			Segment: sr.Segment{Number: i + 1, Document: sr.Document{
-				StudyInstanceUID: seg.String(dicom.StudyInstanceUID), SeriesInstanceUID: seg.String(dicom.SeriesInstanceUID),
-				Instance: sr.Instance{SOPClassUID: seg.String(dicom.SOPClassUID), SOPInstanceUID: seg.String(dicom.SOPInstanceUID)},
-			}},
-			SourceSeries: m.Volume.Series,
+		for k, share := range shares(x.Result.Values) {
+			g := sr.Group{
+				TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
+				Category: category, Finding: kind,
+				Segment: sr.Segment{Number: i + 1, Document: sr.Document{
+					StudyInstanceUID: seg.String(dicom.StudyInstanceUID), SeriesInstanceUID: seg.String(dicom.SeriesInstanceUID),
+					Instance: sr.Instance{SOPClassUID: seg.String(dicom.SOPClassUID), SOPInstanceUID: seg.String(dicom.SOPInstanceUID)},
+				}},
+				SourceSeries: m.Volume.Series,
+			}
+			if !common {
+				g.Algorithm = o.algorithm(x.Profile)
+			}
+			var err error
+			if g.Measurements, err = measurements(share.values, m.Volume.Unit); err != nil {
+				return nil, err
+			}
+			lacking := notComputable(share.values)
+			if k == 0 {
+				g.Comments = append(g.Comments, fmt.Sprintf("Region: ROI %d of RT Structure Set %s", x.Region.Number, source.String(dicom.SOPInstanceUID)))
+				g.Comments = append(g.Comments, voxels(x.Result))
+				g.Comments = append(g.Comments, x.Notes...)
+				g.Comments = append(g.Comments, x.Result.Notes...)
+			}
+			g.Comments = append(g.Comments, share.how...)
+			g.Comments = append(g.Comments, lacking...)
+			if len(g.Measurements) > 0 {
+				r.Groups = append(r.Groups, g)
+				continue
+			}
+			for _, line := range lacking { // TID 1419 wants a measurement in a group
+				r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
+			}
 		}
-		if !common {
-			g.Algorithm = o.algorithm(x.Profile)
-		}
-		var err error
-		if g.Measurements, err = measurements(x.Result, m.Volume.Unit); err != nil {
-			return nil, err
-		}
-		g.Comments = append(g.Comments, fmt.Sprintf("Region: ROI %d of RT Structure Set %s", x.Region.Number, source.String(dicom.SOPInstanceUID)))
-		g.Comments = append(g.Comments, voxels(x.Result))
-		g.Comments = append(g.Comments, x.Notes...)
-		g.Comments = append(g.Comments, x.Result.Notes...)
-		g.Comments = append(g.Comments, notComputable(x.Result)...)
-		r.Groups = append(r.Groups, g)
 		r.Summary = append(r.Summary, summary(x, m.Volume.Unit))
 	}
 	for _, s := range m.Skipped {
@@ -254,33 +266,115 @@ func (o Options) algorithm(p features.Profile) sr.Algorithm {
 // first are the values that a radiologist looks for; they lead each group.
 var first = []string{"morph_volume", "morph_diam", "stat_mean", "stat_median", "stat_min", "stat_max", "stat_var", "morph_sphericity"}
 
+// A share is the values of a region that one measurement group holds, and how they differ from those of its other groups.
+type share struct {
+	values []features.Value
+	how    []string
+}
+
+// shares puts the values of a region into groups in which no two have the same name, since readers show the name alone:
+// the first holds all but those of further aggregations of texture matrices, and of the second fraction of the
+// intensity-volume histogram, which have groups of their own.
+func shares(values []features.Value) []share {
+	const second = "90%"
+	var keys []string
+	parts := map[string][]features.Value{}
+	aggregations := map[string][]features.Aggregation{}
+	main := ""
+	for _, v := range values {
+		_, a, _ := features.Lookup(v.Tag)
+		key := string(a)
+		switch {
+		case v.Tag == "ivh_v90" || v.Tag == "ivh_i90":
+			key = second
+		case a == "":
+		case a == features.Agg2D || a == features.Agg25D || a == features.Agg3D:
+			// With the first of GLCM and GLRLM that has as many dimensions.
+			if i := slices.IndexFunc(keys, func(k string) bool { return strings.HasPrefix(k, key+"_") }); i >= 0 {
+				key = keys[i]
+			} else if strings.HasPrefix(main, key+"_") {
+				key = main
+			}
+		}
+		if a != "" {
+			if main == "" {
+				main = key
+			}
+			if !slices.Contains(aggregations[key], a) {
+				aggregations[key] = append(aggregations[key], a)
+			}
+		}
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+		parts[key] = append(parts[key], v)
+	}
+	how := func(key string) (lines []string) {
+		for _, a := range aggregations[key] {
+			code, words := a.Describe()
+			lines = append(lines, fmt.Sprintf("Texture matrices: %s (IBSI %s)", words, code))
+		}
+		return lines
+	}
+	first := share{values: append(parts[""], parts[main]...), how: how(main)}
+	if main == "" {
+		first.values = parts[""]
+	}
+	if slices.Contains(keys, second) {
+		first.how = append(first.how, "Intensity-volume histogram: fraction of 10%; that of 90% has a group of its own")
+	}
+	out := []share{first}
+	for _, key := range keys {
+		switch key {
+		case "", main:
+		case second:
+			out = append(out, share{parts[key], []string{"Intensity-volume histogram: fraction of " + second}})
+		default:
+			out = append(out, share{parts[key], how(key)})
+		}
+	}
+	return slices.DeleteFunc(out, func(s share) bool { return len(s.values) == 0 })
+}
+
 // measurements turns values into measurements with codes and units, the known ones first.
-func measurements(result features.Result, unit string) ([]sr.Measurement, error) {
+func measurements(values []features.Value, unit string) ([]sr.Measurement, error) {
 	rank := func(tag string) int {
 		if i := slices.Index(first, tag); i >= 0 {
 			return i
 		}
 		return len(first)
 	}
-	values := slices.Clone(result.Values)
+	values = slices.Clone(values)
 	slices.SortStableFunc(values, func(a, b features.Value) int { return rank(a.Tag) - rank(b.Tag) })
 	var out []sr.Measurement
 	for _, v := range values {
 		if v.Reason != "" {
 			continue
 		}
-		f, _, ok := features.Lookup(v.Tag)
-		if !ok {
-			return nil, fmt.Errorf("%s is not in the table of features", v.Tag)
-		}
-		concept, ok := sr.Concept(f.Code)
-		if !ok {
-			return nil, fmt.Errorf("%s: IBSI code %s has no coded concept", v.Tag, f.Code)
+		f, concept, err := named(v)
+		if err != nil {
+			return nil, err
 		}
 		u, _ := sr.UnitFor(f.Code, unit)
+		if v.Unit == features.UnitNone {
+			u = sr.Unit("1")
+		}
 		out = append(out, sr.Measurement{Concept: concept, Value: v.Value, Unit: u})
 	}
 	return out, nil
+}
+
+// named finds the feature and the coded concept of a value.
+func named(v features.Value) (features.Feature, sr.Code, error) {
+	f, _, ok := features.Lookup(v.Tag)
+	if !ok {
+		return f, sr.Code{}, fmt.Errorf("%s is not in the table of features", v.Tag)
+	}
+	concept, ok := sr.Concept(f.Code)
+	if !ok {
+		return f, sr.Code{}, fmt.Errorf("%s: IBSI code %s has no coded concept", v.Tag, f.Code)
+	}
+	return f, concept, nil
 }
 
 // voxels follows the region through the chain: the segmentation holds the voxels it begins with.
@@ -290,18 +384,21 @@ func voxels(r features.Result) string {
 }
 
 // notComputable names the values that do not exist, those with the same reason together.
-func notComputable(result features.Result) (lines []string) {
+func notComputable(values []features.Value) (lines []string) {
 	var reasons []string
 	by := map[string][]string{}
-	for _, v := range result.Values {
+	for _, v := range values {
 		if v.Reason == "" {
 			continue
 		}
-		f, _, _ := features.Lookup(v.Tag)
+		name := v.Tag
+		if _, concept, err := named(v); err == nil {
+			name = concept.Meaning
+		}
 		if by[v.Reason] == nil {
 			reasons = append(reasons, v.Reason)
 		}
-		by[v.Reason] = append(by[v.Reason], f.Name)
+		by[v.Reason] = append(by[v.Reason], name)
 	}
 	for _, reason := range reasons {
 		lines = append(lines, fmt.Sprintf("Not computable (%s): %s", reason, strings.Join(by[reason], ", ")))

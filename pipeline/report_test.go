@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,5 +183,55 @@ func TestBackoff(t *testing.T) {
 	}
 	if d := b.after(1000); d < b.Max/2 || d > b.Max {
 		t.Errorf("after 1000 failures %v, want at most %v", d, b.Max)
+	}
+}
+
+// Every value is in one group, and no two values of a group have the same name.
+func TestSharesHaveNoTwins(t *testing.T) {
+	all := features.DefaultProfile("CT")
+	all.Aggregate = []features.Aggregation{features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb}
+	some := features.DefaultProfile("CT")
+	some.Families, some.Aggregate = []features.Family{features.GLSZM, features.VolumeHistogram}, all.Aggregate[3:]
+	plain := features.DefaultProfile("CT")
+	plain.Families = plain.Families[:3]
+	for name, c := range map[string]struct {
+		profile features.Profile
+		groups  int
+	}{"default": {features.DefaultProfile("CT"), 2}, "all": {all, 7}, "zones and curve": {some, 3}, "no texture": {plain, 1}} {
+		var values []features.Value
+		for _, tag := range features.Tags(c.profile) {
+			values = append(values, features.Value{Tag: tag, Value: 1})
+		}
+		groups := shares(values)
+		if len(groups) != c.groups {
+			t.Errorf("%s: %d groups, want %d", name, len(groups), c.groups)
+		}
+		seen := map[string]bool{}
+		for _, g := range groups {
+			names := map[string]bool{}
+			got, err := measurements(g.values, "HU")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range got {
+				if names[m.Concept.Value] {
+					t.Errorf("%s: %s twice in the group of %q", name, m.Concept, g.how)
+				}
+				names[m.Concept.Value] = true
+			}
+			for _, v := range g.values {
+				if seen[v.Tag] {
+					t.Errorf("%s: %s is in two groups", name, v.Tag)
+				}
+				seen[v.Tag] = true
+				f, a, _ := features.Lookup(v.Tag)
+				if _, words := a.Describe(); a != "" && !slices.ContainsFunc(g.how, func(s string) bool { return strings.Contains(s, words) }) {
+					t.Errorf("%s: the group of %s does not say %q, but %q", name, f.Tag, words, g.how)
+				}
+			}
+		}
+		if len(seen) != len(values) {
+			t.Errorf("%s: %d of %d values are in a group", name, len(seen), len(values))
+		}
 	}
 }
