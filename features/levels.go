@@ -38,30 +38,29 @@ func (l *levels) row(y, z int) (at int, x extentX) {
 // slices are the indices of the slices that may hold voxels.
 func (l *levels) slices() (first, end int) { return l.margin, l.size[2] - l.margin }
 
-// discretiser maps an intensity to its level, from 1 on. lo and hi are the
-// lowest and highest intensity of the ROI, r the range of re-segmentation.
-func (d Discretise) discretiser(lo, hi float64, r []float64) func(float64) float64 {
-	switch d.Method {
-	case "fbn": // K15C
-		n := float64(d.Bins)
-		return func(x float64) float64 {
-			level := math.Floor(float64(n*(x-lo)) / (hi - lo))
-			switch {
-			case hi == lo: // the lowest bin is 1
-				return 1
-			case level >= n: // the highest intensity, which has no bin of its own
-				return n
-			}
-			return level + 1
-		}
-	case "fbs": // Q3RU: bins start at the lower bound of re-segmentation, where there is one
-		start := lo
+// bins are the intervals of a discretisation: intensity x is in bin
+// ⌊factor·(x−start)/width⌋+1, but at most in bin most.
+type bins struct{ start, factor, width, most float64 }
+
+// bins of intensities from lo to hi, re-segmented to the range r.
+func (d Discretise) bins(lo, hi float64, r []float64) bins {
+	switch {
+	case d.Method == "fbn" && hi > lo: // K15C; the highest intensity has no bin of its own
+		return bins{lo, float64(d.Bins), hi - lo, float64(d.Bins)}
+	case d.Method == "fbn": // the lowest bin is 1
+		return bins{lo, 1, 1, 1}
+	case d.Method == "fbs": // Q3RU; from the lower bound of re-segmentation on, where there is one
 		if len(r) == 2 && !math.IsInf(r[0], -1) {
-			start = r[0]
+			lo = r[0]
 		}
-		return func(x float64) float64 { return math.Floor((x-start)/d.Width) + 1 }
+		return bins{lo, 1, d.Width, math.Inf(1)}
 	}
-	return func(x float64) float64 { return x }
+	return bins{1, 1, 1, math.Inf(1)} // as they are
+}
+
+// of is the bin of an intensity, from 1 on.
+func (b bins) of(x float64) float64 {
+	return math.Min(math.Floor(float64(b.factor*(x-b.start))/b.width)+1, b.most)
 }
 
 // levels discretises the ROI once. Where that cannot be, the reason says why.
@@ -85,8 +84,8 @@ func newLevels(roi *ROI) (*levels, string) {
 	if lo > hi {
 		return nil, reasonNoIntensity
 	}
-	level := p.Discretise.discretiser(lo, hi, p.Resegment.Range)
-	top := level(hi)
+	b := p.Discretise.bins(lo, hi, p.Resegment.Range)
+	top := b.of(hi)
 	switch asTheyAre := p.Discretise.canonical()[0] == "none"; {
 	case asTheyAre && (lo < 1 || !wholeNumbers(roi)):
 		return nil, "without discretisation the grey levels must be whole numbers from 1 on"
@@ -114,7 +113,8 @@ func newLevels(roi *ROI) (*levels, string) {
 			out := l.at[r*l.size[0]+l.margin:][:n[0]]
 			for x := first; x <= last; x++ {
 				if mask[x] != 0 {
-					i := int(level(float64(image[x])))
+					// No intensity is below the start, so the whole part is the floor.
+					i := min(int(float64(b.factor*(float64(image[x])-b.start))/b.width)+1, l.top)
 					out[x] = uint16(i)
 					l.counts[i]++
 					l.inSlice[z+l.margin]++

@@ -93,9 +93,9 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		c.last, c.first, c.step = (hi-lo)/d.Width-1, lo+float64(d.Width/2), d.Width
 		c.at = func(v float64) float64 { return math.Floor((v - lo) / d.Width) }
 	case "fbn":
-		level := d.discretiser(x[0], x[len(x)-1], nil)
+		b := d.bins(x[0], x[len(x)-1], nil)
 		c.last, c.first, c.step, c.unit = float64(d.Bins-1), 1, 1, UnitNone
-		c.at = func(v float64) float64 { return level(v) - 1 }
+		c.at = func(v float64) float64 { return b.of(v) - 1 }
 	}
 	return c, ""
 }
