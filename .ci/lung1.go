@@ -2,7 +2,7 @@
 //
 //	lung1 nifti DICOM DIR           the CT and its regions in DIR, as they are and as they are measured at 1 mm
 //	lung1 families                  the families that this radnode has
-//	lung1 time IMAGE MASK PROFILE   seconds that features.Extract takes, once for each line on standard input
+//	lung1 time IMAGE MASK PROFILE   how long features.Extract takes, in s by the clock and of CPU, for each line on stdin
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -106,10 +107,18 @@ func timeExtract(image, mask, profile string) {
 	}
 	g, m := readNIfTI(image), readNIfTI(mask).Threshold(1)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		start := time.Now()
+		start, before := time.Now(), cpuTime()
 		must(features.Extract(context.Background(), g, m, p))
-		fmt.Println(time.Since(start).Seconds())
+		fmt.Println(time.Since(start).Seconds(), (cpuTime() - before).Seconds())
 	}
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		log.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func readNIfTI(path string) *voxel.Grid { return must(voxel.ReadNIfTI(must(os.Open(path)))) }
