@@ -192,8 +192,9 @@ def race(folder, roi, rounds):
     shared = [tag for names in SHARED.values() for tag in names.values() if tag.split("_")[0] in families]
     of_shared = sorted({tag.split("_")[0] for tag in shared})
     files = [f"{roi}-1mm.nii", f"{roi}-1mm-mask.nii"]
-    if subprocess.run(radnode(*files, profile("try.yaml", of_shared, shared)), capture_output=True).returncode == 2:
-        print('\nthis radnode has no key features in its profiles: "shared" is all values of the families concerned')
+    tried = subprocess.run(radnode(*files, profile("try.yaml", of_shared, shared)), capture_output=True, text=True)
+    if tried.returncode == 2:
+        print(f'\n"shared" is all values of the families concerned, since the profile is refused:\n{tried.stderr.strip()}')
         shared = []
 
     commands = {"PyRadiomics": [*HERE, "engine", *files]}
