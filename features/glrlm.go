@@ -92,18 +92,19 @@ func (r *runCounter) count(p part, d [3]int) {
 	}
 }
 
-// row continues the runs that come into a row of voxels.
+// row continues the runs that come into a row of voxels, without branches,
+// since where a run ends cannot be foretold.
 func (r *runCounter) row(levels, last, length, before []uint16) {
+	atLeast, width := r.atLeast, r.width
+	last, length, before = last[:len(levels)], length[:len(levels)], before[:len(levels)]
 	for k, i := range levels {
 		if i == 0 {
 			continue
 		}
-		n := uint16(1)
-		if last[k] == i {
-			n = before[k] + 1
-		}
+		goesOn := -uint16((uint32(i^last[k]) - 1) >> 31) // all bits or none
+		n := before[k]&goesOn + 1
 		length[k] = n
-		r.atLeast[int(i)*r.width+int(n)]++
+		atLeast[int(i)*width+int(n)]++
 	}
 }
 

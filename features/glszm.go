@@ -2,6 +2,7 @@ package features
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 )
 
@@ -125,28 +126,12 @@ func (roi *ROI) zonesOf(l *levels, threeD bool) *zones {
 // the root of a zone is its first voxel; a second pass counts.
 func newZones(l *levels, distance []uint16, threeD bool) *zones {
 	parent := make([]int32, len(l.at))
-	s := l.stride()
+	link := newLinker(l, threeD)
 	first, end := l.slices()
 	for z := first; z < end; z++ {
 		for y := l.margin; y < l.size[1]-l.margin; y++ {
-			at, x := l.row(y, z)
-			if x.first == x.end {
-				continue
-			}
-			n := x.end - x.first
-			from := at + x.first
-			here := l.at[from : from+n]
-			for k := range here {
-				parent[from+k] = int32(from + k)
-			}
-			linkRow(parent, here, l.at, from, -1)
-			for _, row := range [4]int{-s[1], -s[2] - s[1], -s[2], -s[2] + s[1]} {
-				if row < -s[1]-1 && !threeD {
-					break
-				}
-				for dx := -1; dx <= 1; dx++ {
-					linkRow(parent, here, l.at, from, row+dx)
-				}
+			if at, x := l.row(y, z); x.first < x.end {
+				link.row(parent, at+x.first, at+x.end)
 			}
 		}
 	}
@@ -179,13 +164,64 @@ func newZones(l *levels, distance []uint16, threeD bool) *zones {
 	return out
 }
 
-// linkRow links the voxels of a row, which begins at from, with those of the
-// same level that are shift away.
-func linkRow(parent []int32, here, all []uint16, from, shift int) {
-	there := all[from+shift:][:len(here)]
-	for k, level := range here {
-		if level == there[k] && level != 0 {
-			link(parent, int32(from+k), int32(from+k+shift))
+// A linker links voxels with their neighbours.
+type linker struct {
+	at    []uint16
+	back  []int // how far the neighbours that came before a voxel lie behind it
+	needs []uint16
+}
+
+// newLinker prepares for each set of equal neighbours the few that a voxel needs
+// to be linked with: those of them that touch each other are linked already, so
+// one of each group will do.
+func newLinker(l *levels, threeD bool) *linker {
+	s := l.stride()
+	near := offsets(1, threeD)
+	out := &linker{at: l.at, needs: make([]uint16, 1<<len(near))}
+	touch := make([]uint16, len(near)) // by neighbour: those that touch it
+	for i, o := range near {
+		out.back = append(out.back, o[0]+o[1]*s[1]+o[2]*s[2])
+		for j, p := range near {
+			if max(o[0]-p[0], p[0]-o[0], o[1]-p[1], p[1]-o[1], o[2]-p[2], p[2]-o[2]) == 1 {
+				touch[i] |= 1 << j
+			}
+		}
+	}
+	for set := range out.needs {
+		for left := uint16(set); left != 0; {
+			one := left & -left
+			out.needs[set] |= one
+			for group := one; group != 0; {
+				left &^= group
+				next := uint16(0)
+				for ; group != 0; group &= group - 1 {
+					next |= touch[bits.TrailingZeros16(group)]
+				}
+				group = next & left
+			}
+		}
+	}
+	return out
+}
+
+// row links the voxels from first to end-1, which follow each other along x.
+func (k *linker) row(parent []int32, first, end int) {
+	near := make([][]uint16, len(k.back))
+	for i, back := range k.back {
+		near[i] = k.at[first-back : end-back]
+	}
+	for x, level := range k.at[first:end] {
+		v := int32(first + x)
+		parent[v] = v
+		if level == 0 {
+			continue
+		}
+		set := uint32(0) // without branches, since what is equal cannot be foretold
+		for i := range near {
+			set |= (uint32(level^near[i][x]) - 1) >> 31 << i
+		}
+		for need := k.needs[set]; need != 0; need &= need - 1 {
+			link(parent, v, v-int32(k.back[bits.TrailingZeros16(need)]))
 		}
 	}
 }
