@@ -31,9 +31,10 @@ func randomROI(t *rapid.T, most int) *ROI {
 	n := size[0] * size[1] * size[2]
 	image, mask := make([]float32, n), make([]uint8, n)
 	seed, fill := rapid.Uint32().Draw(t, "seed"), rapid.Uint32Range(20, 250).Draw(t, "fill")
+	parts := rapid.SampledFrom([]float32{1, 4}).Draw(t, "parts") // of whole numbers, or of quarters
 	for i := range n {
 		seed = seed*1664525 + 1013904223
-		image[i] = float32(int(seed>>20)) / 4
+		image[i] = float32(int(seed>>20)-1000) / parts
 		seed = seed*1664525 + 1013904223
 		if seed>>24 < fill {
 			mask[i] = 1
@@ -539,6 +540,11 @@ func BenchmarkStep(b *testing.B) {
 		image[i] = float32(i*7919%1009) - 300
 	}
 	roi := region([3]int{n, n, n}, [3]float64{1, 1, 1}, image, mask)
+	fractions := make([]float32, len(image))
+	for i, v := range image {
+		fractions[i] = v / 7
+	}
+	pet := region(roi.Image.Size, roi.Image.Spacing, fractions, mask)
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
 	h := newHull(surface.vertices)
@@ -556,7 +562,9 @@ func BenchmarkStep(b *testing.B) {
 		{"enclosingEllipsoid", func() { enclosingEllipsoid(points) }},
 		{"moranGeary", func() { autocorrelation(roi, mean, math.Sqrt(variance)) }},
 		{"peaks", func() { sphereMeans(roi) }},
+		{"peaksOfFractions", func() { sphereMeans(pet) }},
 		{"statistics", func() { statistics(roi) }},
+		{"statisticsOfFractions", func() { statistics(pet) }},
 	} {
 		b.Run(step.name, func(b *testing.B) {
 			for b.Loop() {
