@@ -334,13 +334,13 @@ func (c *sphereCount) at(x int) int {
 	return n
 }
 
-// span is the first and last index that is set; first > last for none.
+// span is the first and last index that is 1; first > last for none.
 func span(row []uint8) (first, last int) {
-	first, last = 0, len(row)-1
-	for first <= last && row[first] == 0 {
-		first++
+	first, last = bytes.IndexByte(row, 1), len(row)-1
+	if first < 0 {
+		return 0, -1
 	}
-	for last >= first && row[last] == 0 {
+	for row[last] == 0 {
 		last--
 	}
 	return first, last

@@ -1,6 +1,7 @@
 package features
 
 import (
+	"cmp"
 	"math"
 	"math/cmplx"
 	"slices"
@@ -44,6 +45,31 @@ func randomROI(t *rapid.T, most int) *ROI {
 	return region(size, spacing, image, mask)
 }
 
+// boxesROI is long along x and made of boxes set and cleared one after another,
+// so that its rows have long runs of either kind.
+func boxesROI(t *rapid.T) *ROI {
+	size := [3]int{rapid.IntRange(1, 60).Draw(t, "nx"), rapid.IntRange(1, 5).Draw(t, "ny"), rapid.IntRange(1, 5).Draw(t, "nz")}
+	n := size[0] * size[1] * size[2]
+	mask := make([]uint8, n)
+	for b := range rapid.IntRange(1, 6).Draw(t, "boxes") {
+		var lo, hi [3]int
+		for a := range 3 {
+			lo[a] = rapid.IntRange(0, size[a]-1).Draw(t, "lo")
+			hi[a] = rapid.IntRange(lo[a]+1, size[a]).Draw(t, "hi")
+		}
+		for i := range n {
+			x, y, z := i%size[0], i/size[0]%size[1], i/size[0]/size[1]
+			if x >= lo[0] && x < hi[0] && y >= lo[1] && y < hi[1] && z >= lo[2] && z < hi[2] {
+				mask[i] = uint8(1 - b%2)
+			}
+		}
+	}
+	if !slices.Contains(mask, 1) {
+		mask[n/2] = 1
+	}
+	return region(size, [3]float64{spacings.Draw(t, "dx"), 1, 3}, make([]float32, n), mask)
+}
+
 // places are the voxels of the intensity mask in mm, with their intensities.
 func places(roi *ROI) (p [][3]float64, x []float64) {
 	i := 0
@@ -75,6 +101,9 @@ func within(a, b, relative float64) bool {
 func TestMeshIsClosed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 6)
+		if rapid.Bool().Draw(t, "runs") {
+			roi = boxesROI(t)
+		}
 		m := roi.Morph
 		in := func(x, y, z int) int {
 			if x < 0 || y < 0 || z < 0 || x >= m.Size[0] || y >= m.Size[1] || z >= m.Size[2] {
@@ -118,14 +147,24 @@ func TestMeshIsClosed(t *testing.T) {
 		if !within(got.volume, volume, 1e-9) || !within(got.area, area, 1e-9) || volume <= 0 {
 			t.Fatalf("volume %v, area %v; triangles give %v, %v", got.volume, got.area, volume, area)
 		}
-		seen := map[point]bool{}
-		for _, v := range got.vertices {
-			seen[v] = true
-		}
+		var vertices, ends []point
 		for e := range edges {
-			if !seen[e[0]] {
-				t.Fatalf("vertex %v is missing", e[0])
+			vertices = append(vertices, e[0])
+		}
+		slices.SortFunc(vertices, func(a, b point) int {
+			return cmp.Or(cmp.Compare(a[2], b[2]), cmp.Compare(a[1], b[1]), cmp.Compare(a[0], b[0]))
+		})
+		vertices = slices.Compact(vertices)
+		for i, v := range vertices {
+			inside := func(j int) bool {
+				return j >= 0 && j < len(vertices) && vertices[j][1] == v[1] && vertices[j][2] == v[2]
 			}
+			if !inside(i-1) || !inside(i+1) {
+				ends = append(ends, v)
+			}
+		}
+		if !slices.Equal(got.ends, ends) {
+			t.Fatalf("ends of rows %v, want %v", got.ends, ends)
 		}
 	})
 }
@@ -178,7 +217,7 @@ func TestHull(t *testing.T) {
 		}
 	}
 	t.Run("masks", func(t *testing.T) {
-		rapid.Check(t, func(t *rapid.T) { check(t, newMesh(randomROI(t, 7).Morph).vertices) })
+		rapid.Check(t, func(t *rapid.T) { check(t, newMesh(randomROI(t, 7).Morph).ends) })
 	})
 	t.Run("points", func(t *testing.T) {
 		// A small range makes coplanar, collinear and equal points the rule.
@@ -197,7 +236,7 @@ func TestHull(t *testing.T) {
 func TestDiameterAgainstAllPairs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 7)
-		v := newMesh(roi.Morph).vertices
+		v := newMesh(roi.Morph).ends
 		s := roi.Image.Spacing
 		want := 0.0
 		for _, a := range v {
@@ -232,6 +271,9 @@ func TestEigenvaluesAgainstGonum(t *testing.T) {
 func TestPrincipalVariancesAgainstFormula(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 7)
+		if rapid.Bool().Draw(t, "runs") {
+			roi = boxesROI(t)
+		}
 		p, _ := places(roi)
 		if len(p) < 2 {
 			return
@@ -309,7 +351,7 @@ func TestEnclosingEllipsoid(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 6)
-		points := newHull(newMesh(roi.Morph).vertices).millimetres(roi.Image.Spacing)
+		points := newHull(newMesh(roi.Morph).ends).millimetres(roi.Image.Spacing)
 		got := ellipsoidVolume(enclosingEllipsoid(points))
 		// Plain Khachiyan: det of the weighted moments bounds the volume from below.
 		q, _, scale := homogeneous(points)
@@ -361,7 +403,7 @@ func TestOrientedBox(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 5)
 		s := roi.Image.Spacing
-		h := newHull(newMesh(roi.Morph).vertices)
+		h := newHull(newMesh(roi.Morph).ends)
 		points := h.millimetres(s)
 		got := boxVolume(orientedBox(points, h.faces, s))
 		least := math.Inf(1)
@@ -547,7 +589,7 @@ func BenchmarkStep(b *testing.B) {
 	pet := region(roi.Image.Size, roi.Image.Spacing, fractions, mask)
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
-	h := newHull(surface.vertices)
+	h := newHull(surface.ends)
 	points := h.millimetres(s)
 	mean, variance := meanVariance(intensities(roi))
 	for _, step := range []struct {
@@ -555,7 +597,7 @@ func BenchmarkStep(b *testing.B) {
 		do   func()
 	}{
 		{"mesh", func() { newMesh(roi.Morph) }},
-		{"hull", func() { newHull(surface.vertices) }},
+		{"hull", func() { newHull(surface.ends) }},
 		{"diameter", func() { diameter(points) }},
 		{"axes", func() { principalVariances(roi.Morph) }},
 		{"orientedBox", func() { orientedBox(points, h.faces, s) }},
