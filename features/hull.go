@@ -254,9 +254,7 @@ func (q *quickhull) corners() []point {
 			continue
 		}
 		n := f.normal
-		u := [3]float64{float64(n[0]), float64(n[1]), float64(n[2])}
-		l := math.Sqrt(inner(u, u))
-		u = [3]float64{u[0] / l, u[1] / l, u[2] / l}
+		u := unit([3]float64{float64(n[0]), float64(n[1]), float64(n[2])})
 		for _, p := range f.v {
 			const parallel = 1e-12 // whole-number normals differ by more
 			switch s := &spans[p]; s.rank {
@@ -328,4 +326,10 @@ func cross(a, b [3]float64) [3]float64 {
 
 func inner(a, b [3]float64) float64 {
 	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
+}
+
+// unit is the direction of a.
+func unit(a [3]float64) [3]float64 {
+	l := math.Sqrt(inner(a, a))
+	return [3]float64{a[0] / l, a[1] / l, a[2] / l}
 }

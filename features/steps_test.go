@@ -407,6 +407,7 @@ func TestOrientedBox(t *testing.T) {
 		points := h.millimetres(s)
 		got := boxVolume(orientedBox(points, h.faces, s))
 		least := math.Inf(1)
+		var room planar
 		const n = 8
 		for k := range n * n * n {
 			r := rotation{1, (float64(k%n) + 0.5) / n * 0.42, (float64(k/n%n)+0.5)/n*0.84 - 0.42, (float64(k/n/n)+0.5)/n*0.84 - 0.42}
@@ -416,11 +417,11 @@ func TestOrientedBox(t *testing.T) {
 			}
 			axes := r.axes()
 			for _, a := range axes {
-				least = min(least, planarBox(points, a).v)
+				least = min(least, room.box(points, a).v)
 			}
 		}
 		for _, p := range largestPlanes(h.faces, s, 1<<20) {
-			least = min(least, planarBox(points, p).v)
+			least = min(least, room.box(points, p).v)
 		}
 		worst = max(worst, got/least-1)
 		if got > least*1.005 {
