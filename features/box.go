@@ -113,7 +113,7 @@ func descend(points [][3]float64, c candidate) candidate {
 		// The turn has twice the angle at most, so a unit vector moves by less than
 		// twice the angle, and a point farther from the box's side than that times
 		// the box's diagonal does not come to touch it.
-		reach := 2.001 * float64(angle*math.Sqrt(inner(c.e, c.e)))
+		reach := float64(2.001 * float64(angle*math.Sqrt(inner(c.e, c.e))))
 		for k, a := range c.axes {
 			lo, hi := bounds(points, a)
 			low[k], high[k] = low[k][:0], high[k][:0]

@@ -150,6 +150,7 @@ func legendreArea(a, b, alpha2, beta2 float64, degree int) float64 {
 // of the weights, is nowhere above d+1 = 4 by more than a millionth. The result
 // is then widened to hold every point, so it is never too small, and its volume
 // is at most 1.5·10⁻⁶ too large.
+var steps int
 func enclosingEllipsoid(points [][3]float64) [3]float64 {
 	const tolerance, most = 1e-6, 100_000
 	q, centre, scale := homogeneous(points)
@@ -157,6 +158,7 @@ func enclosingEllipsoid(points [][3]float64) [3]float64 {
 	var inv [4][4]float64
 	kappa := make([]float64, len(q))
 	for step := range most {
+		steps++
 		if step%500 == 0 { // rank-one updates gather rounding errors
 			inv = invert4(weighted(q, u))
 			for i, p := range q {
