@@ -354,7 +354,7 @@ func TestEnclosingEllipsoid(t *testing.T) {
 		points := newHull(newMesh(roi.Morph).ends).millimetres(roi.Image.Spacing)
 		got := ellipsoidVolume(enclosingEllipsoid(points))
 		// Plain Khachiyan: det of the weighted moments bounds the volume from below.
-		q, _, scale := homogeneous(points)
+		q, scale := homogeneous(points)
 		u := make([]float64, len(q))
 		for i := range u {
 			u[i] = 1 / float64(len(q))
