@@ -65,22 +65,24 @@ func principalVariances(m *voxel.Mask) [3]float64 {
 	var sum [3]int64
 	var prod [3][3]int64
 	b := m.Bounds() // indices are counted from here, which keeps the sums small
-	i := 0
-	for z := range m.Size[2] {
-		for y := range m.Size[1] {
-			for x := range m.Size[0] {
-				in := m.Data[i]
-				i++
-				if in == 0 {
-					continue
-				}
-				n++
-				p := [3]int64{int64(x - b.Min[0]), int64(y - b.Min[1]), int64(z - b.Min[2])}
-				for a := range 3 {
-					sum[a] += p[a]
-					for c := a; c < 3; c++ {
-						prod[a][c] += p[a] * p[c]
-					}
+	for z := b.Min[2]; z < b.Max[2]; z++ {
+		for y := b.Min[1]; y < b.Max[1]; y++ {
+			row := m.Data[(z*m.Size[1]+y)*m.Size[0]:][b.Min[0]:b.Max[0]]
+			var k, x, xx int64 // of the row: voxels, Σx and Σx²
+			for first, end := run(row, 0); first < end; first, end = run(row, end) {
+				f, e := int64(first), int64(end)
+				k += e - f
+				x += (e*(e-1) - f*(f-1)) / 2
+				xx += (e*(e-1)*(2*e-1) - f*(f-1)*(2*f-1)) / 6
+			}
+			y, z := int64(y-b.Min[1]), int64(z-b.Min[2])
+			n += k
+			for a, v := range [3]int64{x, k * y, k * z} {
+				sum[a] += v
+			}
+			for a, v := range [3][3]int64{{xx, x * y, x * z}, {0, k * y * y, k * y * z}, {0, 0, k * z * z}} {
+				for c := range v {
+					prod[a][c] += v[c]
 				}
 			}
 		}

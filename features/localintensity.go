@@ -86,16 +86,12 @@ func chords(spacing [3]float64) []chord {
 }
 
 // sphereVoxels is how many voxels the sphere holds where it lies inside the image.
-func sphereVoxels(list []chord) int {
+func sphereVoxels(list []chord) int64 {
 	n := 0
 	for _, c := range list {
-		rows := 2
-		if c.dz == 0 {
-			rows = 1
-		}
-		n += rows * (2*c.half + 1)
+		n += (2*c.half + 1) * min(1+c.dz, 2)
 	}
-	return n
+	return int64(n)
 }
 
 // sphereMeans is the mean in the sphere around each voxel of the intensity
@@ -115,7 +111,7 @@ func sphereMeans(roi *ROI) []float64 {
 	}
 	row := func(y, z int) []float32 { return g.Data[(z*ny+y)*nx:][:nx] }
 
-	if lowest, ok := wholeNumbers(g.Data, math.MaxUint32/sphereVoxels(list)); ok {
+	if lowest, spread, whole := wholeNumbers(g.Data); whole && spread*sphereVoxels(list) <= math.MaxUint32 {
 		sphereSums(mask, list, 2, func(sum []uint64, y, z int) {
 			for lane := range 2 {
 				if z+lane < 0 || z+lane >= nz {
@@ -165,21 +161,21 @@ func sphereMeans(roi *ROI) []float64 {
 	return out
 }
 
-// wholeNumbers is the lowest sample, and whether all are whole numbers that
-// differ by at most spread.
-func wholeNumbers(data []float32, spread int) (lowest int64, ok bool) {
+// wholeNumbers is whether all samples are whole numbers that fit a float32's
+// precision, the lowest, and how far above it the highest is.
+func wholeNumbers(data []float32) (lowest, spread int64, whole bool) {
 	lo, hi := int32(math.MaxInt32), int32(math.MinInt32)
 	for _, v := range data {
 		if v < -1<<24 || v > 1<<24 {
-			return 0, false
+			return 0, 0, false
 		}
 		n := int32(v)
 		if v != float32(n) {
-			return 0, false
+			return 0, 0, false
 		}
 		lo, hi = min(lo, n), max(hi, n)
 	}
-	return int64(lo), int64(hi)-int64(lo) <= int64(spread)
+	return int64(lo), int64(hi) - int64(lo), true
 }
 
 // sphereSums adds up the sphere around each voxel from the first to the last of
@@ -344,4 +340,17 @@ func span(row []uint8) (first, last int) {
 		last--
 	}
 	return first, last
+}
+
+// run is the next run of ones from index from on; empty for none.
+func run(row []uint8, from int) (first, end int) {
+	n := bytes.IndexByte(row[from:], 1)
+	if n < 0 {
+		return 0, 0
+	}
+	first = from + n
+	if n = bytes.IndexByte(row[first:], 0); n < 0 {
+		return first, len(row)
+	}
+	return first, first + n
 }

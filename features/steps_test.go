@@ -553,6 +553,24 @@ func TestStatisticsAgainstFormula(t *testing.T) {
 			"stat_p10": quantile(0.1), "stat_p90": quantile(0.9), "stat_iqr": quantile(0.75) - quantile(0.25),
 			"stat_range": x[len(x)-1] - x[0], "stat_energy": n * moment(0, 2), "stat_rms": math.Sqrt(moment(0, 2)),
 		}
+		deviation := func(c float64, in []float64) (s float64) {
+			for _, v := range in {
+				s += math.Abs(v-c) / float64(len(in))
+			}
+			return s
+		}
+		want["stat_mad"], want["stat_medad"] = deviation(mean, x), deviation(quantile(0.5), x)
+		var robust []float64
+		robustMean := 0.0
+		for _, v := range x {
+			if v >= quantile(0.1) && v <= quantile(0.9) {
+				robust = append(robust, v)
+				robustMean += v
+			}
+		}
+		if len(robust) > 0 {
+			want["stat_rmad"] = deviation(robustMean/float64(len(robust)), robust)
+		}
 		if sd > 1e-9 {
 			want["stat_skew"], want["stat_kurt"] = moment(mean, 3)/(sd*sd*sd), moment(mean, 4)/(sd*sd*sd*sd)-3
 		}
@@ -560,6 +578,30 @@ func TestStatisticsAgainstFormula(t *testing.T) {
 			if w, ok := want[v.Tag]; ok && math.Abs(v.Value-w) > 1e-8*(1+math.Abs(w)) {
 				t.Fatalf("%s = %v, want %v", v.Tag, v.Value, w)
 			}
+		}
+	})
+}
+
+// Levels, counted and sorted, against a plain sort.
+func TestLevels(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := rapid.SliceOfN(rapid.OneOf(rapid.Float32Range(-3, 3), rapid.Float32(),
+			rapid.SampledFrom([]float32{0, float32(math.Copysign(0, -1)), 1, -1, 65535, 1 << 24, math.MaxFloat32, -math.MaxFloat32})), 1, 300).Draw(t, "x")
+		if rapid.Bool().Draw(t, "whole") {
+			for i, v := range x {
+				x[i] = float32(math.Trunc(math.Mod(float64(v), 30000)))
+			}
+		}
+		var got []float32
+		for i, l := range levels(region([3]int{1, len(x), 1}, [3]float64{1, 1, 1}, x, slices.Repeat([]uint8{1}, len(x)))) {
+			if l.n == 0 || i > 0 && got[len(got)-1] == l.x {
+				t.Fatalf("level %d is %v", i, l)
+			}
+			got = append(got, slices.Repeat([]float32{l.x}, int(l.n))...)
+		}
+		slices.Sort(x)
+		if !slices.Equal(got, x) {
+			t.Fatalf("levels %v, want %v", got, x)
 		}
 	})
 }

@@ -8,6 +8,7 @@
 package voxel
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 )
@@ -172,15 +173,7 @@ type Mask struct {
 }
 
 // Count is the number of voxels in the region.
-func (m *Mask) Count() int {
-	n := 0
-	for _, v := range m.Data {
-		if v != 0 {
-			n++
-		}
-	}
-	return n
-}
+func (m *Mask) Count() int { return len(m.Data) - bytes.Count(m.Data, []byte{0}) }
 
 // Bounds is the smallest box that holds the region; an empty one for no voxel.
 func (m *Mask) Bounds() Box {
