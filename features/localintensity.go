@@ -179,15 +179,15 @@ func wholeNumbers(data []float32) (lowest, spread int64, whole bool) {
 }
 
 // sphereSums adds up the sphere around each voxel from the first to the last of
-// the mask in each row, and hands each row to use. It works on so many slices at
-// once as a T holds; running adds the running sums of such a row, whose first
+// the mask in each row, and hands each row to use. It works on as many slices at
+// once as a T has lanes; running adds the running sums of such a row, whose first
 // slice is z, to zeros. Samples outside the image count as 0.
 //
 // The sphere is the same above and below, so the slices z+dz and z-dz are added
 // first. A chord is a difference of two running sums, and chords of one length
 // lie at the same two places of their rows: those rows are added before the
 // difference.
-func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, slices int, running func(sum []T, y, z int), use func(y, z, first int, sums []T)) {
+func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, lanes int, running func(sum []T, y, z int), use func(y, z, first int, sums []T)) {
 	nx, ny, nz := mask.Size[0], mask.Size[1], mask.Size[2]
 	reach := sphereReach(mask.Spacing)
 	width := nx + 1 + 2*reach[0]      // of a row: chords reach beyond both ends
@@ -203,14 +203,14 @@ func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, slices int, 
 	sums, added := make([]T, nx), make([]T, width)
 	var rows [][]T
 	next := -reach[2] // the first slice that was not in the ring yet
-	for z := 0; z < nz; z += slices {
-		y0, y1 := ny, 0
+	for z := 0; z < nz; z += lanes {
+		x0, x1, y0, y1 := nx, 0, ny, 0 // the voxels around which there is a sum
 		for y := range ny {
 			spans[y] = [2]int{nx, -1}
-			for s := z; s < min(z+slices, nz); s++ {
+			for s := z; s < min(z+lanes, nz); s++ {
 				if first, last := span(mask.Data[(s*ny+y)*nx:][:nx]); first <= last {
 					spans[y] = [2]int{min(spans[y][0], first), max(spans[y][1], last)}
-					y0, y1 = min(y0, y), y+1
+					x0, x1, y0, y1 = min(x0, first), max(x1, last+1), min(y0, y), y+1
 				}
 			}
 		}
@@ -228,16 +228,18 @@ func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, slices int, 
 				}
 			}
 		}
-		from, to := max(0, y0-reach[1])*width, min(ny, y1+reach[1])*width
 		for dz := range folded {
-			above, below := ring[(z+dz)%len(ring)][from:to], ring[(z-dz+len(ring))%len(ring)][from:to]
-			f := folded[dz][from:to]
-			if dz == 0 {
-				copy(f, above)
-				continue
-			}
-			for i := range f {
-				f[i] = above[i] + below[i]
+			above, below := ring[(z+dz)%len(ring)], ring[(z-dz+len(ring))%len(ring)]
+			for y := max(0, y0-reach[1]); y < min(ny, y1+reach[1]); y++ {
+				from, to := y*width+x0, y*width+x1+2*reach[0]+1
+				f, above, below := folded[dz][from:to], above[from:to], below[from:to]
+				if dz == 0 {
+					copy(f, above)
+					continue
+				}
+				for i := range f {
+					f[i] = above[i] + below[i]
+				}
 			}
 		}
 		for y := y0; y < y1; y++ {
@@ -286,11 +288,11 @@ func addRows[T float64 | uint64](sum []T, rows [][]T) {
 
 // A sphereCount counts the voxels of the image in the spheres around a row.
 type sphereCount struct {
-	list  []chord
-	size  [3]int
-	reach [3]int
-	rows  []int // chords inside the image, by half
-	whole int   // voxels of all of them
+	list        []chord
+	size, reach [3]int
+	rows        []int // chords inside the image, by half
+	whole       int   // voxels of all of them
+	inside      bool  // all chords are
 }
 
 func newSphereCount(list []chord, size [3]int, spacing [3]float64) *sphereCount {
@@ -300,6 +302,11 @@ func newSphereCount(list []chord, size [3]int, spacing [3]float64) *sphereCount 
 
 // row takes the row at y and z.
 func (c *sphereCount) row(y, z int) {
+	was := c.inside
+	c.inside = y >= c.reach[1] && y+c.reach[1] < c.size[1] && z >= c.reach[2] && z+c.reach[2] < c.size[2]
+	if was && c.inside {
+		return
+	}
 	clear(c.rows)
 	c.whole = 0
 	for _, k := range c.list {
