@@ -382,6 +382,44 @@ func TestEnclosingEllipsoid(t *testing.T) {
 	})
 }
 
+// An exchange keeps the inverse and ends where no other share of the two weights
+// makes the determinant greater.
+func TestExchange(t *testing.T) {
+	det := func(q [][4]float64, u []float64) float64 {
+		x := weighted(q, u)
+		return mat.Det(mat.NewDense(4, 4, slices.Concat(x[0][:], x[1][:], x[2][:], x[3][:])))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		coordinate, weight := rapid.Float64Range(-1, 1), rapid.Float64Range(0, 1)
+		q := [][4]float64{{0, 0, 0, 1}, {1, 0, 0, 1}, {0, 1, 0, 1}, {0, 0, 1, 1}} // so that there is an inverse
+		u := []float64{0.1, 0.1, 0.1, 0.1, weight.Draw(t, "u"), weight.Draw(t, "v")}
+		for range 2 {
+			q = append(q, [4]float64{coordinate.Draw(t, "x"), coordinate.Draw(t, "y"), coordinate.Draw(t, "z"), 1})
+		}
+		before := slices.Clone(u)
+		inv := invert4(weighted(q, u))
+		exchange(&inv, q, u, 4, 5)
+		want := invert4(weighted(q, u))
+		for a := range 4 {
+			for b := range 4 {
+				if math.Abs(inv[a][b]-want[a][b]) > 1e-9*(1+math.Abs(want[a][a])+math.Abs(want[b][b])) {
+					t.Fatalf("inverse %v, want %v", inv, want)
+				}
+			}
+		}
+		if sum := before[4] + before[5]; u[4] < 0 || u[5] < 0 || !slices.Equal(u[:4], before[:4]) || math.Abs(u[4]+u[5]-sum) > 1e-15 {
+			t.Fatalf("weights %v, before %v", u, before)
+		}
+		got := det(q, u)
+		for k := range 21 {
+			share := (before[4] + before[5]) * float64(k) / 20
+			if d := det(q, append(slices.Clone(u[:4]), share, before[4]+before[5]-share)); d > got*(1+1e-9) {
+				t.Fatalf("determinant %v with the weights %v, %v with %v", got, u, d, share)
+			}
+		}
+	})
+}
+
 // A dense search over orientations, each turned to its planar minimum, finds no
 // box that is smaller by more than half a percent; a turned box is found.
 func TestOrientedBox(t *testing.T) {
