@@ -190,14 +190,15 @@ func wholeNumbers(data []float32) (lowest, spread int64, whole bool) {
 func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, lanes int, running func(sum []T, y, z int), use func(y, z, first int, sums []T)) {
 	nx, ny, nz := mask.Size[0], mask.Size[1], mask.Size[2]
 	reach := sphereReach(mask.Spacing)
+	reach[2] = min(reach[2], nz-1)
 	width := nx + 1 + 2*reach[0]      // of a row: chords reach beyond both ends
 	ring := make([][]T, 2*reach[2]+1) // the slices z-reach … z+reach
 	folded := make([][]T, reach[2]+1)
 	for i := range ring {
 		ring[i] = make([]T, ny*width)
 	}
-	for i := range folded {
-		folded[i] = make([]T, ny*width)
+	for dz := 1; dz < len(folded); dz++ {
+		folded[dz] = make([]T, ny*width)
 	}
 	spans := make([][2]int, ny)
 	sums, added := make([]T, nx), make([]T, width)
@@ -228,15 +229,12 @@ func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, lanes int, r
 				}
 			}
 		}
-		for dz := range folded {
+		folded[0] = ring[z%len(ring)]
+		for dz := 1; dz < len(folded); dz++ {
 			above, below := ring[(z+dz)%len(ring)], ring[(z-dz+len(ring))%len(ring)]
 			for y := max(0, y0-reach[1]); y < min(ny, y1+reach[1]); y++ {
 				from, to := y*width+x0, y*width+x1+2*reach[0]+1
 				f, above, below := folded[dz][from:to], above[from:to], below[from:to]
-				if dz == 0 {
-					copy(f, above)
-					continue
-				}
 				for i := range f {
 					f[i] = above[i] + below[i]
 				}
@@ -254,7 +252,7 @@ func sphereSums[T float64 | uint64](mask *voxel.Mask, list []chord, lanes int, r
 				start, n := first-half+reach[0], len(sums)+2*half+1
 				rows = rows[:0]
 				for ; c < len(list) && list[c].half == half; c++ {
-					if yy := y + list[c].dy; yy >= 0 && yy < ny {
+					if yy := y + list[c].dy; yy >= 0 && yy < ny && list[c].dz < len(folded) {
 						rows = append(rows, folded[list[c].dz][yy*width+start:][:n])
 					}
 				}
