@@ -67,7 +67,7 @@ func newCandidate(points [][3]float64, axes [3][3]float64) candidate {
 // an edge of the hull (O'Rourke 1985), but trying all pairs of edges is cubic
 // and a smooth ROI has a thousand. So it is a search: orientations spread evenly
 // and the planes of the largest faces to start from; from the best few, turn
-// the box about each of its axes to the exact planar minimum until nothing gets
+// the box about each of its axes to the exact planar minimum until it hardly gets
 // smaller, then about small angles in all three. It is never smaller than the
 // least box; the test compares it with a much denser search.
 func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float64 {
@@ -86,8 +86,9 @@ func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float6
 	var turned []candidate
 	for _, c := range starts[:min(tries, len(starts))] {
 		// planar.box leaves n as axis 0, so the two others are what is left to try.
-		for k, failed := 0, 0; failed < 3; k = (k + 1) % 3 {
-			if n := room.box(points, c.axes[k]); n.v < c.v*(1-1e-9) {
+		// A hull stretched by the spacing can get smaller for thousands of turns.
+		for k, failed, turns := 0, 0, 0; failed < 3 && turns < 30; k, turns = (k+1)%3, turns+1 {
+			if n := room.box(points, c.axes[k]); n.v < c.v*(1-1e-6) {
 				c, k, failed = n, 0, 1
 			} else {
 				failed++

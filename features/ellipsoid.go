@@ -152,16 +152,16 @@ func legendreArea(a, b, alpha2, beta2 float64, degree int) float64 {
 // is 4 for the points that carry weight and less for others. Weight is exchanged
 // between two points at a time, among those that carry some and the few of
 // greatest κ (after Harman, Filová and Richtárik 2020), until κ is nowhere above 4, nor
-// below it under a weight, by more than a millionth. The result is then widened
-// to hold every point, so it is never too small, and its volume is at most
-// 1.5·10⁻⁶ too large.
+// below it under a weight, by more than 10⁻⁷ of it. The result is then widened
+// to hold every point, so it is never too small, and its volume is at most 2·10⁻⁷
+// too large.
 
 func enclosingEllipsoid(points [][3]float64) [3]float64 {
-	const tolerance, most, greatest = 1e-6, 2000, 6
+	const tolerance, most, greatest = 1e-7, 2000, 6
 	q, scale := homogeneous(points)
 	u := startWeights(q)
 	kappa := make([]float64, len(q))
-	for range most {
+	for round := range most {
 		inv := invert4(weighted(q, u))
 		under := math.Inf(1)
 		var work, top []int
@@ -188,7 +188,7 @@ func enclosingEllipsoid(points [][3]float64) [3]float64 {
 				work = append(work, i)
 			}
 		}
-		for range 3 {
+		for range min(3+round/4, 60) { // more where it is slow
 			for n, i := range work {
 				for _, j := range work[:n] {
 					exchange(&inv, q, u, i, j)
