@@ -50,20 +50,54 @@ func BenchmarkExtract(b *testing.B) {
 	}
 }
 
+// lungs are two lobes of 4.0 million voxels in all, in a bounding box of 190, 250
+// and 280 voxels, with values as CT has them in a lung.
+func lungs() (*voxel.Grid, *voxel.Mask) {
+	size := [3]int{206, 266, 296}
+	geo := geometry(size, [3]float64{1, 1, 1})
+	g := &voxel.Grid{Geometry: geo, Data: make([]float32, geo.Len())}
+	m := &voxel.Mask{Geometry: geo, Data: make([]uint8, geo.Len())}
+	seed := uint32(1)
+	for i := range m.Data {
+		x, y, z := float64(i%size[0]), float64(i/size[0]%size[1]), float64(i/size[0]/size[1])
+		for _, centre := range [2]float64{8 + 27.5, 206 - 8 - 27.5} {
+			dx, dy, dz := (x-centre)/27.5, (y-132.5)/125, (z-147.5)/140
+			if dx*dx+dy*dy+dz*dz <= 1 {
+				m.Data[i] = 1
+			}
+		}
+		seed = seed*1664525 + 1013904223
+		g.Data[i] = float32(int(seed>>23) - 1000)
+	}
+	return g, m
+}
+
 // BenchmarkFamily is one family alone, 32 levels, 3D merged, on the ball of the
 // goals: what it takes after the chain.
 func BenchmarkFamily(b *testing.B) {
 	g, m := ball(28.8, [3]float64{1, 1, 1})
+	benchmarkFamilies(b, g, m)
+}
+
+func BenchmarkLungs(b *testing.B) {
+	g, m := lungs()
+	benchmarkFamilies(b, g, m)
+}
+
+func benchmarkFamilies(b *testing.B, g *voxel.Grid, m *voxel.Mask) {
 	for _, f := range plain().Families {
 		b.Run(string(f), func(b *testing.B) {
 			p := plain()
 			p.Families = []features.Family{f}
 			p.Discretise = features.Discretise{Method: "fbn", Bins: 32}
+			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := features.Extract(context.Background(), g, m, p); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(m.Count()), "voxels")
+			b.ReportMetric(float64(features.Estimate(g.Geometry, m.Bounds(), p))/(1<<20), "MiB-estimate")
 		})
 	}
 }

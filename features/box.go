@@ -20,20 +20,25 @@ func (r rotation) axes() [3][3]float64 {
 	}
 }
 
+// bounds are the least and the greatest place of the points along a.
+func bounds(points [][3]float64, a [3]float64) (lo, hi float64) {
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for _, p := range points {
+		h := float64(a[0]*p[0]) + float64(a[1]*p[1]) + float64(a[2]*p[2])
+		if h < lo { // min and max would look for NaN
+			lo = h
+		}
+		if h > hi {
+			hi = h
+		}
+	}
+	return lo, hi
+}
+
 // extents are the points' lengths along three directions.
 func extents(points [][3]float64, axes *[3][3]float64) (e [3]float64) {
 	for k := range 3 {
-		a := axes[k]
-		lo, hi := math.Inf(1), math.Inf(-1)
-		for _, p := range points {
-			h := float64(a[0]*p[0]) + float64(a[1]*p[1]) + float64(a[2]*p[2])
-			if h < lo {
-				lo = h
-			}
-			if h > hi {
-				hi = h
-			}
-		}
+		lo, hi := bounds(points, axes[k])
 		e[k] = hi - lo
 	}
 	return e
@@ -62,13 +67,14 @@ func newCandidate(points [][3]float64, axes [3][3]float64) candidate {
 // an edge of the hull (O'Rourke 1985), but trying all pairs of edges is cubic
 // and a smooth ROI has a thousand. So it is a search: orientations spread evenly
 // and the planes of the largest faces to start from; from the best few, turn
-// the box about each of its axes to the exact planar minimum until nothing gets
+// the box about each of its axes to the exact planar minimum until it hardly gets
 // smaller, then about small angles in all three. It is never smaller than the
 // least box; the test compares it with a much denser search.
 func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float64 {
+	var room planar
 	starts := []candidate{newCandidate(points, rotation{1, 0, 0, 0}.axes())}
 	for _, n := range largestPlanes(faces, spacing, 12) {
-		starts = append(starts, planarBox(points, n))
+		starts = append(starts, room.box(points, n))
 	}
 	for _, r := range evenRotations {
 		starts = append(starts, newCandidate(points, r.axes()))
@@ -79,15 +85,13 @@ func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float6
 	best := starts[0]
 	var turned []candidate
 	for _, c := range starts[:min(tries, len(starts))] {
-		for range 20 {
-			before := c.v
-			for k := range 3 {
-				if n := planarBox(points, c.axes[k]); n.v < c.v {
-					c = n
-				}
-			}
-			if c.v >= before*(1-1e-9) {
-				break
+		// planar.box leaves n as axis 0, so the two others are what is left to try.
+		// A hull stretched by the spacing can get smaller for thousands of turns.
+		for k, failed, turns := 0, 0, 0; failed < 3 && turns < 30; k, turns = (k+1)%3, turns+1 {
+			if n := room.box(points, c.axes[k]); n.v < c.v*(1-1e-6) {
+				c, k, failed = n, 0, 1
+			} else {
+				failed++
 			}
 		}
 		turned = append(turned, c)
@@ -105,19 +109,40 @@ func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float6
 // turn helps. The volume has valleys along which a turn about one axis alone
 // climbs, so it turns about the diagonals too.
 func descend(points [][3]float64, c candidate) candidate {
+	var low, high [3][][3]float64
 	for angle := 1.0 / 8; angle > 1e-5; {
+		// The turn has twice the angle at most, so a unit vector moves by less than
+		// twice the angle, and a point farther from the box's side than that times
+		// the box's diagonal does not come to touch it.
+		reach := float64(2.001 * float64(angle*math.Sqrt(inner(c.e, c.e))))
+		for k, a := range c.axes {
+			lo, hi := bounds(points, a)
+			low[k], high[k] = low[k][:0], high[k][:0]
+			for _, p := range points {
+				h := inner(a, p)
+				if h <= lo+reach {
+					low[k] = append(low[k], p)
+				}
+				if h >= hi-reach {
+					high[k] = append(high[k], p)
+				}
+			}
+		}
 		better := c
 		for _, d := range turns {
-			var axes [3][3]float64
+			var n candidate
 			r := rotation{1, float64(angle * d[0]), float64(angle * d[1]), float64(angle * d[2])}
 			l := math.Sqrt(1 + float64(angle*angle))
 			m := rotation{1 / l, r[1] / l, r[2] / l, r[3] / l}.axes()
 			for i := range 3 {
 				for k := range 3 {
-					axes[i][k] = float64(m[i][0]*c.axes[0][k]) + float64(m[i][1]*c.axes[1][k]) + float64(m[i][2]*c.axes[2][k])
+					n.axes[i][k] = float64(m[i][0]*c.axes[0][k]) + float64(m[i][1]*c.axes[1][k]) + float64(m[i][2]*c.axes[2][k])
 				}
+				lo, _ := bounds(low[i], n.axes[i])
+				_, hi := bounds(high[i], n.axes[i])
+				n.e[i] = hi - lo
 			}
-			if n := newCandidate(points, axes); n.v < better.v {
+			if n.v = boxVolume(n.e); n.v < better.v {
 				better = n
 			}
 		}
@@ -133,9 +158,8 @@ func descend(points [][3]float64, c candidate) candidate {
 // turns are unit vectors to the faces, edges and corners of a cube.
 var turns = func() (out [][3]float64) {
 	for k := range 27 {
-		d := [3]float64{float64(k%3 - 1), float64(k/3%3 - 1), float64(k/9 - 1)}
-		if l := math.Sqrt(inner(d, d)); l > 0 {
-			out = append(out, [3]float64{d[0] / l, d[1] / l, d[2] / l})
+		if k != 13 { // 0
+			out = append(out, unit([3]float64{float64(k%3 - 1), float64(k/3%3 - 1), float64(k/9 - 1)}))
 		}
 	}
 	return out
@@ -166,9 +190,7 @@ func largestPlanes(faces []tri, spacing [3]float64, most int) [][3]float64 {
 	var out [][3]float64
 	for _, p := range planes[:min(most, len(planes))] {
 		// Planes in half voxels have normals over the spacing in mm.
-		v := [3]float64{float64(p.n[0]) / spacing[0], float64(p.n[1]) / spacing[1], float64(p.n[2]) / spacing[2]}
-		l := math.Sqrt(inner(v, v))
-		out = append(out, [3]float64{v[0] / l, v[1] / l, v[2] / l})
+		out = append(out, unit([3]float64{float64(p.n[0]) / spacing[0], float64(p.n[1]) / spacing[1], float64(p.n[2]) / spacing[2]}))
 	}
 	return out
 }
@@ -180,22 +202,29 @@ func gcd(a, b int64) int64 {
 	return max(a, -a)
 }
 
-// planarBox is the least box with one axis along n: the least rectangle around
-// the projection, which has a side on an edge of its outline.
-func planarBox(points [][3]float64, n [3]float64) candidate {
+// A planar is the room for points in a plane, used again by each box.
+type planar struct {
+	flat, sorted, hull [][2]float64
+	end                []int
+}
+
+// box is the least box with axis 0 along n: the least rectangle around the
+// projection, which has a side on an edge of its outline.
+func (r *planar) box(points [][3]float64, n [3]float64) candidate {
+	n = unit(n) // or each turn would double the error of its length
 	other := [3]float64{1, 0, 0}
 	if math.Abs(n[0]) > 0.7 {
 		other = [3]float64{0, 1, 0}
 	}
-	u := cross(n, other)
-	l := math.Sqrt(inner(u, u))
-	u = [3]float64{u[0] / l, u[1] / l, u[2] / l}
+	u := unit(cross(n, other))
 	v := cross(n, u)
-	flat := make([][2]float64, len(points))
-	for i, p := range points {
-		flat[i] = [2]float64{inner(u, p), inner(v, p)}
+	r.flat = r.flat[:0]
+	for _, p := range points {
+		r.flat = append(r.flat, [2]float64{inner(u, p), inner(v, p)})
 	}
-	a, b := leastRectangle(planarHull(flat))
+	r.sort()
+	r.outline()
+	a, b := leastRectangle(r.hull)
 	w := [3]float64{}
 	for k := range w {
 		w[k] = float64(a*u[k]) + float64(b*v[k])
@@ -203,18 +232,57 @@ func planarBox(points [][3]float64, n [3]float64) candidate {
 	return newCandidate(points, [3][3]float64{n, w, cross(n, w)})
 }
 
-// planarHull is Andrew's monotone chain, counter-clockwise.
-func planarHull(p [][2]float64) [][2]float64 {
-	slices.SortFunc(p, func(a, b [2]float64) int {
-		switch {
-		case a[0] < b[0] || a[0] == b[0] && a[1] < b[1]:
-			return -1
-		case a == b:
-			return 0
+// sort is flat by x and then y to sorted: into as many strips of x as there are
+// points, then within each.
+func (r *planar) sort() {
+	n := len(r.flat)
+	lo, hi := r.flat[0][0], r.flat[0][0]
+	for _, p := range r.flat {
+		if p[0] < lo {
+			lo = p[0]
 		}
-		return 1
-	})
-	var out [][2]float64
+		if p[0] > hi {
+			hi = p[0]
+		}
+	}
+	if !(hi > lo) {
+		hi = lo + 1
+	}
+	scale := float64(n-1) / (hi - lo)
+	r.end = append(r.end[:0], make([]int, n+1)...)
+	for _, p := range r.flat {
+		r.end[int((p[0]-lo)*scale)+1]++
+	}
+	for i := range n {
+		r.end[i+1] += r.end[i]
+	}
+	r.sorted = append(r.sorted[:0], r.flat...)
+	for _, p := range r.flat {
+		at := &r.end[int((p[0]-lo)*scale)]
+		r.sorted[*at] = p
+		*at++
+	}
+	start := 0
+	for _, end := range r.end[:n] {
+		if end-start > 1 {
+			slices.SortFunc(r.sorted[start:end], func(a, b [2]float64) int {
+				switch {
+				case a[0] < b[0] || a[0] == b[0] && a[1] < b[1]:
+					return -1
+				case a == b:
+					return 0
+				}
+				return 1
+			})
+		}
+		start = end
+	}
+}
+
+// outline is the convex hull of sorted by Andrew's monotone chain,
+// counter-clockwise.
+func (r *planar) outline() {
+	out := r.hull[:0]
 	grow := func(start int, q [2]float64) {
 		for len(out) >= start+2 {
 			a, b := out[len(out)-2], out[len(out)-1]
@@ -225,15 +293,15 @@ func planarHull(p [][2]float64) [][2]float64 {
 		}
 		out = append(out, q)
 	}
-	for _, q := range p {
+	for _, q := range r.sorted {
 		grow(0, q)
 	}
 	out = out[:len(out)-1]
 	start := len(out)
-	for _, q := range slices.Backward(p) {
+	for _, q := range slices.Backward(r.sorted) {
 		grow(start, q)
 	}
-	return out[:len(out)-1]
+	r.hull = out[:len(out)-1]
 }
 
 // leastRectangle is the direction of a side of the rectangle of least area

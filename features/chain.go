@@ -23,7 +23,7 @@ type ROI struct {
 
 	// What several families need is made by the first of them.
 	profile     Profile
-	ascending   []float64
+	ascending   []intensity
 	discretised *levels
 	noLevels    string
 	zones       map[bool]*zones
@@ -187,17 +187,6 @@ func intensities(roi *ROI) []float64 {
 		}
 	}
 	return x
-}
-
-// sorted are the intensities in ascending order.
-func (roi *ROI) sorted() []float64 {
-	if roi.ascending == nil {
-		roi.ascending = intensities(roi)
-		if len(roi.ascending) > 0 {
-			sortIntensities(roi.ascending)
-		}
-	}
-	return roi.ascending
 }
 
 // meanVariance is the mean and the population variance.

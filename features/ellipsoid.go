@@ -65,22 +65,24 @@ func principalVariances(m *voxel.Mask) [3]float64 {
 	var sum [3]int64
 	var prod [3][3]int64
 	b := m.Bounds() // indices are counted from here, which keeps the sums small
-	i := 0
-	for z := range m.Size[2] {
-		for y := range m.Size[1] {
-			for x := range m.Size[0] {
-				in := m.Data[i]
-				i++
-				if in == 0 {
-					continue
-				}
-				n++
-				p := [3]int64{int64(x - b.Min[0]), int64(y - b.Min[1]), int64(z - b.Min[2])}
-				for a := range 3 {
-					sum[a] += p[a]
-					for c := a; c < 3; c++ {
-						prod[a][c] += p[a] * p[c]
-					}
+	for z := b.Min[2]; z < b.Max[2]; z++ {
+		for y := b.Min[1]; y < b.Max[1]; y++ {
+			row := m.Data[(z*m.Size[1]+y)*m.Size[0]:][b.Min[0]:b.Max[0]]
+			var k, x, xx int64 // of the row: voxels, Σx and Σx²
+			for first, end := run(row, 0); first < end; first, end = run(row, end) {
+				f, e := int64(first), int64(end)
+				k += e - f
+				x += (e*(e-1) - f*(f-1)) / 2
+				xx += (e*(e-1)*(2*e-1) - f*(f-1)*(2*f-1)) / 6
+			}
+			y, z := int64(y-b.Min[1]), int64(z-b.Min[2])
+			n += k
+			for a, v := range [3]int64{x, k * y, k * z} {
+				sum[a] += v
+			}
+			for a, v := range [3][3]int64{{xx, x * y, x * z}, {0, k * y * y, k * y * z}, {0, 0, k * z * z}} {
+				for c := range v {
+					prod[a][c] += v[c]
 				}
 			}
 		}
@@ -145,80 +147,103 @@ func legendreArea(a, b, alpha2, beta2 float64, degree int) float64 {
 }
 
 // enclosingEllipsoid is the ellipsoid of least volume around the points: its
-// semi-axes. Khachiyan's algorithm with Todd and Yıldırım's away steps (2007):
-// weights on the points rise until κ, the points' squared distance in the metric
-// of the weights, is nowhere above d+1 = 4 by more than a millionth. The result
-// is then widened to hold every point, so it is never too small, and its volume
-// is at most 1.5·10⁻⁶ too large.
+// semi-axes. By duality (Khachiyan) it comes from weights on the points that make
+// the determinant of the weighted moments X = Σ u q qᵀ greatest; then κ = qᵀX⁻¹q
+// is 4 for the points that carry weight and less for others. Weight is exchanged
+// between two points at a time, among those that carry some and the few of
+// greatest κ (after Harman, Filová and Richtárik 2020), until κ is nowhere above 4, nor
+// below it under a weight, by more than 10⁻⁷ of it. The result is then widened
+// to hold every point, so it is never too small, and its volume is at most 2·10⁻⁷
+// too large.
+
 func enclosingEllipsoid(points [][3]float64) [3]float64 {
-	const tolerance, most = 1e-6, 100_000
-	q, centre, scale := homogeneous(points)
+	const tolerance, most, greatest = 1e-7, 2000, 6
+	q, scale := homogeneous(points)
 	u := startWeights(q)
-	var inv [4][4]float64
 	kappa := make([]float64, len(q))
-	for step := range most {
-		if step%500 == 0 { // rank-one updates gather rounding errors
-			inv = invert4(weighted(q, u))
-			for i, p := range q {
-				kappa[i] = quad(&inv, p)
+	for round := range most {
+		inv := invert4(weighted(q, u))
+		under := math.Inf(1)
+		var work, top []int
+		for i, p := range q {
+			kappa[i] = quad(&inv, p)
+			if u[i] > 0 {
+				under = min(under, kappa[i])
+				work = append(work, i)
+			}
+			if len(top) < greatest || kappa[i] > kappa[top[greatest-1]] {
+				k := len(top)
+				for k > 0 && kappa[i] > kappa[top[k-1]] {
+					k--
+				}
+				top = slices.Insert(top, k, i)
+				top = top[:min(greatest, len(top))]
 			}
 		}
-		up, down := 0, -1
-		for i, k := range kappa {
-			if k > kappa[up] {
-				up = i
-			}
-			if u[i] > 0 && (down < 0 || k < kappa[down]) {
-				down = i
-			}
-		}
-		over, under := float64(kappa[up]/4)-1, 1-float64(kappa[down]/4)
-		if over <= tolerance && under <= tolerance {
+		if kappa[top[0]] <= 4*(1+tolerance) && under >= 4*(1-tolerance) {
 			break
 		}
-		j, beta := up, 0.0
-		if over >= under {
-			beta = (kappa[up] - 4) / (4 * (kappa[up] - 1))
-		} else {
-			j = down
-			beta = -min((4-kappa[down])/(4*(kappa[down]-1)), u[down]/(1-u[down]))
-			if kappa[down] <= 1 {
-				beta = -u[down] / (1 - u[down])
+		for _, i := range top {
+			if u[i] == 0 {
+				work = append(work, i)
 			}
 		}
-		dropped := j == down && beta == -u[down]/(1-u[down])
-		for i := range u {
-			u[i] *= 1 - beta
-		}
-		u[j] += beta
-		if dropped {
-			u[j] = 0
-		}
-		// Sherman–Morrison for (1−β)X + β q qᵀ.
-		var w [4]float64
-		for a := range 4 {
-			for b := range 4 {
-				w[a] += float64(inv[a][b] * q[j][b])
+		for range min(3+round/4, 60) { // more where it is slow
+			for n, i := range work {
+				for _, j := range work[:n] {
+					exchange(&inv, q, u, i, j)
+				}
 			}
-		}
-		f := beta / (1 - beta + float64(beta*kappa[j]))
-		g := 1 / (1 - beta)
-		for a := range 4 {
-			for b := range 4 {
-				inv[a][b] = float64((inv[a][b] - float64(f*float64(w[a]*w[b]))) * g)
-			}
-		}
-		for i, p := range q {
-			d := float64(w[0]*p[0]) + float64(w[1]*p[1]) + float64(w[2]*p[2]) + w[3]
-			kappa[i] = float64((kappa[i] - float64(f*float64(d*d))) * g)
 		}
 	}
-	return semiAxes(q, u, centre, scale)
+	return semiAxes(q, u, scale)
+}
+
+// exchange moves weight between the points i and j such that det X is greatest,
+// and keeps inv = X⁻¹.
+func exchange(inv *[4][4]float64, q [][4]float64, u []float64, i, j int) {
+	wi, wj := times(inv, q[i]), times(inv, q[j])
+	ki, kj, kij := inner4(wi, q[i]), inner4(wj, q[j]), inner4(wi, q[j])
+	if ki > kj {
+		i, j, wi, wj, ki, kj = j, i, wj, wi, kj, ki
+	}
+	// det(X + a(qj qjᵀ − qi qiᵀ)) = det X·(1 + a(kj−ki) − a²(ki·kj − kij²))
+	a := u[i]
+	if c := float64(ki*kj) - float64(kij*kij); float64(2*float64(c*a)) > kj-ki {
+		a = (kj - ki) / (2 * c)
+	}
+	if a == 0 {
+		return
+	}
+	u[i] -= a
+	u[j] += a
+	// Sherman–Morrison, twice.
+	f := a / (1 + float64(a*kj))
+	for k := range wi {
+		wi[k] -= float64(float64(f*kij) * wj[k])
+	}
+	g := a / (1 - float64(a*(ki-float64(float64(f*kij)*kij))))
+	for r := range 4 {
+		for c := range 4 {
+			inv[r][c] += float64(float64(g*wi[r])*wi[c]) - float64(float64(f*wj[r])*wj[c])
+		}
+	}
+}
+
+func times(m *[4][4]float64, p [4]float64) (w [4]float64) {
+	for a := range 4 {
+		w[a] = float64(m[a][0]*p[0]) + float64(m[a][1]*p[1]) + float64(m[a][2]*p[2]) + float64(m[a][3]*p[3])
+	}
+	return w
+}
+
+func inner4(a, b [4]float64) float64 {
+	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2]) + float64(a[3]*b[3])
 }
 
 // homogeneous moves the points into the cube from -1 to 1 and adds a 1 to each:
 // the least ellipsoid moves along under such maps.
-func homogeneous(points [][3]float64) (q [][4]float64, centre, scale [3]float64) {
+func homogeneous(points [][3]float64) (q [][4]float64, scale [3]float64) {
 	lo, hi := points[0], points[0]
 	for _, p := range points {
 		for k := range 3 {
@@ -226,6 +251,7 @@ func homogeneous(points [][3]float64) (q [][4]float64, centre, scale [3]float64)
 		}
 	}
 	q = make([][4]float64, len(points))
+	var centre [3]float64
 	for k := range 3 {
 		centre[k], scale[k] = (lo[k]+hi[k])/2, (hi[k]-lo[k])/2
 	}
@@ -235,7 +261,7 @@ func homogeneous(points [][3]float64) (q [][4]float64, centre, scale [3]float64)
 			q[i][k] = (p[k] - centre[k]) / scale[k]
 		}
 	}
-	return q, centre, scale
+	return q, scale
 }
 
 // startWeights puts equal weight on the two points that are farthest along each
@@ -282,15 +308,7 @@ func weighted(q [][4]float64, u []float64) (x [4][4]float64) {
 	return x
 }
 
-func quad(m *[4][4]float64, p [4]float64) float64 {
-	s := 0.0
-	for a := range 4 {
-		for b := range 4 {
-			s += float64(float64(p[a]*p[b]) * m[a][b])
-		}
-	}
-	return s
-}
+func quad(m *[4][4]float64, p [4]float64) float64 { return inner4(times(m, p), p) }
 
 // invert4 is Gauss–Jordan with pivots; the matrix is positive definite.
 func invert4(m [4][4]float64) (inv [4][4]float64) {
@@ -326,7 +344,7 @@ func invert4(m [4][4]float64) (inv [4][4]float64) {
 }
 
 // semiAxes of the ellipsoid with the weights u, in mm.
-func semiAxes(q [][4]float64, u []float64, centre, scale [3]float64) [3]float64 {
+func semiAxes(q [][4]float64, u []float64, scale [3]float64) [3]float64 {
 	var mean [3]float64
 	for i, p := range q {
 		for k := range 3 {

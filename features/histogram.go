@@ -38,64 +38,36 @@ func histogram(roi *ROI, v *values) {
 		return
 	}
 	h := l.counts
-	n := float64(l.voxels)
+	var list []intensity
 	sum := 0
+	var entropy, uniformity float64
 	for i, c := range h {
-		sum += i * c
-	}
-	mean := float64(sum) / n
-	var m2, m3, m4, mad, entropy, uniformity float64
-	low := 0
-	for i, c := range h {
-		if c == 0 {
-			continue
+		if c > 0 {
+			list = append(list, intensity{float32(i), uint32(c)})
+			sum += i * c
+			p := float64(c) / float64(l.voxels)
+			entropy -= float64(p * log2(p))
+			uniformity += float64(p * p)
 		}
-		if low == 0 {
-			low = i
-		}
-		d, p := float64(i)-mean, float64(c)/n
-		d2 := float64(d * d)
-		m2 += float64(p * d2)
-		m3 += float64(p * float64(d2*d))
-		m4 += float64(p * float64(d2*d2))
-		mad += float64(p * math.Abs(d))
-		entropy -= float64(p * log2(p))
-		uniformity += float64(p * p)
 	}
-	one := low == l.top // a single level
-	if one {
-		m2 = 0
-	}
-	median, p10, p90 := rank(h, l.voxels, 50), rank(h, l.voxels, 10), rank(h, l.voxels, 90)
-	p25, p75 := rank(h, l.voxels, 25), rank(h, l.voxels, 75)
-	medad := 0.0
-	for i, c := range h {
-		medad += float64(float64(c) * math.Abs(float64(i)-median))
-	}
-
-	v.add("ih_mean", mean)
-	v.add("ih_var", m2)
-	if m2 == 0 { // as the manual says
-		v.add("ih_skew", 0)
-		v.add("ih_kurt", 0)
-	} else {
-		v.add("ih_skew", m3/float64(m2*math.Sqrt(m2)))
-		v.add("ih_kurt", m4/float64(m2*m2)-3)
-	}
-	v.add("ih_median", median)
-	v.add("ih_min", float64(low))
-	v.add("ih_p10", p10)
-	v.add("ih_p90", p90)
-	v.add("ih_max", float64(l.top))
+	d := describe(list)
+	v.add("ih_mean", d.mean)
+	v.add("ih_var", d.variance)
+	v.add("ih_skew", d.skewness)
+	v.add("ih_kurt", d.kurtosis)
+	v.add("ih_median", d.median)
+	v.add("ih_min", d.lowest)
+	v.add("ih_p10", d.p10)
+	v.add("ih_p90", d.p90)
+	v.add("ih_max", d.highest)
 	v.add("ih_mode", float64(mode(h, sum, l.voxels)))
-	v.add("ih_iqr", p75-p25)
-	v.add("ih_range", float64(l.top-low))
-	v.add("ih_mad", mad)
-	robust, middle := histogramDeviation(h, p10, p90)
-	v.ratio("ih_rmad", robust, middle, "no voxel lies between the 10th and the 90th percentile")
-	v.add("ih_medad", medad/n)
-	v.add("ih_cov", math.Sqrt(m2)/mean)
-	v.add("ih_qcod", (p75-p25)/(p75+p25))
+	v.add("ih_iqr", d.p75-d.p25)
+	v.add("ih_range", d.highest-d.lowest)
+	v.add("ih_mad", d.deviation)
+	v.ratio("ih_rmad", d.robust, d.middle, noMiddle)
+	v.add("ih_medad", d.medianDeviation)
+	v.add("ih_cov", math.Sqrt(d.variance)/d.mean)
+	v.add("ih_qcod", (d.p75-d.p25)/(d.p75+d.p25))
 	v.add("ih_entropy", max(entropy, 0)) // not -0 for a single level
 	v.add("ih_uniformity", uniformity)
 	if l.top == 1 {
@@ -119,22 +91,6 @@ func histogram(roi *ROI, v *values) {
 	v.add("ih_min_grad_g", float64(leastAt))
 }
 
-// rank is the percentile p of the levels of n voxels, as [percentile].
-func rank(h []int, n int, p float64) float64 {
-	at := float64(p*float64(n-1)) / 100
-	k := int(at)
-	level := func(k int) float64 { // of the voxel that has k before it
-		for i, c := range h {
-			if k -= c; k < 0 {
-				return float64(i)
-			}
-		}
-		return float64(len(h) - 1)
-	}
-	a := level(k)
-	return a + float64((at-float64(k))*(level(min(k+1, n-1))-a))
-}
-
 // mode is the level of most voxels; of several the one nearest the mean, and of
 // two equally near the lower one (IBSI AMMC). The mean is sum/n, and distances
 // from it are compared in whole numbers, so that a tie is one.
@@ -147,25 +103,6 @@ func mode(h []int, sum, n int) int {
 		}
 	}
 	return best
-}
-
-// histogramDeviation is the sum of absolute deviations, from their own mean, of
-// the n voxels with levels from p10 to p90 (IBSI WRZB).
-func histogramDeviation(h []int, p10, p90 float64) (dev, n float64) {
-	sum, voxels := 0, 0
-	in := func(i int) bool { return float64(i) >= p10 && float64(i) <= p90 }
-	for i, c := range h {
-		if in(i) {
-			sum, voxels = sum+i*c, voxels+c
-		}
-	}
-	mean := float64(sum) / float64(voxels)
-	for i, c := range h {
-		if in(i) && c > 0 {
-			dev += float64(float64(c) * math.Abs(float64(i)-mean))
-		}
-	}
-	return dev, float64(voxels)
 }
 
 // gradient of the histogram at level i, with at least two levels (manual 3.4.20).

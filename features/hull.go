@@ -25,7 +25,7 @@ func newHull(vertices []point) hull {
 			h.faces = append(h.faces, tri{q.points[f.v[0]], q.points[f.v[1]], q.points[f.v[2]]})
 		}
 	}
-	h.vertices = corners(h.faces)
+	h.vertices = q.corners()
 	return h
 }
 
@@ -59,7 +59,9 @@ func appendPlanarHull(out []point, sorted []point) []point {
 	if len(sorted) < 3 {
 		return append(out, sorted...)
 	}
-	turn := func(a, b, c point) int64 { return normal(a, b, c)[2] }
+	turn := func(a, b, c point) int64 { // normal(a, b, c)[2]
+		return int64(b[0]-a[0])*int64(c[1]-a[1]) - int64(b[1]-a[1])*int64(c[0]-a[0])
+	}
 	half := func(start int, p point) {
 		for len(out) >= start+2 && turn(out[len(out)-2], out[len(out)-1], p) >= 0 {
 			out = out[:len(out)-1]
@@ -240,30 +242,25 @@ func (q *quickhull) simplex() []int32 {
 
 // corners are the points whose faces have normals in three dimensions, in the
 // order of the faces.
-func corners(faces []tri) []point {
+func (q *quickhull) corners() []point {
 	type span struct {
 		rank int
 		a    [3]float64 // first normal, then the cross product of two
 	}
-	at := map[point]int{}
-	var order []point
-	var spans []span
-	for _, f := range faces {
-		n := normal(f[0], f[1], f[2])
-		u := [3]float64{float64(n[0]), float64(n[1]), float64(n[2])}
-		l := math.Sqrt(float64(u[0]*u[0]) + float64(u[1]*u[1]) + float64(u[2]*u[2]))
-		u = [3]float64{u[0] / l, u[1] / l, u[2] / l}
-		for _, p := range f {
-			i, ok := at[p]
-			if !ok {
-				i = len(order)
-				at[p] = i
-				order = append(order, p)
-				spans = append(spans, span{1, u})
-				continue
-			}
+	spans := make([]span, len(q.points))
+	var order []int32
+	for _, f := range q.faces {
+		if f.gone {
+			continue
+		}
+		n := f.normal
+		u := unit([3]float64{float64(n[0]), float64(n[1]), float64(n[2])})
+		for _, p := range f.v {
 			const parallel = 1e-12 // whole-number normals differ by more
-			switch s := &spans[i]; s.rank {
+			switch s := &spans[p]; s.rank {
+			case 0:
+				*s = span{1, u}
+				order = append(order, p)
 			case 1:
 				c := cross(s.a, u)
 				if inner(c, c) > parallel*parallel {
@@ -277,9 +274,9 @@ func corners(faces []tri) []point {
 		}
 	}
 	var out []point
-	for i, p := range order {
-		if spans[i].rank == 3 {
-			out = append(out, p)
+	for _, p := range order {
+		if spans[p].rank == 3 {
+			out = append(out, q.points[p])
 		}
 	}
 	return out
@@ -329,4 +326,10 @@ func cross(a, b [3]float64) [3]float64 {
 
 func inner(a, b [3]float64) float64 {
 	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
+}
+
+// unit is the direction of a.
+func unit(a [3]float64) [3]float64 {
+	l := math.Sqrt(inner(a, a))
+	return [3]float64{a[0] / l, a[1] / l, a[2] / l}
 }

@@ -3,6 +3,7 @@ package features
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // maxLevels is the most grey levels that histogram and texture matrices take.
@@ -80,14 +81,15 @@ func newLevels(roi *ROI) (*levels, string) {
 	for a := range 3 {
 		l.size[a] = n[a] + 2*l.margin
 	}
-	lo, hi := intensityRange(roi)
-	if lo > hi {
+	list := roi.distribution()
+	if len(list) == 0 {
 		return nil, reasonNoIntensity
 	}
+	lo, hi := float64(list[0].x), float64(list[len(list)-1].x)
 	b := p.Discretise.bins(lo, hi, p.Resegment.Range)
 	top := b.of(hi)
 	switch asTheyAre := p.Discretise.canonical()[0] == "none"; {
-	case asTheyAre && (lo < 1 || !wholeNumbers(roi)):
+	case asTheyAre && (lo < 1 || slices.ContainsFunc(list, fraction)):
 		return nil, "without discretisation the grey levels must be whole numbers from 1 on"
 	case asTheyAre && top > maxLevels:
 		return nil, fmt.Sprintf("without discretisation the grey levels must not be above %d", maxLevels)
@@ -128,27 +130,8 @@ func newLevels(roi *ROI) (*levels, string) {
 	return l, ""
 }
 
-// intensityRange is the lowest and highest intensity under the intensity mask;
-// lo > hi for none.
-func intensityRange(roi *ROI) (lo, hi float64) {
-	lo, hi = math.Inf(1), math.Inf(-1)
-	for i, in := range roi.Intensity.Data {
-		if in != 0 {
-			x := float64(roi.Image.Data[i])
-			lo, hi = min(lo, x), max(hi, x)
-		}
-	}
-	return lo, hi
-}
-
-func wholeNumbers(roi *ROI) bool {
-	for i, in := range roi.Intensity.Data {
-		if x := float64(roi.Image.Data[i]); in != 0 && x != math.Trunc(x) {
-			return false
-		}
-	}
-	return true
-}
+// fraction tells whether an intensity is not a whole number.
+func fraction(l intensity) bool { return float64(l.x) != math.Trunc(float64(l.x)) }
 
 // An extent is how large an ROI may be, for the estimate of memory.
 type extent struct {

@@ -1,7 +1,9 @@
 package features
 
 import (
+	"encoding/binary"
 	"math"
+	"math/bits"
 
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -126,14 +128,35 @@ func triangulations(loop []point) [][]tri {
 	return all
 }
 
+// cubeSums is, for each row of cubes, what its triangles add to six times the
+// volume of the mesh: own + at·normal for a cell at the point at, which sums up
+// the tetrahedra from the triangles to the grid's origin.
+var cubeSums = func() (table [256]struct {
+	own    int64
+	normal [3]int64
+}) {
+	for c, tris := range cubes {
+		for _, t := range tris {
+			table[c].own += dot(normal(point{}, t[0], t[1]), t[2])
+			for k, n := range normal(t[0], t[1], t[2]) {
+				table[c].normal[k] += n
+			}
+		}
+	}
+	return table
+}()
+
 // A mesh is the surface of a mask, summed up.
 type mesh struct {
 	volume, area float64 // mm³, mm²
-	vertices     []point // each at least once; half voxels
+	// ends are the first and the last vertex of each row along x, by z and then
+	// by y; half voxels. The others lie between them.
+	ends []point
 }
 
 // newMesh runs marching cubes over the mask as if it lay in a larger empty one,
-// so that the surface closes where the ROI touches the border.
+// so that the surface closes where the ROI touches the border. Only cells at the
+// surface cost: the rest of a row is skipped eight voxels at a time.
 func newMesh(m *voxel.Mask) mesh {
 	nx, ny, nz := m.Size[0], m.Size[1], m.Size[2]
 	var out mesh
@@ -146,36 +169,61 @@ func newMesh(m *voxel.Mask) mesh {
 		}
 		return m.Data[(z*ny+y)*nx:][:nx]
 	}
+	var between, on []point // the ends at 2z+1 and at 2z+2
 	for z := -1; z < nz; z++ {
+		between, on = between[:0], on[:0]
 		for y := -1; y < ny; y++ {
-			rows := [4][]uint8{row(y, z), row(y+1, z), row(y, z+1), row(y+1, z+1)}
-			c := 0 // the corners at x+1 of the cell before are those at x of this one
-			for x := -1; x < nx; x++ {
-				c = c >> 1 & 0x55
-				if x+1 < nx {
-					c |= int(rows[0][x+1]&1)<<1 | int(rows[1][x+1]&1)<<3 | int(rows[2][x+1]&1)<<5 | int(rows[3][x+1]&1)<<7
+			r := [4][]uint8{row(y, z), row(y+1, z), row(y, z+1), row(y+1, z+1)}
+			start, end := nx, -1
+			for _, r := range r {
+				if first, last := span(r); first <= last {
+					start, end = min(start, first), max(end, last)
+				}
+			}
+			// The first and the last cell with a vertex on its far edge along x, y, z.
+			first, last := [3]int{-1, -1, -1}, [3]int{}
+			c := 0
+			for x := start; x <= end+1; x++ { // cells from x-1 to x
+				c = c >> 1 & 0x55 // the corners at x of the cell before are those at x-1 of this one
+				if c == 0 || c == 0x55 {
+					x += alike(r, x, c != 0)
+				}
+				if x < nx {
+					c |= int(r[0][x])<<1 | int(r[1][x])<<3 | int(r[2][x])<<5 | int(r[3][x])<<7
 				}
 				if c == 0 || c == 255 {
 					continue
 				}
 				count[c]++
-				at := point{int32(2 * x), int32(2 * y), int32(2 * z)}
-				for _, t := range cubes[c] {
-					p, q, r := add(at, t[0]), add(at, t[1]), add(at, t[2])
-					// Signed tetrahedra from the grid's origin.
-					six += dot(normal(point{}, p, q), r)
-				}
-				// Each vertex lies on an edge; a cell adds those of its far edges.
+				n := &cubeSums[c]
+				six += n.own + int64(2*x-2)*n.normal[0] + int64(2*y)*n.normal[1] + int64(2*z)*n.normal[2]
 				const far = 7
 				for k := range 3 {
 					if near := far &^ (1 << k); (c>>near^c>>far)&1 == 1 {
-						v := add(at, point{2, 2, 2})
-						v[k]--
-						out.vertices = append(out.vertices, v)
+						last[k] = x
+						if first[k] < 0 {
+							first[k] = x
+						}
 					}
 				}
 			}
+			ends := func(list []point, k int) []point {
+				if first[k] < 0 {
+					return list
+				}
+				v := point{int32(2 * first[k]), int32(2*y + 2), int32(2*z + 2)}
+				v[k]--
+				list = append(list, v)
+				if last[k] > first[k] {
+					v[0] += int32(2 * (last[k] - first[k]))
+					list = append(list, v)
+				}
+				return list
+			}
+			between = ends(between, 2)
+			on = ends(ends(on, 1), 0)
 		}
+		out.ends = append(append(out.ends, between...), on...)
 	}
 	s := m.Spacing
 	out.volume = float64(six) / 48 * float64(float64(s[0]*s[1])*s[2])
@@ -187,6 +235,24 @@ func newMesh(m *voxel.Mask) mesh {
 		out.area += float64(float64(n) * a)
 	}
 	return out
+}
+
+// alike is how many voxels from x on are all in (or all outside) in each of the
+// rows; it may stop early near the rows' end.
+func alike(rows [4][]uint8, x int, in bool) int {
+	const ones = 0x0101010101010101
+	n := 0
+	for ; x+n+8 <= len(rows[0]); n += 8 {
+		at := func(r []uint8) uint64 { return binary.LittleEndian.Uint64(r[x+n:]) }
+		other := at(rows[0]) | at(rows[1]) | at(rows[2]) | at(rows[3])
+		if in {
+			other = at(rows[0])&at(rows[1])&at(rows[2])&at(rows[3]) ^ ones
+		}
+		if other != 0 {
+			return n + bits.TrailingZeros64(other)/8
+		}
+	}
+	return n
 }
 
 func add(p, q point) point { return point{p[0] + q[0], p[1] + q[1], p[2] + q[2]} }

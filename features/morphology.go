@@ -58,7 +58,7 @@ func morphology(roi *ROI, v *values) {
 	compactness(v, surface.volume, surface.area)
 	massShift(v, roi, len(x) > 0)
 
-	h := newHull(surface.vertices)
+	h := newHull(surface.ends)
 	points := h.millimetres(s)
 	v.add("morph_diam", diameter(points))
 	axes := principalAxes(v, roi, n)

@@ -33,46 +33,57 @@ func autocorrelation(roi *ROI, mean, deviation float64) spatialSums {
 	}
 	weights := weightSpectrum(size, half, roi.Image.Spacing, t)
 
-	signals := 3 * n[2] // m, z, q of one (kx, y), z innermost
+	columns := 3 * n[2] // m, z, q of one (kx, y), z innermost
 	spectrum := lineSpectra(roi, b, mean, deviation, t[0], half[0])
 
-	plane := make([]complex128, size[1]*signals)
-	plane2 := make([]complex128, size[1]*signals)
-	cube := make([]complex128, size[2]*3*size[1])
-	cube2 := make([]complex128, size[2]*3*size[1])
+	const block = 3 * lineBlock
+	room := make([]complex128, 2*block*max(size[1], size[2]))
+	turned := make([]complex128, columns*size[1]) // [z][signal][ky]
 	var sum spatialSums
 	var mq float64
 	for kx := range half[0] {
-		clear(plane[copy(plane, spectrum[kx*n[1]*signals:(kx+1)*n[1]*signals]):])
-		p := t[1].do(plane, plane2, signals)
-		// Turn (ky, signal, z) to (z, signal, ky), and pad z.
-		for ky := range size[1] {
-			row := p[ky*signals:][:signals]
-			for s := range 3 {
-				for z, v := range row[s*n[2]:][:n[2]] {
-					cube[(z*3+s)*size[1]+ky] = v
+		plane := spectrum[kx*n[1]*columns:][:n[1]*columns]
+		for first := 0; first < columns; first += block {
+			lines := min(block, columns-first)
+			in, other := room[:size[1]*lines], room[size[1]*lines:][:size[1]*lines]
+			for y := range n[1] {
+				copy(in[y*lines:][:lines], plane[y*columns+first:])
+			}
+			clear(in[n[1]*lines:])
+			f := t[1].do(in, other, lines)
+			for l := range lines {
+				s, z := (first+l)/n[2], (first+l)%n[2]
+				for ky := range size[1] {
+					turned[(z*3+s)*size[1]+ky] = f[ky*lines+l]
 				}
 			}
 		}
-		clear(cube[n[2]*3*size[1]:])
-		c := t[2].do(cube, cube2, 3*size[1])
+		var one spatialSums
+		var oneMQ float64
+		for first := 0; first < size[1]; first += lineBlock {
+			width := min(lineBlock, size[1]-first)
+			lines := 3 * width
+			in, other := room[:size[2]*lines], room[size[2]*lines:][:size[2]*lines]
+			for r := range columns { // (z, signal)
+				copy(in[r*width:][:width], turned[r*size[1]+first:])
+			}
+			clear(in[columns*width:])
+			f := t[2].do(in, other, lines)
+			for kz := range size[2] {
+				ms, zs, qs := f[kz*lines:][:width], f[kz*lines+width:][:width], f[kz*lines+2*width:][:width]
+				w := weights[(kx*half[2]+min(kz, size[2]-kz))*half[1]:][:half[1]]
+				for l, m := range ms {
+					f := w[min(first+l, size[1]-first-l)]
+					z, q := zs[l], qs[l]
+					one.w += float64(f * (float64(real(m)*real(m)) + float64(imag(m)*imag(m))))
+					one.wzz += float64(f * (float64(real(z)*real(z)) + float64(imag(z)*imag(z))))
+					oneMQ += float64(f * (float64(real(q)*real(m)) + float64(imag(q)*imag(m))))
+				}
+			}
+		}
 		times := 2.0 // the planes of kx and −kx
 		if kx == 0 || 2*kx == size[0] {
 			times = 1
-		}
-		var one spatialSums
-		var oneMQ float64
-		for kz := range size[2] {
-			row := c[kz*3*size[1]:][:3*size[1]]
-			ms, zs, qs := row[:size[1]], row[size[1]:2*size[1]], row[2*size[1]:]
-			w := weights[(kx*half[2]+min(kz, size[2]-kz))*half[1]:][:half[1]]
-			for ky, m := range ms {
-				f := w[min(ky, size[1]-ky)]
-				z, q := zs[ky], qs[ky]
-				one.w += float64(f * (float64(real(m)*real(m)) + float64(imag(m)*imag(m))))
-				one.wzz += float64(f * (float64(real(z)*real(z)) + float64(imag(z)*imag(z))))
-				oneMQ += float64(f * (float64(real(q)*real(m)) + float64(imag(q)*imag(m))))
-			}
 		}
 		sum.w += float64(times * one.w)
 		sum.wzz += float64(times * one.wzz)
@@ -220,6 +231,6 @@ func spatialBytes(n [3]int) int64 {
 	ny, nz := int64(n[1]), int64(n[2])
 	return 8*half[0]*half[1]*half[2] + // weights
 		16*(half[0]*ny*3*nz+ // lines
-			2*size[1]*3*nz+2*size[2]*3*size[1]+ // one plane
-			4*size[0]*lineBlock)
+			size[1]*3*nz+ // one plane
+			6*max(size[0], size[1], size[2])*lineBlock)
 }

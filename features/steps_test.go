@@ -1,6 +1,7 @@
 package features
 
 import (
+	"cmp"
 	"math"
 	"math/cmplx"
 	"slices"
@@ -43,9 +44,10 @@ func randomROI(t *rapid.T, most int) *ROI {
 	n := size[0] * size[1] * size[2]
 	image, mask := make([]float32, n), make([]uint8, n)
 	seed, fill := rapid.Uint32().Draw(t, "seed"), rapid.Uint32Range(20, 250).Draw(t, "fill")
+	parts := rapid.SampledFrom([]float32{1, 4}).Draw(t, "parts") // of whole numbers, or of quarters
 	for i := range n {
 		seed = seed*1664525 + 1013904223
-		image[i] = float32(int(seed>>20)) / 4
+		image[i] = float32(int(seed>>20)-1000) / parts
 		seed = seed*1664525 + 1013904223
 		if seed>>24 < fill {
 			mask[i] = 1
@@ -53,6 +55,31 @@ func randomROI(t *rapid.T, most int) *ROI {
 	}
 	mask[int(seed>>8)%n] = 1
 	return region(size, spacing, image, mask)
+}
+
+// boxesROI is long along x and made of boxes set and cleared one after another,
+// so that its rows have long runs of either kind.
+func boxesROI(t *rapid.T) *ROI {
+	size := [3]int{rapid.IntRange(1, 60).Draw(t, "nx"), rapid.IntRange(1, 5).Draw(t, "ny"), rapid.IntRange(1, 5).Draw(t, "nz")}
+	n := size[0] * size[1] * size[2]
+	mask := make([]uint8, n)
+	for b := range rapid.IntRange(1, 6).Draw(t, "boxes") {
+		var lo, hi [3]int
+		for a := range 3 {
+			lo[a] = rapid.IntRange(0, size[a]-1).Draw(t, "lo")
+			hi[a] = rapid.IntRange(lo[a]+1, size[a]).Draw(t, "hi")
+		}
+		for i := range n {
+			x, y, z := i%size[0], i/size[0]%size[1], i/size[0]/size[1]
+			if x >= lo[0] && x < hi[0] && y >= lo[1] && y < hi[1] && z >= lo[2] && z < hi[2] {
+				mask[i] = uint8(1 - b%2)
+			}
+		}
+	}
+	if !slices.Contains(mask, 1) {
+		mask[n/2] = 1
+	}
+	return region(size, [3]float64{spacings.Draw(t, "dx"), 1, 3}, make([]float32, n), mask)
 }
 
 // places are the voxels of the intensity mask in mm, with their intensities.
@@ -86,6 +113,9 @@ func within(a, b, relative float64) bool {
 func TestMeshIsClosed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 6)
+		if rapid.Bool().Draw(t, "runs") {
+			roi = boxesROI(t)
+		}
 		m := roi.Morph
 		in := func(x, y, z int) int {
 			if x < 0 || y < 0 || z < 0 || x >= m.Size[0] || y >= m.Size[1] || z >= m.Size[2] {
@@ -129,14 +159,24 @@ func TestMeshIsClosed(t *testing.T) {
 		if !within(got.volume, volume, 1e-9) || !within(got.area, area, 1e-9) || volume <= 0 {
 			t.Fatalf("volume %v, area %v; triangles give %v, %v", got.volume, got.area, volume, area)
 		}
-		seen := map[point]bool{}
-		for _, v := range got.vertices {
-			seen[v] = true
-		}
+		var vertices, ends []point
 		for e := range edges {
-			if !seen[e[0]] {
-				t.Fatalf("vertex %v is missing", e[0])
+			vertices = append(vertices, e[0])
+		}
+		slices.SortFunc(vertices, func(a, b point) int {
+			return cmp.Or(cmp.Compare(a[2], b[2]), cmp.Compare(a[1], b[1]), cmp.Compare(a[0], b[0]))
+		})
+		vertices = slices.Compact(vertices)
+		for i, v := range vertices {
+			inside := func(j int) bool {
+				return j >= 0 && j < len(vertices) && vertices[j][1] == v[1] && vertices[j][2] == v[2]
 			}
+			if !inside(i-1) || !inside(i+1) {
+				ends = append(ends, v)
+			}
+		}
+		if !slices.Equal(got.ends, ends) {
+			t.Fatalf("ends of rows %v, want %v", got.ends, ends)
 		}
 	})
 }
@@ -189,7 +229,7 @@ func TestHull(t *testing.T) {
 		}
 	}
 	t.Run("masks", func(t *testing.T) {
-		rapid.Check(t, func(t *rapid.T) { check(t, newMesh(randomROI(t, 7).Morph).vertices) })
+		rapid.Check(t, func(t *rapid.T) { check(t, newMesh(randomROI(t, 7).Morph).ends) })
 	})
 	t.Run("points", func(t *testing.T) {
 		// A small range makes coplanar, collinear and equal points the rule.
@@ -208,7 +248,7 @@ func TestHull(t *testing.T) {
 func TestDiameterAgainstAllPairs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 7)
-		v := newMesh(roi.Morph).vertices
+		v := newMesh(roi.Morph).ends
 		s := roi.Image.Spacing
 		want := 0.0
 		for _, a := range v {
@@ -243,6 +283,9 @@ func TestEigenvaluesAgainstGonum(t *testing.T) {
 func TestPrincipalVariancesAgainstFormula(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 7)
+		if rapid.Bool().Draw(t, "runs") {
+			roi = boxesROI(t)
+		}
 		p, _ := places(roi)
 		if len(p) < 2 {
 			return
@@ -320,10 +363,10 @@ func TestEnclosingEllipsoid(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 6)
-		points := newHull(newMesh(roi.Morph).vertices).millimetres(roi.Image.Spacing)
+		points := newHull(newMesh(roi.Morph).ends).millimetres(roi.Image.Spacing)
 		got := ellipsoidVolume(enclosingEllipsoid(points))
 		// Plain Khachiyan: det of the weighted moments bounds the volume from below.
-		q, _, scale := homogeneous(points)
+		q, scale := homogeneous(points)
 		u := make([]float64, len(q))
 		for i := range u {
 			u[i] = 1 / float64(len(q))
@@ -351,6 +394,44 @@ func TestEnclosingEllipsoid(t *testing.T) {
 	})
 }
 
+// An exchange keeps the inverse and ends where no other share of the two weights
+// makes the determinant greater.
+func TestExchange(t *testing.T) {
+	det := func(q [][4]float64, u []float64) float64 {
+		x := weighted(q, u)
+		return mat.Det(mat.NewDense(4, 4, slices.Concat(x[0][:], x[1][:], x[2][:], x[3][:])))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		coordinate, weight := rapid.Float64Range(-1, 1), rapid.Float64Range(0, 1)
+		q := [][4]float64{{0, 0, 0, 1}, {1, 0, 0, 1}, {0, 1, 0, 1}, {0, 0, 1, 1}} // so that there is an inverse
+		u := []float64{0.1, 0.1, 0.1, 0.1, weight.Draw(t, "u"), weight.Draw(t, "v")}
+		for range 2 {
+			q = append(q, [4]float64{coordinate.Draw(t, "x"), coordinate.Draw(t, "y"), coordinate.Draw(t, "z"), 1})
+		}
+		before := slices.Clone(u)
+		inv := invert4(weighted(q, u))
+		exchange(&inv, q, u, 4, 5)
+		want := invert4(weighted(q, u))
+		for a := range 4 {
+			for b := range 4 {
+				if math.Abs(inv[a][b]-want[a][b]) > 1e-9*(1+math.Abs(want[a][a])+math.Abs(want[b][b])) {
+					t.Fatalf("inverse %v, want %v", inv, want)
+				}
+			}
+		}
+		if sum := before[4] + before[5]; u[4] < 0 || u[5] < 0 || !slices.Equal(u[:4], before[:4]) || math.Abs(u[4]+u[5]-sum) > 1e-15 {
+			t.Fatalf("weights %v, before %v", u, before)
+		}
+		got := det(q, u)
+		for k := range 21 {
+			share := (before[4] + before[5]) * float64(k) / 20
+			if d := det(q, append(slices.Clone(u[:4]), share, before[4]+before[5]-share)); d > got*(1+1e-9) {
+				t.Fatalf("determinant %v with the weights %v, %v with %v", got, u, d, share)
+			}
+		}
+	})
+}
+
 // A dense search over orientations, each turned to its planar minimum, finds no
 // box that is smaller by more than half a percent; a turned box is found.
 func TestOrientedBox(t *testing.T) {
@@ -372,10 +453,11 @@ func TestOrientedBox(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		roi := randomROI(t, 5)
 		s := roi.Image.Spacing
-		h := newHull(newMesh(roi.Morph).vertices)
+		h := newHull(newMesh(roi.Morph).ends)
 		points := h.millimetres(s)
 		got := boxVolume(orientedBox(points, h.faces, s))
 		least := math.Inf(1)
+		var room planar
 		const n = 8
 		for k := range n * n * n {
 			r := rotation{1, (float64(k%n) + 0.5) / n * 0.42, (float64(k/n%n)+0.5)/n*0.84 - 0.42, (float64(k/n/n)+0.5)/n*0.84 - 0.42}
@@ -385,11 +467,11 @@ func TestOrientedBox(t *testing.T) {
 			}
 			axes := r.axes()
 			for _, a := range axes {
-				least = min(least, planarBox(points, a).v)
+				least = min(least, room.box(points, a).v)
 			}
 		}
 		for _, p := range largestPlanes(h.faces, s, 1<<20) {
-			least = min(least, planarBox(points, p).v)
+			least = min(least, room.box(points, p).v)
 		}
 		worst = max(worst, got/least-1)
 		if got > least*1.005 {
@@ -521,6 +603,24 @@ func TestStatisticsAgainstFormula(t *testing.T) {
 			"stat_p10": quantile(0.1), "stat_p90": quantile(0.9), "stat_iqr": quantile(0.75) - quantile(0.25),
 			"stat_range": x[len(x)-1] - x[0], "stat_energy": n * moment(0, 2), "stat_rms": math.Sqrt(moment(0, 2)),
 		}
+		deviation := func(c float64, in []float64) (s float64) {
+			for _, v := range in {
+				s += math.Abs(v-c) / float64(len(in))
+			}
+			return s
+		}
+		want["stat_mad"], want["stat_medad"] = deviation(mean, x), deviation(quantile(0.5), x)
+		var robust []float64
+		robustMean := 0.0
+		for _, v := range x {
+			if v >= quantile(0.1) && v <= quantile(0.9) {
+				robust = append(robust, v)
+				robustMean += v
+			}
+		}
+		if len(robust) > 0 {
+			want["stat_rmad"] = deviation(robustMean/float64(len(robust)), robust)
+		}
 		if sd > 1e-9 {
 			want["stat_skew"], want["stat_kurt"] = moment(mean, 3)/(sd*sd*sd), moment(mean, 4)/(sd*sd*sd*sd)-3
 		}
@@ -528,6 +628,30 @@ func TestStatisticsAgainstFormula(t *testing.T) {
 			if w, ok := want[v.Tag]; ok && math.Abs(v.Value-w) > 1e-8*(1+math.Abs(w)) {
 				t.Fatalf("%s = %v, want %v", v.Tag, v.Value, w)
 			}
+		}
+	})
+}
+
+// The distribution, counted and sorted, against a plain sort.
+func TestDistinct(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := rapid.SliceOfN(rapid.OneOf(rapid.Float32Range(-3, 3), rapid.Float32(),
+			rapid.SampledFrom([]float32{0, float32(math.Copysign(0, -1)), 1, -1, 65535, 1 << 24, math.MaxFloat32, -math.MaxFloat32})), 1, 300).Draw(t, "x")
+		if rapid.Bool().Draw(t, "whole") {
+			for i, v := range x {
+				x[i] = float32(math.Trunc(math.Mod(float64(v), 30000)))
+			}
+		}
+		var got []float32
+		for i, l := range distinct(region([3]int{1, len(x), 1}, [3]float64{1, 1, 1}, x, slices.Repeat([]uint8{1}, len(x)))) {
+			if l.n == 0 || i > 0 && got[len(got)-1] == l.x {
+				t.Fatalf("intensity %d is %v", i, l)
+			}
+			got = append(got, slices.Repeat([]float32{l.x}, int(l.n))...)
+		}
+		slices.Sort(x)
+		if !slices.Equal(got, x) {
+			t.Fatalf("%v, want %v", got, x)
 		}
 	})
 }
@@ -551,9 +675,14 @@ func BenchmarkStep(b *testing.B) {
 		image[i] = float32(i*7919%1009) - 300
 	}
 	roi := region([3]int{n, n, n}, [3]float64{1, 1, 1}, image, mask)
+	fractions := make([]float32, len(image))
+	for i, v := range image {
+		fractions[i] = v / 7
+	}
+	pet := region(roi.Image.Size, roi.Image.Spacing, fractions, mask)
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
-	h := newHull(surface.vertices)
+	h := newHull(surface.ends)
 	points := h.millimetres(s)
 	mean, variance := meanVariance(intensities(roi))
 	for _, step := range []struct {
@@ -561,14 +690,16 @@ func BenchmarkStep(b *testing.B) {
 		do   func()
 	}{
 		{"mesh", func() { newMesh(roi.Morph) }},
-		{"hull", func() { newHull(surface.vertices) }},
+		{"hull", func() { newHull(surface.ends) }},
 		{"diameter", func() { diameter(points) }},
 		{"axes", func() { principalVariances(roi.Morph) }},
 		{"orientedBox", func() { orientedBox(points, h.faces, s) }},
 		{"enclosingEllipsoid", func() { enclosingEllipsoid(points) }},
 		{"moranGeary", func() { autocorrelation(roi, mean, math.Sqrt(variance)) }},
 		{"peaks", func() { sphereMeans(roi) }},
+		{"peaksOfFractions", func() { sphereMeans(pet) }},
 		{"statistics", func() { roi.ascending = nil; valuesOf(Statistics, roi) }},
+		{"statisticsOfFractions", func() { pet.ascending = nil; valuesOf(Statistics, pet) }},
 	} {
 		b.Run(step.name, func(b *testing.B) {
 			for b.Loop() {

@@ -423,7 +423,7 @@ func texturedROI(t *rapid.T) *ROI {
 	p := Profile{Discretise: Discretise{Method: "fbn", Bins: rapid.SampledFrom([]int{2, 3, 8, 32, 256}).Draw(t, "bins")}}
 	switch rapid.IntRange(0, 3).Draw(t, "method") {
 	case 0:
-		p.Resegment.Range = []float64{-20, 1100}
+		p.Resegment.Range = []float64{-1020, 3200}
 		p.Discretise = Discretise{Method: "fbs", Width: rapid.SampledFrom([]float64{7.5, 100, 1000, 5000}).Draw(t, "width")}
 	case 1: // levels as they are, often equal
 		p.Discretise = Discretise{Method: "none"}
@@ -647,9 +647,9 @@ func TestVolumeHistogramIsThePlainFormula(t *testing.T) {
 		p := Profile{}
 		switch rapid.IntRange(0, 2).Draw(t, "range") {
 		case 1:
-			p.Resegment.Range = []float64{-50, 1200}
+			p.Resegment.Range = []float64{-1050, 3200}
 		case 2:
-			p.Resegment.Range = []float64{-50, math.Inf(1)}
+			p.Resegment.Range = []float64{-1050, math.Inf(1)}
 		}
 		switch rapid.IntRange(0, 2).Draw(t, "method") {
 		case 0:

@@ -3,7 +3,6 @@ package features
 import (
 	"math"
 	"slices"
-	"sort"
 )
 
 // volumeHistogramTable is the manual's section 3.5. The IBSI found no agreement
@@ -22,7 +21,8 @@ var volumeHistogramTable = []Feature{
 // are steps 0, 1, … of the range G, which ends at step last; last need not be
 // whole, since G may end inside a bin.
 type volumeCurve struct {
-	x           []float64               // intensities of the voxels, ascending
+	list        []intensity
+	n           int                     // voxels
 	at          func(x float64) float64 // step of an intensity; below 0 and above last outside G
 	last        float64
 	first, step float64  // the intensity of step 0, and what a step adds
@@ -66,11 +66,12 @@ func volumeHistogram(roi *ROI, v *values) {
 // (fixed bin size, intensities are bin centres) or arbitrary (fixed bin number,
 // intensities are bin numbers).
 func newVolumeCurve(roi *ROI) (volumeCurve, string) {
-	x := roi.sorted()
-	if len(x) == 0 {
+	list := roi.distribution()
+	if len(list) == 0 {
 		return volumeCurve{}, reasonNoIntensity
 	}
-	lo, hi := x[0], x[len(x)-1]
+	lowest, highest := float64(list[0].x), float64(list[len(list)-1].x)
+	lo, hi := lowest, highest
 	if r := roi.profile.Resegment.Range; len(r) == 2 {
 		if !math.IsInf(r[0], 0) {
 			lo = r[0]
@@ -80,10 +81,13 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		}
 	}
 	d := roi.profile.IVH
-	c := volumeCurve{x: x, unit: UnitIntensity}
+	c := volumeCurve{list: list, unit: UnitIntensity}
+	for _, l := range list {
+		c.n += int(l.n)
+	}
 	switch d.canonical()[0] {
 	case "none":
-		if slices.ContainsFunc(x, func(v float64) bool { return v != math.Trunc(v) }) {
+		if slices.ContainsFunc(list, fraction) {
 			return c, "without discretisation the intensities must be whole numbers: the profile's ivh says none"
 		}
 		lo, hi = math.Ceil(lo), math.Floor(hi)
@@ -93,7 +97,7 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		c.last, c.first, c.step = (hi-lo)/d.Width-1, lo+float64(d.Width/2), d.Width
 		c.at = func(v float64) float64 { return math.Floor((v - lo) / d.Width) }
 	case "fbn":
-		b := d.bins(x[0], x[len(x)-1], nil)
+		b := d.bins(lowest, highest, nil)
 		c.last, c.first, c.step, c.unit = float64(d.Bins-1), 1, 1, UnitNone
 		c.at = func(v float64) float64 { return b.of(v) - 1 }
 	}
@@ -105,37 +109,45 @@ const slack = 1e-9
 
 // reaching is how many voxels have at least a step.
 func (c volumeCurve) reaching(step float64) int {
-	return len(c.x) - sort.Search(len(c.x), func(k int) bool { return c.at(c.x[k]) >= step })
+	n := 0
+	for k := len(c.list) - 1; k >= 0 && c.at(float64(c.list[k].x)) >= step; k-- {
+		n += int(c.list[k].n)
+	}
+	return n
 }
 
 // volumeAt is the largest volume fraction whose intensity fraction is at least
 // g (IBSI BC2M): that of the first step from g·last on.
 func (c volumeCurve) volumeAt(g float64) float64 {
-	return float64(c.reaching(math.Ceil(float64(g*c.last)-slack))) / float64(len(c.x))
+	return float64(c.reaching(math.Ceil(float64(g*c.last)-slack))) / float64(c.n)
 }
 
 // intensityAt is the lowest intensity that at most the volume fraction f has or
 // exceeds (IBSI GBPN). Where every step of the range has more, it is the next
 // step, which no voxel has.
 func (c volumeCurve) intensityAt(f float64) float64 {
-	may := int(math.Floor(float64(f*float64(len(c.x))) + slack)) // voxels that may have it
-	step := max(c.at(c.x[len(c.x)-1-may])+1, 0)
+	may := int(math.Floor(float64(f*float64(c.n)) + slack)) // voxels that may have it
+	k := len(c.list) - 1
+	for ; may >= int(c.list[k].n); k-- {
+		may -= int(c.list[k].n)
+	}
+	step := max(c.at(float64(c.list[k].x))+1, 0)
 	return c.first + float64(step*c.step)
 }
 
 // area is by the trapezoidal rule over the steps of the range (IBSI 9CMM); 0
 // for a single intensity, as the manual says.
 func (c volumeCurve) area() float64 {
-	n := len(c.x)
 	whole := math.Floor(c.last + slack)
-	if whole <= 0 || c.at(c.x[0]) == c.at(c.x[n-1]) {
+	lowest, highest := float64(c.list[0].x), float64(c.list[len(c.list)-1].x)
+	if whole <= 0 || c.at(lowest) == c.at(highest) {
 		return 0
 	}
 	// A voxel counts at each step up to its own.
 	sum := 0.0
-	for _, v := range c.x {
-		sum += max(0, min(c.at(v), whole)+1)
+	for _, l := range c.list {
+		sum += float64(float64(l.n) * max(0, min(c.at(float64(l.x)), whole)+1))
 	}
 	ends := float64(float64(c.reaching(0)+c.reaching(whole)) / 2)
-	return (sum - ends) / float64(n) / c.last
+	return (sum - ends) / float64(c.n) / c.last
 }

@@ -8,6 +8,7 @@
 package voxel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -174,20 +175,7 @@ type Mask struct {
 }
 
 // Count is the number of voxels in the region.
-func (m *Mask) Count() int {
-	const low7 = 0x7f7f7f7f7f7f7f7f
-	n, row := 0, m.Data
-	for ; len(row) >= 8; row = row[8:] {
-		v := binary.LittleEndian.Uint64(row)
-		n += bits.OnesCount64((v&low7 + low7 | v) &^ low7) // a bit for each byte that is not 0
-	}
-	for _, v := range row {
-		if v != 0 {
-			n++
-		}
-	}
-	return n
-}
+func (m *Mask) Count() int { return len(m.Data) - bytes.Count(m.Data, []byte{0}) }
 
 // Bounds is the smallest box that holds the region; an empty one for no voxel.
 func (m *Mask) Bounds() Box {
