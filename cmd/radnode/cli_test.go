@@ -100,8 +100,8 @@ func TestExtractCSV(t *testing.T) {
 	if got := strings.Join(rows[0], ","); got != names {
 		t.Errorf("heading %s, want %s", got, names)
 	}
-	if len(rows) != 1+49 {
-		t.Fatalf("%d rows, want 49 values of one region", len(rows)-1)
+	if len(rows) != 1+174 {
+		t.Fatalf("%d rows, want 174 values of one region", len(rows)-1)
 	}
 	for _, r := range rows[1:] {
 		v, err := strconv.ParseFloat(r[11], 64)

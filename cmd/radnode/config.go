@@ -97,15 +97,21 @@ func readProfile(nameOrFile string) (features.Profile, error) {
 	if err != nil {
 		return features.Profile{}, fmt.Errorf("--profile %s: neither a built-in profile (ct-default) nor a file that can be read: %w", nameOrFile, err)
 	}
-	var p features.Profile
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&p); err != nil && !errors.Is(err, io.EOF) {
-		return p, fmt.Errorf("%s: %s", nameOrFile, yaml.FormatError(err, false, true))
-	}
-	if err := p.Validate(); err != nil {
+	p, err := parseProfile(b)
+	if err != nil {
 		return p, fmt.Errorf("%s: %w", nameOrFile, err)
 	}
 	p.Name = profileName(nameOrFile)
 	return p, nil
+}
+
+// parseProfile reads the mapping of one profile, which is then valid.
+func parseProfile(b []byte) (features.Profile, error) {
+	var p features.Profile
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&p); err != nil && !errors.Is(err, io.EOF) {
+		return p, errors.New(yaml.FormatError(err, false, true))
+	}
+	return p, p.Validate()
 }
 
 // check returns an error that names the key and what to write there.
