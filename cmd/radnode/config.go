@@ -81,9 +81,8 @@ func readConfig(file string) (Config, error) {
 
 func parseConfig(b []byte) (Config, error) {
 	c := defaultConfig()
-	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, errors.New(yaml.FormatError(err, false, true))
+	if err := decodeYAML(b, &c); err != nil {
+		return Config{}, err
 	}
 	return c, c.check()
 }
@@ -108,10 +107,24 @@ func readProfile(nameOrFile string) (features.Profile, error) {
 // parseProfile reads the mapping of one profile, which is then valid.
 func parseProfile(b []byte) (features.Profile, error) {
 	var p features.Profile
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&p); err != nil && !errors.Is(err, io.EOF) {
-		return p, errors.New(yaml.FormatError(err, false, true))
+	if err := decodeYAML(b, &p); err != nil {
+		return p, err
 	}
 	return p, p.Validate()
+}
+
+// decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
+// as a tag before a missing value (github.com/goccy/go-yaml issue 735), is an error too.
+func decodeYAML(b []byte, into any) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("is no YAML that can be read; leave out tags (!name), anchors (&name) and aliases (*name)")
+		}
+	}()
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	return nil
 }
 
 // check returns an error that names the key and what to write there.
