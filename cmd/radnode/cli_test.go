@@ -67,6 +67,7 @@ func TestCommandLine(t *testing.T) {
 		{"profile with texture of a wrong type", []string{"extract", "--profile", file("p.yaml", "families: [stat]\ntexture: {glcm_distance: far}"), "."}, exitUsage, "", "glcm_distance: far"},
 		{"profile with an unknown feature", []string{"extract", "--profile", file("p.yaml", "families: [stat]\nfeatures: [stat_nope]"), "."}, exitUsage, "", `features: "stat_nope"`},
 		{"profile with a feature of another family", []string{"extract", "--profile", file("p.yaml", "families: [stat]\nfeatures: [loc_peak_glob]"), "."}, exitUsage, "", `"loc_peak_glob" is of the family loc`},
+		{"two profiles in a file", []string{"extract", "--profile", file("p.yaml", "families: [stat]\n---\nfamilies: [loc]"), "."}, exitUsage, "", "p.yaml: holds more than one document"},
 		{"profile that the YAML library panics at", []string{"extract", "--profile", file("p.yaml", "families: !cm, "), "."}, exitUsage, "", "p.yaml: is no YAML"},
 		{"extract without contours", []string{"extract", t.TempDir()}, exitFailed, "", "no RTSTRUCT"},
 		{"extract a truncated file", []string{"extract", broken}, exitFailed, "", "broken.dcm"},

@@ -121,8 +121,12 @@ func decodeYAML(b []byte, into any) (err error) {
 			err = errors.New("is no YAML that can be read; leave out tags (!name), anchors (&name) and aliases (*name)")
 		}
 	}()
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		return errors.New(yaml.FormatError(err, false, true))
+	}
+	if dec.Decode(new(any)) != io.EOF {
+		return errors.New("holds more than one document (---)")
 	}
 	return nil
 }
