@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -154,6 +155,29 @@ func TestPublishedValues(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// .ci/check-ibsi.py fails for a value that is wrong, that is not there, or that is there twice.
+func TestCheckIBSI(t *testing.T) {
+	exe := python(t)
+	good := radnode(t, "extract", "--profile", ibsiProfile(t, "digital-phantom"), bundledPhantom(t))
+	for _, c := range []struct{ name, old, new, say string }{
+		{"all good", "", "", ": 482/482"},
+		{"another value", ",morph_area_mesh,C0JK,", ",morph_area_mesh,C0JK,9", "morph_area_mesh"},
+		{"no value", ",stat_max,84IY,6,", ",stat_max,84IY,,", "stat_max: no value"},
+		{"not there", ",stat_max,", ",stat_most,", "stat_max: no value: not in the output"},
+		{"twice", ",stat_min,", ",stat_max,", "twice"},
+		{"another table", "ibsi_code,value", "ibsi_code,values", "value"},
+	} {
+		if strings.Count(good, c.old) != 1 && c.old != "" {
+			t.Fatalf("%s: %q is not there once", c.name, c.old)
+		}
+		file := writeFile(t, filepath.Join(t.TempDir(), "values.csv"), []byte(strings.Replace(good, c.old, c.new, 1)))
+		out, err := exec.Command(exe, filepath.Join("..", "..", ".ci", "check-ibsi.py"), ibsiTable(t, "digital-phantom"), file).CombinedOutput()
+		if (err == nil) != (c.old == "") || !strings.Contains(string(out), c.say) {
+			t.Errorf("%s: %v\n%s", c.name, err, out)
+		}
 	}
 }
 
