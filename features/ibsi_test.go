@@ -3,7 +3,6 @@ package features_test
 import (
 	"context"
 	"encoding/csv"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -162,13 +162,10 @@ func plain() features.Profile {
 	return features.Profile{Families: features.DefaultProfile("CT").Families, Aggregate: []features.Aggregation{features.Agg3DComb}}
 }
 
-var allAggregations = []features.Aggregation{features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb}
-
 func TestDigitalPhantom(t *testing.T) {
 	g, m := digitalPhantom(t)
 	refs := readReference(t, "../testdata/ibsi1/digital-phantom.csv")
-	p := plain()
-	p.Aggregate = allAggregations
+	p := profile(t, "digital-phantom")
 	if len(refs) != 482 || len(features.Tags(p)) != 487 {
 		t.Errorf("%d rows in the reference table, want 482; %d values, want five more", len(refs), len(features.Tags(p)))
 	}
@@ -179,34 +176,18 @@ func TestDigitalPhantom(t *testing.T) {
 	compare(t, refs, res.Values)
 }
 
-// The configurations of the manual's chapter 5, table 5.1.
-var configurations = map[string]features.Profile{
-	"a": {
-		Resegment:  features.Resegment{Range: []float64{-500, 400}},
-		Discretise: features.Discretise{Method: "fbs", Width: 25},
-	},
-	"b": {
-		Resample:   features.Resample{Spacing: []float64{2, 2, 0}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
-		Resegment:  features.Resegment{Range: []float64{-500, 400}},
-		Discretise: features.Discretise{Method: "fbn", Bins: 32},
-	},
-	"c": {
-		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
-		Resegment:  features.Resegment{Range: []float64{-1000, 400}},
-		Discretise: features.Discretise{Method: "fbs", Width: 25},
-		IVH:        features.IVH{Method: "fbs", Width: 2.5},
-	},
-	"d": {
-		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "linear", Mask: "linear", MaskThreshold: 0.5, Round: true},
-		Resegment:  features.Resegment{Outliers: 3},
-		Discretise: features.Discretise{Method: "fbn", Bins: 32},
-	},
-	"e": {
-		Resample:   features.Resample{Spacing: []float64{2, 2, 2}, Image: "cubic", Mask: "linear", MaskThreshold: 0.5, Round: true},
-		Resegment:  features.Resegment{Range: []float64{-1000, 400}, Outliers: 3},
-		Discretise: features.Discretise{Method: "fbn", Bins: 32},
-		IVH:        features.IVH{Method: "fbn", Bins: 1000},
-	},
+// profile reads a profile of testdata/ibsi1, the ones that radnode ibsi goes by.
+func profile(t testing.TB, name string) features.Profile {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "testdata", "ibsi1", name+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p features.Profile
+	if err := yaml.UnmarshalWithOptions(b, &p, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func TestCTPhantom(t *testing.T) {
@@ -214,97 +195,27 @@ func TestCTPhantom(t *testing.T) {
 	mask := readNIfTI(t, shared(t, "ibsi1", "ct_phantom", "nifti", "mask", "mask.nii.gz")).Threshold(0.5)
 	for _, c := range []string{"a", "b", "c", "d", "e"} {
 		t.Run(c, func(t *testing.T) {
-			p := configurations[c]
-			p.Families = plain().Families
-			p.Aggregate = allAggregations[4:]
-			if c == "a" || c == "b" {
-				p.Aggregate = allAggregations[:4]
-			}
+			p := profile(t, "config-"+c)
 			refs := readReference(t, shared(t, "ibsi1", "reference_values", "chest_config_"+c+".csv"))
 			res, err := features.Extract(context.Background(), image, mask, p)
 			if err != nil {
 				t.Fatal(err)
 			}
 			compare(t, featureRows(refs), res.Values)
-			n := 0
-			for tag, v := range diagnostics(t, image, mask, p) {
-				for _, r := range refs {
-					if r.tag == tag {
-						n++
-						if !r.matches(v) {
-							t.Errorf("%s = %v, want %s ± %g", tag, v, r.text, r.tolerance)
-						}
-					}
+			values, err := features.Diagnostics(context.Background(), image, mask, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The table begins with them, in the same order.
+			for i, v := range values {
+				if refs[i].tag != v.Tag {
+					t.Errorf("row %d of the table is %s, the output has %s", i, refs[i].tag, v.Tag)
 				}
 			}
-			if n != 60 {
-				t.Errorf("%d of 60 diagnostic values compared", n)
+			if len(values) != 60 {
+				t.Errorf("%d diagnostic values, want 60", len(values))
 			}
+			compare(t, refs[:60], values)
 		})
 	}
-}
-
-// diagnostics are the 60 values that the reference tables give for the steps of
-// the chain.
-func diagnostics(t *testing.T, image *voxel.Grid, mask *voxel.Mask, p features.Profile) map[string]float64 {
-	d := map[string]float64{}
-	grid := func(at string, g *voxel.Grid) {
-		sum, lo, hi := 0.0, math.Inf(1), math.Inf(-1)
-		for _, v := range g.Data {
-			x := float64(v)
-			sum, lo, hi = sum+x, min(lo, x), max(hi, x)
-		}
-		for a, axis := range "xyz" {
-			d[fmt.Sprintf("img_dim_%c_%s_img", axis, at)] = float64(g.Size[a])
-			d[fmt.Sprintf("vox_dim_%c_%s_img", axis, at)] = g.Spacing[a]
-		}
-		d["mean_int_"+at+"_img"] = sum / float64(len(g.Data))
-		d["min_int_"+at+"_img"], d["max_int_"+at+"_img"] = lo, hi
-	}
-	region := func(at string, whole voxel.Geometry, roi *features.ROI) {
-		for a, axis := range "xyz" {
-			d[fmt.Sprintf("int_mask_dim_%c_%s_roi", axis, at)] = float64(whole.Size[a])
-			d[fmt.Sprintf("int_mask_bb_dim_%c_%s_roi", axis, at)] = float64(roi.Intensity.Bounds().Size()[a])
-			d[fmt.Sprintf("morph_mask_bb_dim_%c_%s_roi", axis, at)] = float64(roi.Morph.Bounds().Size()[a])
-		}
-		d["int_mask_vox_count_"+at+"_roi"] = float64(roi.Intensity.Count())
-		d["morph_mask_vox_count_"+at+"_roi"] = float64(roi.Morph.Count())
-		sum, lo, hi := 0.0, math.Inf(1), math.Inf(-1)
-		for i, in := range roi.Intensity.Data {
-			if x := float64(roi.Image.Data[i]); in != 0 {
-				sum, lo, hi = sum+x, min(lo, x), max(hi, x)
-			}
-		}
-		d["int_mask_mean_int_"+at+"_roi"] = sum / float64(roi.Intensity.Count())
-		d["int_mask_min_int_"+at+"_roi"], d["int_mask_max_int_"+at+"_roi"] = lo, hi
-	}
-	chain := func(p features.Profile) *features.ROI {
-		roi, err := features.Prepare(image, mask, p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return roi
-	}
-	grid("init", image)
-	first := chain(features.Profile{})
-	region("init", first.Geometry, first)
-	interpolated := p
-	interpolated.Resegment = features.Resegment{}
-	second := chain(interpolated)
-	whole := image
-	if len(p.Resample.Spacing) > 0 {
-		method, err := voxel.ParseMethod(p.Resample.Image)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whole = voxel.Resample(image, second.Geometry, second.Geometry.Box(), method)
-		for i, v := range whole.Data {
-			whole.Data[i] = float32(math.RoundToEven(float64(v)))
-		}
-	}
-	grid("interp", whole)
-	region("interp", second.Geometry, second)
-	third := chain(p)
-	region("reseg", third.Geometry, third)
-	return d
 }

@@ -60,6 +60,15 @@ func TestCommandLine(t *testing.T) {
 		{"extract with image alone", []string{"extract", "--image", "x.nii"}, exitUsage, "", "--mask"},
 		{"extract with a bad expression", []string{"extract", "--roi", "((", "."}, exitUsage, "", "--roi"},
 		{"extract with an unknown profile", []string{"extract", "--profile", "nope", "."}, exitUsage, "", "nope"},
+		{"profile with an unknown key", []string{"extract", "--profile", file("p.yaml", "families: [cm]\nagregate: [3D_comb]"), "."}, exitUsage, "", `p.yaml: [2:1] unknown field "agregate"`},
+		{"profile without aggregation", []string{"extract", "--profile", file("p.yaml", "families: [cm]"), "."}, exitUsage, "", "aggregate: is empty"},
+		{"profile with an unknown aggregation", []string{"extract", "--profile", file("p.yaml", "families: [cm]\naggregate: [3D]"), "."}, exitUsage, "", `aggregate: "3D"`},
+		{"profile with texture out of range", []string{"extract", "--profile", file("p.yaml", "families: [stat]\ntexture: {glcm_distance: 9}"), "."}, exitUsage, "", "texture: glcm_distance: 9"},
+		{"profile with texture of a wrong type", []string{"extract", "--profile", file("p.yaml", "families: [stat]\ntexture: {glcm_distance: far}"), "."}, exitUsage, "", "glcm_distance: far"},
+		{"profile with an unknown feature", []string{"extract", "--profile", file("p.yaml", "families: [stat]\nfeatures: [stat_nope]"), "."}, exitUsage, "", `features: "stat_nope"`},
+		{"profile with a feature of another family", []string{"extract", "--profile", file("p.yaml", "families: [stat]\nfeatures: [loc_peak_glob]"), "."}, exitUsage, "", `"loc_peak_glob" is of the family loc`},
+		{"two profiles in a file", []string{"extract", "--profile", file("p.yaml", "families: [stat]\n---\nfamilies: [loc]"), "."}, exitUsage, "", "p.yaml: holds more than one document"},
+		{"profile that the YAML library panics at", []string{"extract", "--profile", file("p.yaml", "families: !cm, "), "."}, exitUsage, "", "p.yaml: is no YAML"},
 		{"extract without contours", []string{"extract", t.TempDir()}, exitFailed, "", "no RTSTRUCT"},
 		{"extract a truncated file", []string{"extract", broken}, exitFailed, "", "broken.dcm"},
 		{"extract what does not match", []string{"extract", "--roi", "^none$", bundledStudy(t)}, exitFailed, "", "no region matches"},
@@ -100,8 +109,8 @@ func TestExtractCSV(t *testing.T) {
 	if got := strings.Join(rows[0], ","); got != names {
 		t.Errorf("heading %s, want %s", got, names)
 	}
-	if len(rows) != 1+49 {
-		t.Fatalf("%d rows, want 49 values of one region", len(rows)-1)
+	if len(rows) != 1+174 {
+		t.Fatalf("%d rows, want 174 values of one region", len(rows)-1)
 	}
 	for _, r := range rows[1:] {
 		v, err := strconv.ParseFloat(r[11], 64)
@@ -113,6 +122,61 @@ func TestExtractCSV(t *testing.T) {
 		}
 		if r[6] != "GTV-1" || r[7] != "ct-default" || r[8] != "original" || r[3] != "CT" || r[12] == "" {
 			t.Errorf("row %v", r)
+		}
+	}
+}
+
+// Diagnostic values follow the features of each region; a unit is that of the value and of the image; what does not exist
+// says why.
+func TestExtractDiagnostics(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "p.yaml")
+	text := "families: [stat, ivh, cm]\nfeatures: [stat_mean, stat_var, ivh_i10, cm_joint_max]\naggregate: [2_5D_comb, 3D_avg]\n" +
+		"resegment: {range: [3000, 3001]}\nivh: {method: fbn, bins: 100}\ndiscretise: {method: fbn, bins: 8}\n"
+	if err := os.WriteFile(profile, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	records := func(args ...string) (lines []string) {
+		t.Helper()
+		table, err := csv.NewReader(strings.NewReader(radnode(t, append([]string{"extract", bundledStudy(t)}, args...)...))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range table[1:] {
+			lines = append(lines, strings.Join(r[6:], ","))
+		}
+		return lines
+	}
+	got := records("--profile", profile, "--diagnostics")
+	if len(got) != 2*(5+60) {
+		t.Fatalf("%d rows, want 5 features and 60 diagnostic values of 2 regions", len(got))
+	}
+	const gone = "no voxel of the ROI is left after re-segmentation"
+	for i, want := range map[int]string{
+		0:   "GTV-1,p,original,stat_mean,Q4LE,,[hnsf'U]," + gone,
+		1:   "GTV-1,p,original,stat_var,ECT3,,[hnsf'U]2," + gone,
+		3:   "GTV-1,p,original,cm_joint_max_2_5D_comb,GYBY,,1," + gone,
+		5:   "GTV-1,p,original,img_dim_x_init_img,,64,1,",
+		8:   "GTV-1,p,original,vox_dim_x_init_img,,1.1,mm,",
+		13:  "GTV-1,p,original,max_int_init_img,,",
+		64:  "GTV-1,p,original,int_mask_max_int_reseg_roi,,,[hnsf'U]," + gone,
+		65:  "Oedema,p,original,stat_mean,Q4LE,,[hnsf'U]," + gone,
+		129: "Oedema,p,original,int_mask_max_int_reseg_roi,,,[hnsf'U]," + gone,
+	} {
+		if !strings.HasPrefix(got[i], want) {
+			t.Errorf("row %d: %s\nwant     %s", i, got[i], want)
+		}
+	}
+	if !strings.HasSuffix(got[13], ",[hnsf'U],") {
+		t.Errorf("row %s, want it in HU", got[13])
+	}
+
+	// Under a fixed bin number the intensities of the volume histogram are bin numbers.
+	for method, unit := range map[string]string{"fbn, bins: 100": ",1,", "fbs, width: 5": ",[hnsf'U],", "none": ",[hnsf'U],"} {
+		if err := os.WriteFile(profile, []byte("families: [ivh]\nfeatures: [ivh_i10]\nivh: {method: "+method+"}\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := records("--profile", profile, "--roi", "GTV"); len(got) != 1 || !strings.HasPrefix(got[0], "GTV-1,p,original,ivh_i10,GBPN,") || !strings.HasSuffix(got[0], unit) {
+			t.Errorf("%s: %v, want the unit %q", method, got, unit)
 		}
 	}
 }

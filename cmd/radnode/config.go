@@ -81,9 +81,8 @@ func readConfig(file string) (Config, error) {
 
 func parseConfig(b []byte) (Config, error) {
 	c := defaultConfig()
-	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, errors.New(yaml.FormatError(err, false, true))
+	if err := decodeYAML(b, &c); err != nil {
+		return Config{}, err
 	}
 	return c, c.check()
 }
@@ -97,15 +96,39 @@ func readProfile(nameOrFile string) (features.Profile, error) {
 	if err != nil {
 		return features.Profile{}, fmt.Errorf("--profile %s: neither a built-in profile (ct-default) nor a file that can be read: %w", nameOrFile, err)
 	}
-	var p features.Profile
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&p); err != nil && !errors.Is(err, io.EOF) {
-		return p, fmt.Errorf("%s: %s", nameOrFile, yaml.FormatError(err, false, true))
-	}
-	if err := p.Validate(); err != nil {
+	p, err := parseProfile(b)
+	if err != nil {
 		return p, fmt.Errorf("%s: %w", nameOrFile, err)
 	}
 	p.Name = profileName(nameOrFile)
 	return p, nil
+}
+
+// parseProfile reads the mapping of one profile, which is then valid.
+func parseProfile(b []byte) (features.Profile, error) {
+	var p features.Profile
+	if err := decodeYAML(b, &p); err != nil {
+		return p, err
+	}
+	return p, p.Validate()
+}
+
+// decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
+// as a tag before a missing value (github.com/goccy/go-yaml issue 735), is an error too.
+func decodeYAML(b []byte, into any) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("is no YAML that can be read; leave out tags (!name), anchors (&name) and aliases (*name)")
+		}
+	}()
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	if dec.Decode(new(any)) != io.EOF {
+		return errors.New("holds more than one document (---)")
+	}
+	return nil
 }
 
 // check returns an error that names the key and what to write there.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,13 +24,16 @@ import (
 )
 
 type extractCmd struct {
-	Profile string   `help:"Built-in profile or YAML file with one profile (default: the built-in one of the modality)." placeholder:"NAME|FILE"`
-	ROI     string   `name:"roi" help:"Only regions whose name matches." placeholder:"REGEXP"`
-	Format  string   `default:"csv" enum:"csv,json" help:"csv or json."`
-	Out     string   `help:"File to write (default: standard output)." placeholder:"FILE"`
-	Image   string   `help:"NIfTI image, with --mask." placeholder:"NIFTI"`
-	Mask    string   `help:"NIfTI mask: every voxel above 0." placeholder:"NIFTI"`
-	Path    []string `arg:"" optional:"" help:"Files and folders of DICOM: images and RTSTRUCT."`
+	Profile string `help:"Built-in profile or YAML file with one profile (default: the built-in one of the modality)." placeholder:"NAME|FILE"`
+	ROI     string `name:"roi" help:"Only regions whose name matches." placeholder:"REGEXP"`
+	Format  string `default:"csv" enum:"csv,json" help:"csv or json."`
+	Out     string `help:"File to write (default: standard output)." placeholder:"FILE"`
+	Image   string `help:"NIfTI image, with --mask." placeholder:"NIFTI"`
+	Mask    string `help:"NIfTI mask: every voxel above 0." placeholder:"NIFTI"`
+
+	Diagnostics bool `help:"Also the IBSI's diagnostic values of the steps before the features: image and region as given, interpolated, re-segmented."`
+
+	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images and RTSTRUCT."`
 }
 
 // A row is one value as extract writes it. The names are a contract.
@@ -84,12 +88,12 @@ func (c extractCmd) Run(e *env) error {
 	var rows []row
 	var failed []error
 	if nifti {
-		rows, err = extractNIfTI(e.ctx, c.Image, c.Mask, choose)
+		rows, err = c.extractNIfTI(e.ctx, choose)
 		if err != nil {
 			return err
 		}
 	} else {
-		rows, failed = extractDICOM(e, c.Path, only, choose)
+		rows, failed = c.extractDICOM(e.ctx, only, choose)
 	}
 	for _, err := range failed {
 		fmt.Fprintln(e.stderr, "radnode:", err)
@@ -137,17 +141,17 @@ func profileName(file string) string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-func extractNIfTI(ctx context.Context, imageFile, maskFile string, choose func(modality, roi string) (features.Profile, error)) ([]row, error) {
-	image, err := readNIfTI(imageFile)
+func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi string) (features.Profile, error)) ([]row, error) {
+	image, err := readNIfTI(c.Image)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := readNIfTI(maskFile)
+	labels, err := readNIfTI(c.Mask)
 	if err != nil {
 		return nil, err
 	}
 	if !labels.Geometry.Equal(image.Geometry, 1e-3) {
-		return nil, fmt.Errorf("%s and %s do not lie on the same grid (size, spacing, orientation, origin): resample the mask to the image", imageFile, maskFile)
+		return nil, fmt.Errorf("%s and %s do not lie on the same grid (size, spacing, orientation, origin): resample the mask to the image", c.Image, c.Mask)
 	}
 	mask := labels.Threshold(math.SmallestNonzeroFloat32)
 	mask.Geometry = image.Geometry // the same but for rounding in the headers
@@ -157,10 +161,10 @@ func extractNIfTI(ctx context.Context, imageFile, maskFile string, choose func(m
 	}
 	result, err := features.Extract(ctx, image, mask, p)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", maskFile, err)
+		return nil, fmt.Errorf("%s: %w", c.Mask, err)
 	}
-	base := row{ROISourceUID: filepath.Base(maskFile), ROIName: profileName(strings.TrimSuffix(maskFile, ".gz")), Profile: p.Name}
-	return valueRows(base, result, ""), nil
+	base := row{ROISourceUID: filepath.Base(c.Mask), ROIName: profileName(strings.TrimSuffix(c.Mask, ".gz")), Profile: p.Name}
+	return c.rows(ctx, base, image, mask, p, result, "")
 }
 
 func readNIfTI(file string) (*voxel.Grid, error) {
@@ -176,25 +180,41 @@ func readNIfTI(file string) (*voxel.Grid, error) {
 	return g, nil
 }
 
-// valueRows writes out the values of one region. unit is the UCUM unit of the image intensities, "" where it is unknown.
-func valueRows(base row, result features.Result, unit string) (rows []row) {
-	for _, v := range result.Values {
-		f, _, _ := features.Lookup(v.Tag)
+// rows writes out the values of one region, features before diagnostics. unit is the UCUM unit of the image intensities, ""
+// where it is unknown.
+func (c extractCmd) rows(ctx context.Context, base row, image *voxel.Grid, mask *voxel.Mask, p features.Profile, result features.Result, unit string) (rows []row, err error) {
+	values := result.Values
+	if c.Diagnostics {
+		d, err := features.Diagnostics(ctx, image, mask, p)
+		if err != nil {
+			return nil, err
+		}
+		values = slices.Concat(values, d)
+	}
+	for _, v := range values {
+		f, _, _ := features.Lookup(v.Tag) // a diagnostic value has no code
 		r := base
-		r.Image, r.Feature, r.IBSICode, r.Unit, r.Note = "original", v.Tag, f.Code, unitOf(f.Code, unit), v.Reason
+		r.Image, r.Feature, r.IBSICode, r.Unit, r.Note = "original", v.Tag, f.Code, unitOf(v, f.Code, unit), v.Reason
 		if v.Reason == "" {
-			value := v.Value
-			r.Value = &value
+			r.Value = &v.Value
 		}
 		rows = append(rows, r)
 	}
-	return rows
+	return rows, nil
 }
 
-// unitOf is the UCUM unit of a feature.
-func unitOf(ibsiCode, intensity string) string {
-	u, _ := sr.UnitFor(ibsiCode, intensity)
-	return u.Value
+// unitOf is the UCUM unit of a value.
+func unitOf(v features.Value, ibsiCode, intensity string) string {
+	switch {
+	case v.Unit == features.UnitNone: // bin numbers too, whatever the unit of the feature is otherwise
+		return sr.Unit("").Value
+	case ibsiCode != "":
+		u, _ := sr.UnitFor(ibsiCode, intensity)
+		return u.Value
+	case v.Unit == features.UnitIntensity:
+		return sr.Unit(intensity).Value
+	}
+	return string(v.Unit)
 }
 
 // An input is one DICOM file of an extraction. The file stays open: its pixels are read when they are needed.
@@ -204,14 +224,14 @@ type input struct {
 }
 
 // extractDICOM measures every RTSTRUCT below the paths on the images below the paths that it names.
-func extractDICOM(e *env, paths []string, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, failed []error) {
-	contours, images, done, failed := readInputs(paths)
+func (c extractCmd) extractDICOM(ctx context.Context, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, failed []error) {
+	contours, images, done, failed := readInputs(c.Path)
 	defer done()
 	if len(contours) == 0 {
 		return nil, append(failed, errors.New("no RTSTRUCT found below the paths: nothing says where to measure"))
 	}
 	for _, in := range contours {
-		r, err := extractOne(e.ctx, in, images, only, choose)
+		r, err := c.extractOne(ctx, in, images, only, choose)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", in.path, err))
 		}
@@ -271,7 +291,7 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 
 // extractOne measures one RTSTRUCT. What it names may be here under changed UIDs (anonymised, resampled): then the images of
 // the series that it names are taken, as the fallback rule of the pipeline does.
-func extractOne(ctx context.Context, in input, images map[string][]input, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, err error) {
+func (c extractCmd) extractOne(ctx context.Context, in input, images map[string][]input, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, err error) {
 	refs, err := roi.References(in.file.DataSet)
 	if err != nil {
 		return nil, err
@@ -299,7 +319,11 @@ func extractOne(ctx context.Context, in input, images map[string][]input, only *
 		for _, r := range m.Regions {
 			b := base
 			b.ROINumber, b.ROIName, b.Profile = r.Region.Number, r.Region.Name, r.Profile.Name
-			rows = append(rows, valueRows(b, r.Result, m.Volume.Unit)...)
+			values, err := c.rows(ctx, b, m.Volume.Grid, r.Mask, r.Profile, r.Result, m.Volume.Unit)
+			if err != nil {
+				failed = append(failed, fmt.Errorf("ROI %d %q: %w", r.Region.Number, r.Region.Name, err))
+			}
+			rows = append(rows, values...)
 		}
 		for _, s := range m.Skipped {
 			failed = append(failed, fmt.Errorf("ROI %d %q: %s", s.Region.Number, s.Region.Name, s.Reason))

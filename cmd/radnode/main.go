@@ -36,6 +36,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Receive, measure and report until stopped."`
 	Demo    demoCmd    `cmd:"" help:"The whole loop in one process on bundled data; prints the report that came back."`
 	Extract extractCmd `cmd:"" help:"Measure files and folders of DICOM, or a NIfTI image and mask."`
+	IBSI    ibsiCmd    `cmd:"" name:"ibsi" help:"Compare with the reference values of the IBSI."`
 	SR      srCmd      `cmd:"" name:"sr" help:"Print Structured Reports as text."`
 	Echo    echoCmd    `cmd:"" help:"Verify a connection (C-ECHO)."`
 	Send    sendCmd    `cmd:"" help:"Send files and folders (C-STORE)."`
