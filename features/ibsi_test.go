@@ -162,6 +162,8 @@ func plain() features.Profile {
 	return features.Profile{Families: features.DefaultProfile("CT").Families, Aggregate: []features.Aggregation{features.Agg3DComb}}
 }
 
+var allAggregations = []features.Aggregation{features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb}
+
 func TestDigitalPhantom(t *testing.T) {
 	g, m := digitalPhantom(t)
 	refs := readReference(t, "../testdata/ibsi1/digital-phantom.csv")
