@@ -423,6 +423,39 @@ func TestOneFamily(t *testing.T) {
 	}
 }
 
+// Single features have the values that they have among all, in the table's order.
+func TestSomeFeatures(t *testing.T) {
+	g, m := blob([3]int{12, 12, 8}, 2)
+	all := plain()
+	all.Discretise = features.Discretise{Method: "fbn", Bins: 8}
+	want := map[string]features.Value{}
+	for _, v := range extract(t, g, m, all).Values {
+		want[v.Tag] = v
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p := all
+		for _, f := range features.Table {
+			if rapid.IntRange(0, 9).Draw(t, f.Tag) == 0 {
+				p.Features = append(p.Features, f.Tag)
+			}
+		}
+		slices.Reverse(p.Features)
+		if len(p.Features) == 0 {
+			return
+		}
+		values := extract(t, g, m, p).Values
+		checkShape(t, values, p)
+		if len(values) != len(p.Features) {
+			t.Fatalf("%d values, want %d", len(values), len(p.Features))
+		}
+		for _, v := range values {
+			if v != want[v.Tag] {
+				t.Fatalf("%+v, want %+v", v, want[v.Tag])
+			}
+		}
+	})
+}
+
 // golden are the SHA-256 of the values' bits for the blob under several
 // profiles. They are the same on every machine; one changes only with a change
 // of the numbers, which the commit then explains.

@@ -46,30 +46,34 @@ func morphology(roi *ROI, v *values) {
 	}
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
-	x := intensities(roi)
-	var mean, variance float64
-	if len(x) > 0 {
-		mean, variance = meanVariance(x)
+	var x description
+	if list := roi.distribution(); len(list) > 0 {
+		x = describe(list)
 	}
 
 	v.add("morph_volume", surface.volume)
 	v.add("morph_vol_approx", float64(float64(n)*float64(float64(s[0]*s[1])*s[2])))
 	v.add("morph_area_mesh", surface.area)
 	compactness(v, surface.volume, surface.area)
-	massShift(v, roi, len(x) > 0)
+	massShift(v, roi, x.n > 0)
 
-	h := newHull(surface.ends)
-	points := h.millimetres(s)
+	var h hull
+	var points [][3]float64
+	if v.wants("morph_diam", "morph_vol_dens_aabb", "morph_area_dens_aabb", "morph_vol_dens_ombb", "morph_area_dens_ombb",
+		"morph_vol_dens_mvee", "morph_area_dens_mvee", "morph_vol_dens_conv_hull", "morph_area_dens_conv_hull") {
+		h = newHull(surface.ends)
+		points = h.millimetres(s)
+	}
 	v.add("morph_diam", diameter(points))
 	axes := principalAxes(v, roi, n)
 	densities(v, surface, h, points, s, axes)
 
-	if len(x) == 0 {
+	if x.n == 0 {
 		v.missing(reasonNoIntensity, "morph_integ_int", "morph_moran_i", "morph_geary_c")
 		return
 	}
-	v.add("morph_integ_int", float64(mean*surface.volume))
-	spatial(v, roi, len(x), mean, variance)
+	v.add("morph_integ_int", float64(x.mean*surface.volume))
+	spatial(v, roi, x)
 }
 
 // principalAxes is 3.1.12 to 3.1.16. It returns the standard deviations along
@@ -158,14 +162,16 @@ func massShift(v *values, roi *ROI, any bool) {
 // densities is 3.1.17 to 3.1.26: volume and area against those of enclosing
 // bodies. axes are the standard deviations along the principal axes.
 func densities(v *values, surface mesh, h hull, points [][3]float64, spacing, axes [3]float64) {
-	aligned := extents(points, &[3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}})
-	v.add("morph_vol_dens_aabb", surface.volume/boxVolume(aligned))
-	v.add("morph_area_dens_aabb", surface.area/boxArea(aligned))
-
-	oriented := orientedBox(points, h.faces, spacing)
-	v.add("morph_vol_dens_ombb", surface.volume/boxVolume(oriented))
-	v.add("morph_area_dens_ombb", surface.area/boxArea(oriented))
-
+	if v.wants("morph_vol_dens_aabb", "morph_area_dens_aabb") {
+		aligned := extents(points, &[3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}})
+		v.add("morph_vol_dens_aabb", surface.volume/boxVolume(aligned))
+		v.add("morph_area_dens_aabb", surface.area/boxArea(aligned))
+	}
+	if v.wants("morph_vol_dens_ombb", "morph_area_dens_ombb") {
+		oriented := orientedBox(points, h.faces, spacing)
+		v.add("morph_vol_dens_ombb", surface.volume/boxVolume(oriented))
+		v.add("morph_area_dens_ombb", surface.area/boxArea(oriented))
+	}
 	if axes[2] == 0 {
 		v.missing("the ROI is flat, so its principal ellipsoid has no volume", "morph_vol_dens_aee", "morph_area_dens_aee")
 	} else {
@@ -174,26 +180,35 @@ func densities(v *values, surface mesh, h hull, points [][3]float64, spacing, ax
 		v.add("morph_area_dens_aee", surface.area/approximateArea(semi))
 	}
 
-	semi := enclosingEllipsoid(points)
-	v.add("morph_vol_dens_mvee", surface.volume/ellipsoidVolume(semi))
-	v.add("morph_area_dens_mvee", surface.area/ellipsoidArea(semi))
-
-	volume, area := h.measure(spacing)
-	v.add("morph_vol_dens_conv_hull", surface.volume/volume)
-	v.add("morph_area_dens_conv_hull", surface.area/area)
+	if v.wants("morph_vol_dens_mvee", "morph_area_dens_mvee") {
+		semi := enclosingEllipsoid(points)
+		v.add("morph_vol_dens_mvee", surface.volume/ellipsoidVolume(semi))
+		v.add("morph_area_dens_mvee", surface.area/ellipsoidArea(semi))
+	}
+	if v.wants("morph_vol_dens_conv_hull", "morph_area_dens_conv_hull") {
+		volume, area := h.measure(spacing)
+		v.add("morph_vol_dens_conv_hull", surface.volume/volume)
+		v.add("morph_area_dens_conv_hull", surface.area/area)
+	}
 }
 
-// spatial is 3.1.28 and 3.1.29.
-func spatial(v *values, roi *ROI, n int, mean, variance float64) {
+// spatial is 3.1.28 and 3.1.29. It is the longest step by far where the ROI is
+// large, and cannot be cheaper by much: exact sums over all pairs need the
+// spectra of the mask and of the intensities, over twice the ROI's box a side,
+// and both values come out of the same three.
+func spatial(v *values, roi *ROI, x description) {
+	if !v.wants("morph_moran_i", "morph_geary_c") {
+		return
+	}
 	switch {
-	case n == 1:
+	case x.n == 1:
 		v.missing("one voxel has no neighbour to correlate with", "morph_moran_i", "morph_geary_c")
-	case variance == 0:
+	case x.variance == 0:
 		v.missing("all intensities are the same", "morph_moran_i", "morph_geary_c")
 	default:
 		// In units of the standard deviation Σz² is the number of voxels.
-		s := autocorrelation(roi, mean, math.Sqrt(variance))
+		s := autocorrelation(roi, x.mean, math.Sqrt(x.variance))
 		v.add("morph_moran_i", s.wzz/s.w)
-		v.add("morph_geary_c", float64(float64(n-1)/float64(n))*(s.wdd/(2*s.w)))
+		v.add("morph_geary_c", float64((x.n-1)/x.n)*(s.wdd/(2*s.w)))
 	}
 }

@@ -174,9 +174,12 @@ func (p Profile) Validate() error {
 	if err := p.Texture.filled().validate(); err != nil {
 		return bad("texture", "%v", err)
 	}
-	for _, a := range p.Aggregate {
+	for i, a := range p.Aggregate {
 		if !slices.Contains(aggregations, a) {
 			return bad("aggregate", "%q, want any of %s", a, list(aggregations))
+		}
+		if slices.Contains(p.Aggregate[:i], a) {
+			return bad("aggregate", "%q is there twice", a)
 		}
 	}
 	if len(p.Families) == 0 {
@@ -388,7 +391,8 @@ func (t Texture) notation() (s []string) {
 	return s
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+// number is the shortest text that reads back the same; -0 is 0.
+func number(v float64) string { return strconv.FormatFloat(v+0, 'g', -1, 64) }
 
 func numbers(v []float64) []string {
 	var s []string

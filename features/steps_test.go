@@ -546,7 +546,7 @@ func TestSpatialAgainstAllPairs(t *testing.T) {
 		}
 		n := float64(len(x))
 		v := values{rows: morphologyTable[27:]}
-		spatial(&v, roi, len(x), mean, variance)
+		spatial(&v, roi, describe(roi.distribution()))
 		moran, geary := n/w*wzz/zz, (n-1)/(2*w)*wdd/zz
 		if math.Abs(v.list[0].Value-moran) > 1e-10 || math.Abs(v.list[1].Value-geary) > 1e-10 {
 			t.Fatalf("Moran's I %v, want %v; Geary's C %v, want %v", v.list[0].Value, moran, v.list[1].Value, geary)
