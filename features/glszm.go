@@ -39,54 +39,68 @@ func zoneFeatures(roi *ROI, v *values, table []Feature, measure func(zone) int) 
 		return
 	}
 	zones := roi.zonesOf(l, v.aggregation == Agg3D)
+	counts := newZoneCounts(l.top)
 	var mean meanOf
-	var cells []cell
 	for _, p := range l.parts(v.aggregation) {
-		cells = cells[:0]
 		var voxels int
 		for z := p.first; z < p.end; z++ {
 			voxels += l.inSlice[z]
 			for _, one := range zones.of(z) {
-				cells = append(cells, cell{int(one.level), measure(one), 1})
+				counts.add(int(one.level), measure(one))
 			}
 		}
-		if f := emphases(merged(cells, l.top), float64(voxels)); f != nil {
+		if f := emphases(counts.take(), float64(voxels)); f != nil {
 			mean.add(f)
 		}
 	}
 	mean.put(v, table, reasonNoIntensity, nil)
 }
 
-// merged adds up cells of the same level and size, in ascending order. Most
-// zones are small, so small sizes are counted in a table of top levels.
-func merged(cells []cell, top int) []cell {
-	const small = 64
-	table := make([]float64, (top+1)*small)
-	big := cells[:0]
-	for _, c := range cells {
-		if c.j < small {
-			table[c.i*small+c.j] += c.n
-		} else {
-			big = append(big, c)
-		}
+// smallZone bounds the sizes that are counted in a table: most zones are small.
+const smallZone = 64
+
+// zoneCounts are numbers of zones by level and size.
+type zoneCounts struct {
+	small []uint32 // by level and size, below smallZone
+	big   []cell   // one for each larger zone
+	out   []cell
+}
+
+func newZoneCounts(top int) *zoneCounts {
+	return &zoneCounts{small: make([]uint32, (top+1)*smallZone)}
+}
+
+func (c *zoneCounts) add(level, size int) {
+	if size < smallZone {
+		c.small[level*smallZone+size]++
+	} else {
+		c.big = append(c.big, cell{level, size, 1})
 	}
-	slices.SortFunc(big, func(a, b cell) int { return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j)) })
-	var out []cell
-	for i := range top + 1 {
-		for j, n := range table[i*small:][:small] {
-			if n > 0 {
-				out = append(out, cell{i, j, n})
-			}
+}
+
+// take gives the matrix, in ascending order, and starts anew.
+func (c *zoneCounts) take() []cell {
+	slices.SortFunc(c.big, func(a, b cell) int { return cmp.Or(cmp.Compare(a.i, b.i), cmp.Compare(a.j, b.j)) })
+	big := c.big
+	c.out = c.out[:0]
+	for at, n := range c.small {
+		if n > 0 {
+			c.out = append(c.out, cell{at / smallZone, at % smallZone, float64(n)})
+			c.small[at] = 0
 		}
-		for ; len(big) > 0 && big[0].i == i; big = big[1:] {
-			if k := len(out) - 1; k >= 0 && out[k].i == i && out[k].j == big[0].j {
-				out[k].n += big[0].n
+		if at%smallZone < smallZone-1 {
+			continue
+		}
+		for ; len(big) > 0 && big[0].i == at/smallZone; big = big[1:] {
+			if k := len(c.out) - 1; k >= 0 && c.out[k].i == big[0].i && c.out[k].j == big[0].j {
+				c.out[k].n++
 			} else {
-				out = append(out, big[0])
+				c.out = append(c.out, big[0])
 			}
 		}
 	}
-	return out
+	c.big = c.big[:0]
+	return c.out
 }
 
 // A zone is a group of linked voxels of one level: 26-connected in 3D,
@@ -169,6 +183,7 @@ type linker struct {
 	at    []uint16
 	back  []int // how far the neighbours that came before a voxel lie behind it
 	needs []uint16
+	near  [][]uint16 // rows of those neighbours
 }
 
 // newLinker prepares for each set of equal neighbours the few that a voxel needs
@@ -206,10 +221,11 @@ func newLinker(l *levels, threeD bool) *linker {
 
 // row links the voxels from first to end-1, which follow each other along x.
 func (k *linker) row(parent []int32, first, end int) {
-	near := make([][]uint16, len(k.back))
-	for i, back := range k.back {
-		near[i] = k.at[first-back : end-back]
+	near := k.near[:0]
+	for _, back := range k.back {
+		near = append(near, k.at[first-back:end-back])
 	}
+	k.near = near
 	for x, level := range k.at[first:end] {
 		v := int32(first + x)
 		parent[v] = v
