@@ -97,6 +97,16 @@ func Resample(g *Grid, t Geometry, box Box, m Method) *Grid {
 	})}
 }
 
+// Source is the box of the voxels of g that [Resample] reads.
+func Source(g, t Geometry, box Box, m Method) Box {
+	var b Box
+	for a := range 3 {
+		_, s := tapsOf(g, t, a, box.Min[a], box.Max[a], m)
+		b.Min[a], b.Max[a] = s.first, s.first+s.n
+	}
+	return b
+}
+
 // ResampleMask interpolates the mask as an image of zeros and ones and keeps
 // what reaches the threshold (IBSI E8H9, partial volume): a voxel at exactly
 // the threshold is in.

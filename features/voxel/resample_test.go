@@ -102,6 +102,19 @@ func TestPartOfWhole(t *testing.T) {
 			t.Fatalf("%v: the part differs from the whole in float64", m)
 		}
 
+		source, hidden := Source(g.Geometry, to, b, m), &Grid{g.Geometry, slices.Clone(g.Data)}
+		for i := range hidden.Data {
+			at := [3]int{i % g.Size[0], i / g.Size[0] % g.Size[1], i / g.Size[0] / g.Size[1]}
+			for a := range 3 {
+				if at[a] < source.Min[a] || at[a] >= source.Max[a] {
+					hidden.Data[i] = float32(math.NaN())
+				}
+			}
+		}
+		if !slices.Equal(Resample(hidden, to, b, m).Data, part.Data) {
+			t.Fatalf("%v: voxels outside %v are read", m, source)
+		}
+
 		mask := g.Threshold(0)
 		wholeMask := ResampleMask(mask, to, to.Box(), Linear, 0.5)
 		c := Covered(g.Geometry, to, mask.Bounds())
