@@ -9,10 +9,11 @@ import (
 	"github.com/radnode/radnode/features/voxel"
 )
 
-// A Batch is the regions of one image. Regions with the same interpolation that
-// lie close together share a block of the interpolated image, which is made once
-// and dropped after its last region. The values are those of [Extract], to the
-// bit. Regions may be extracted in parallel and in any order.
+// A Batch is the regions of one image. Regions that lie in the box of another
+// one with the same interpolation, as a tumour in its target volume, share its
+// part of the interpolated image, which is made once and dropped after the last
+// of them. The values are those of [Extract], to the bit. Regions may be
+// extracted in parallel and in any order.
 type Batch struct {
 	geometry voxel.Geometry
 	regions  []Region
@@ -29,7 +30,7 @@ type Region struct {
 // voxels may take at most room bytes.
 func NewBatch(g voxel.Geometry, regions []Region, room int64) *Batch {
 	b := &Batch{g, regions, make([]*block, len(regions))}
-	var blocks []*block
+	var alone []*block
 	for i, r := range regions {
 		method, err := voxel.ParseMethod(r.Profile.Resample.Image)
 		if err != nil || r.Bounds.Empty() || !r.Profile.interpolates() || len(r.Profile.Resample.Spacing) != 3 {
@@ -37,40 +38,59 @@ func NewBatch(g voxel.Geometry, regions []Region, room int64) *Batch {
 		}
 		to := voxel.Aligned(g, [3]float64(r.Profile.Resample.Spacing))
 		box := covered(g, to, r.Bounds).Grow(sphereReach(to.Spacing), to.Box())
-		blocks = append(blocks, &block{resample: r.Profile.Resample, method: method, from: g, to: to, box: box, regions: []int{i}})
+		alone = append(alone, &block{resample: r.Profile.Resample, method: method, from: g, to: to, box: box, region: i})
 	}
-	// One box around two costs nothing where it has fewer voxels than both.
-	for merged := true; merged; {
-		merged = false
-		for i := 0; i < len(blocks); i++ {
-			for k := i + 1; k < len(blocks); k++ {
-				a, c := blocks[i], blocks[k]
-				if both := union(a.box, c.box); sameImage(a.resample, c.resample) && both.Len() < a.box.Len()+c.box.Len() {
-					a.box, a.regions = both, append(a.regions, c.regions...)
-					blocks = slices.Delete(blocks, k, k+1)
-					k--
-					merged = true
-				}
+	for {
+		// The block that saves most. A voxel is copied into the block and out of it,
+		// so a block is worth while from twice its voxels on.
+		var best *block
+		most := 0
+		for _, outer := range alone {
+			if n := outer.around(alone); n >= most && outer.bytes() <= room {
+				best, most = outer, n+1
 			}
 		}
-	}
-	for _, one := range blocks {
-		if len(one.regions) == 1 || one.bytes() > room {
-			continue
+		if best == nil {
+			return b
 		}
-		room -= one.bytes()
-		one.cut()
-		for _, i := range one.regions {
-			b.blocks[i] = one
+		room -= best.bytes()
+		var others []*block
+		for _, one := range alone {
+			if best.serves(one) {
+				best.left.Add(1)
+				b.blocks[one.region] = best
+			} else {
+				others = append(others, one)
+			}
+		}
+		best.cut()
+		alone = others
+	}
+}
+
+// serves tells whether another's box can be cut out of the block.
+func (b *block) serves(o *block) bool { return sameImage(b.resample, o.resample) && b.holds(o.box) }
+
+// around is how many voxels those have that the block serves, beyond twice its
+// own; -1 for none but its own region.
+func (b *block) around(all []*block) int {
+	n, served := -2*b.box.Len(), 0
+	for _, o := range all {
+		if b.serves(o) {
+			n += o.box.Len()
+			served++
 		}
 	}
-	return b
+	if served < 2 {
+		return -1
+	}
+	return n
 }
 
 // Shared is the memory in bytes of the blocks.
 func (b *Batch) Shared() (n int64) {
 	for i, one := range b.blocks {
-		if one != nil && one.regions[0] == i {
+		if one != nil && one.region == i {
 			n += one.bytes()
 		}
 	}
@@ -118,9 +138,9 @@ type block struct {
 	resample Resample
 	method   voxel.Method
 	from, to voxel.Geometry
-	box      voxel.Box // of to
-	regions  []int
-	left     atomic.Int32 // regions that are not done
+	box      voxel.Box    // of to
+	region   int          // whose box it is
+	left     atomic.Int32 // regions that it serves and that are not done
 
 	slabs    []voxel.Box
 	next     atomic.Int32 // slab to be made
@@ -149,7 +169,6 @@ func (b *block) cut() {
 		b.slabs = append(b.slabs, slab)
 	}
 	b.made.Add(len(b.slabs))
-	b.left.Store(int32(len(b.regions)))
 }
 
 // part is a copy of the voxels of box.
