@@ -27,14 +27,14 @@ type Measured struct {
 	Skipped []SkippedRegion // regions that could not be measured
 	Took    Timing
 
-	share *share
+	grant *grant
 }
 
 // Release gives back the memory that was admitted for the volume and the masks, when they are not needed any more.
 func (m *Measured) Release() {
-	if m.share != nil {
-		m.share.release()
-		m.share = nil
+	if m.grant != nil {
+		m.grant.release()
+		m.grant = nil
 	}
 }
 
@@ -97,7 +97,7 @@ func Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wa
 		return nil, err
 	}
 	m := &Measured{Source: contours}
-	if m.share, err = mem.take(ctx, plan.kept, plan.work); err != nil {
+	if m.grant, err = mem.take(ctx, plan.kept, plan.work); err != nil {
 		return nil, err
 	}
 	if err := m.measure(ctx, images, plan); err != nil {
@@ -129,7 +129,7 @@ func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan
 	for _, i := range plan.order {
 		g.Go(func() error {
 			defer plan.batch.Done(i)
-			done, err := m.share.use(ctx, plan.need[i])
+			done, err := m.grant.use(ctx, plan.need[i])
 			if err != nil {
 				return err
 			}

@@ -66,23 +66,23 @@ func binary(bytes int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
-// A share is the memory of one computation.
-type share struct {
+// A grant is the memory of one computation.
+type grant struct {
 	*Memory
 	held int64
 	work *semaphore.Weighted // of held, what the largest region works with
 }
 
 // take waits for kept bytes that stay until the end, and for work bytes that the regions may use in turn.
-func (m *Memory) take(ctx context.Context, kept, work int64) (*share, error) {
+func (m *Memory) take(ctx context.Context, kept, work int64) (*grant, error) {
 	if err := m.free.Acquire(ctx, kept+work); err != nil {
 		return nil, err
 	}
-	return &share{m, kept + work, semaphore.NewWeighted(work)}, nil
+	return &grant{m, kept + work, semaphore.NewWeighted(work)}, nil
 }
 
 // use returns when a region, which needs at most the work of [Memory.take], may start; done gives its memory back.
-func (s *share) use(ctx context.Context, need int64) (done func(), err error) {
+func (s *grant) use(ctx context.Context, need int64) (done func(), err error) {
 	switch {
 	case s.work.TryAcquire(need):
 	case s.free.TryAcquire(need):
@@ -95,4 +95,4 @@ func (s *share) use(ctx context.Context, need int64) (done func(), err error) {
 	return func() { s.work.Release(need) }, nil
 }
 
-func (s *share) release() { s.free.Release(s.held) }
+func (s *grant) release() { s.free.Release(s.held) }
