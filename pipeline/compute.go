@@ -54,7 +54,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	loaded := time.Since(start)
 
 	defer p.keep(job)()
-	m, err := Measure(ctx, contours, images, nil, p.opt.Select, p.memory)
+	m, err := p.memory.Measure(ctx, contours, images, nil, p.opt.Select)
 	if ctx.Err() != nil {
 		if m != nil {
 			m.Release()

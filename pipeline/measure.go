@@ -70,13 +70,15 @@ var ErrNothingMeasured = errors.New("no region could be measured")
 // of them the error is [ErrNothingMeasured]. The result does not depend on the order of the images or on the number of
 // processors.
 //
-// What it will take is known from headers and contours, before a pixel is read, and admitted by mem: the error is a
-// *[MemoryRefusal] where the volume alone is too large, and a region that is too large is skipped. The caller calls
-// [Measured.Release]. With nil it has the default memory for itself.
-func Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wanted func(roi.Region) bool, choose func(modality, roi string) (features.Profile, error), mem *Memory) (*Measured, error) {
-	if mem == nil {
-		mem = NewMemory(0)
-	}
+// It has [DefaultMemory] for itself; computations that run at the same time share a [Memory].
+func Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wanted func(roi.Region) bool, choose func(modality, roi string) (features.Profile, error)) (*Measured, error) {
+	return NewMemory(0).Measure(ctx, contours, images, wanted, choose)
+}
+
+// Measure is [Measure] within this memory. What it will take is known from headers and contours, before a pixel is read: the
+// error is a *[MemoryRefusal] where the volume alone is too large, and a region that is too large is skipped. It waits until
+// there is room. The caller calls [Measured.Release].
+func (mem *Memory) Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wanted func(roi.Region) bool, choose func(modality, roi string) (features.Profile, error)) (*Measured, error) {
 	headers := make([]*dicom.DataSet, len(images))
 	for i, f := range images {
 		headers[i] = f.DataSet

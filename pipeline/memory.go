@@ -74,11 +74,11 @@ type grant struct {
 }
 
 // take waits for kept bytes that stay until the end, and for work bytes that the regions may use in turn.
-func (m *Memory) take(ctx context.Context, kept, work int64) (*grant, error) {
-	if err := m.free.Acquire(ctx, kept+work); err != nil {
+func (mem *Memory) take(ctx context.Context, kept, work int64) (*grant, error) {
+	if err := mem.free.Acquire(ctx, kept+work); err != nil {
 		return nil, err
 	}
-	return &grant{m, kept + work, semaphore.NewWeighted(work)}, nil
+	return &grant{mem, kept + work, semaphore.NewWeighted(work)}, nil
 }
 
 // use returns when a region, which needs at most the work of [Memory.take], may start; done gives its memory back.

@@ -55,7 +55,7 @@ func sharedStudy(tb testing.TB, folder string) (contours *dicom.File, images []*
 func BenchmarkMeasure(b *testing.B) {
 	contours, images := sharedStudy(b, "lung1/LUNG1-001")
 	for b.Loop() {
-		m, err := Measure(b.Context(), contours, images, nil, Options{}.Select, nil)
+		m, err := Measure(b.Context(), contours, images, nil, Options{}.Select)
 		if err != nil {
 			b.Fatal(err)
 		}

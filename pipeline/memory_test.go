@@ -84,7 +84,7 @@ func TestMeasureInAnyMemory(t *testing.T) {
 		runtime.GOMAXPROCS(workers)
 		for _, limit := range []int64{least, 2 * least, 1 << 40} {
 			mem := NewMemory(limit)
-			m, err := Measure(t.Context(), contours, images, nil, simple, mem)
+			m, err := mem.Measure(t.Context(), contours, images, nil, simple)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func TestMemoryRefusal(t *testing.T) {
 		f.Pixels = nil // reading them would be another refusal
 	}
 	mem := NewMemory(16 << 10)
-	_, err := Measure(t.Context(), contours, images, nil, simple, mem)
+	_, err := mem.Measure(t.Context(), contours, images, nil, simple)
 	var refusal *MemoryRefusal
 	if !errors.As(err, &refusal) || refusal.Limit != 16<<10 || refusal.Need <= 16<<10 || !ofTheInput(err) {
 		t.Errorf("volume: %v", err)
@@ -121,7 +121,7 @@ func TestMemoryRefusal(t *testing.T) {
 
 	contours, images = readStudy(t, testdata.SyntheticCT)
 	mem = NewMemory(least(t, contours, images) - 1)
-	m, err := Measure(t.Context(), contours, images, nil, simple, mem)
+	m, err := mem.Measure(t.Context(), contours, images, nil, simple)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestManyStudiesInLittleMemory(t *testing.T) {
 					return p, err
 				}
 			}
-			m, err := Measure(ctx, contours, images, nil, choose, mem)
+			m, err := mem.Measure(ctx, contours, images, nil, choose)
 			if err != nil && !errors.Is(err, ErrNothingMeasured) {
 				return err
 			}
@@ -231,12 +231,12 @@ func TestCancelWhileWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan error)
 	go func() {
-		_, err := Measure(ctx, contours, images, nil, simple, mem)
+		_, err := mem.Measure(ctx, contours, images, nil, simple)
 		gaveUp <- err
 	}()
 	patient := make(chan error)
 	go func() {
-		m, err := Measure(t.Context(), contours, images, nil, simple, mem)
+		m, err := mem.Measure(t.Context(), contours, images, nil, simple)
 		if err == nil {
 			m.Release()
 		}
@@ -345,7 +345,7 @@ func TestAdmittedIsEnough(t *testing.T) {
 			}
 		}
 	})
-	m, err := Measure(t.Context(), contours, images, nil, choose, mem)
+	m, err := mem.Measure(t.Context(), contours, images, nil, choose)
 	if err == nil {
 		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1})
 	}

@@ -64,7 +64,7 @@ func TestMakeIsDeterministic(t *testing.T) {
 	o := testOptions()
 	make := func(images []*dicom.File, rev Revision) Made {
 		t.Helper()
-		m, err := Measure(t.Context(), contours, images, nil, o.Select, nil)
+		m, err := Measure(t.Context(), contours, images, nil, o.Select)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestSkippedRegionIsNamed(t *testing.T) {
 		c.SetString(dicom.ContourGeometricType, "POINT")
 	}
 	o := testOptions()
-	m, err := Measure(t.Context(), contours, images, nil, o.Select, nil)
+	m, err := Measure(t.Context(), contours, images, nil, o.Select)
 	if err != nil {
 		t.Fatal(err)
 	}

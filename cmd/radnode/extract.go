@@ -286,7 +286,7 @@ func extractOne(ctx context.Context, in input, images map[string][]input, only *
 			failed = append(failed, err)
 			continue
 		}
-		m, err := pipeline.Measure(ctx, in.file, series, func(r roi.Region) bool { return only.MatchString(r.Name) }, choose, nil)
+		m, err := pipeline.Measure(ctx, in.file, series, func(r roi.Region) bool { return only.MatchString(r.Name) }, choose)
 		if err != nil && !errors.Is(err, pipeline.ErrNothingMeasured) {
 			failed = append(failed, fmt.Errorf("series %s: %w", ref.SeriesUID, err))
 			continue
