@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,10 +42,26 @@ func (m *Measured) Release() {
 // A MeasuredRegion is one ROI: where it lies, by which profile it was measured, and what came out.
 type MeasuredRegion struct {
 	Region  roi.Region
-	Mask    *voxel.Mask // on the part of the images' grid that holds the region
+	Mask    *voxel.Mask // on the part of the images' grid that holds the region; see On
 	Profile features.Profile
 	Result  features.Result
 	Notes   []string
+}
+
+// On is the mask on the whole grid of the images.
+func (r MeasuredRegion) On(g voxel.Geometry) *voxel.Mask {
+	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
+	var first [3]int
+	for a, x := range g.Index(r.Mask.Origin) {
+		first[a] = int(math.Round(x))
+	}
+	n := r.Mask.Size
+	for z := range n[2] {
+		for y := range n[1] {
+			copy(m.Data[((first[2]+z)*g.Size[1]+first[1]+y)*g.Size[0]+first[0]:], r.Mask.Data[(z*n[1]+y)*n[0]:][:n[0]])
+		}
+	}
+	return m
 }
 
 // A SkippedRegion is an ROI without values, and why.

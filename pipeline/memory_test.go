@@ -97,6 +97,15 @@ func TestMeasureInAnyMemory(t *testing.T) {
 			}
 			if want == nil {
 				want = m.Regions
+				for _, r := range m.Regions {
+					mask, _, err := roi.Rasterise(t.Context(), r.Region, m.Volume.Grid.Geometry)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := cmp.Diff(mask, r.On(m.Volume.Grid.Geometry)); d != "" || r.Mask.Bounds() != r.Mask.Box() {
+						t.Errorf("%s, mask of %v voxels: %s", r.Region.Name, r.Mask.Size, d)
+					}
+				}
 			}
 			if d := cmp.Diff(want, m.Regions); d != "" {
 				t.Errorf("%d workers, %d bytes:\n%s", workers, limit, d)
