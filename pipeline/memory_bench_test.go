@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -51,16 +53,22 @@ func sharedStudy(tb testing.TB, folder string) (contours *dicom.File, images []*
 	return contours, images
 }
 
-// BenchmarkMeasure is a thorax of 134 slices with two lungs, spinal cord and tumour: all values of four regions.
+// BenchmarkMeasure is a thorax of 134 slices with two lungs, spinal cord and tumour: all values of four regions. It sets the
+// number of cores itself.
 func BenchmarkMeasure(b *testing.B) {
 	contours, images := sharedStudy(b, "lung1/LUNG1-001")
-	for b.Loop() {
-		m, err := Measure(b.Context(), contours, images, nil, Options{}.Select)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(m.Took.Assemble.Seconds(), "assemble-s")
-		b.ReportMetric(m.Took.Rasterise.Seconds(), "rasterise-s")
-		b.ReportMetric(m.Took.Features.Seconds(), "features-s")
+	for _, cores := range []int{1, 2} {
+		b.Run(fmt.Sprintf("%d cores", cores), func(b *testing.B) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+			for b.Loop() {
+				m, err := Measure(b.Context(), contours, images, nil, Options{}.Select)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(m.Took.Assemble.Seconds(), "assemble-s")
+				b.ReportMetric(m.Took.Rasterise.Seconds(), "rasterise-s")
+				b.ReportMetric(m.Took.Features.Seconds(), "features-s")
+			}
+		})
 	}
 }
