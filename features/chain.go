@@ -31,19 +31,16 @@ type ROI struct {
 
 // Prepare is the chain of the manual's chapter 2, a step a line. The profile
 // must be valid.
-func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) {
+func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) { return prepare(g, m, p, nil) }
+
+// prepare takes the interpolated image from a block where there is one.
+func prepare(g *voxel.Grid, m *voxel.Mask, p Profile, b *block) (*ROI, error) {
 	if err := sameGrid(g, m); err != nil {
 		return nil, err
 	}
-	roi, err := interpolate(g, m, p.Resample)
+	roi, err := interpolate(g, m, p.Resample, b)
 	if err != nil {
 		return nil, err
-	}
-	if err := finite(roi.Image); err != nil {
-		return nil, err
-	}
-	if p.Resample.Round {
-		round(roi.Image)
 	}
 	resegment(roi, p.Resegment)
 	roi.profile = p
@@ -87,14 +84,13 @@ func finite(g *voxel.Grid) error {
 // interpolate brings image and mask to the profile's spacing, on the grid whose
 // centre is the image's centre (IBSI 3WE3). Of the image it keeps the region's
 // bounding box and the reach of the local intensity sphere around it; the
-// voxels are those of the whole interpolated image, bit for bit.
-func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample) (*ROI, error) {
+// voxels are those of the whole interpolated image, bit for bit, so it does not
+// matter whether they come from a block or are made here.
+func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, error) {
 	roi := &ROI{Geometry: g.Geometry, VoxelsInitial: m.Count()}
 	if roi.VoxelsInitial == 0 {
 		return nil, fmt.Errorf("features: %w", ErrEmptyROI)
 	}
-	image, err := voxel.ParseMethod(r.Image)
-	mask, err2 := voxel.ParseMethod(r.Mask)
 	whole := m.Bounds()
 	for a := range 3 {
 		if g.Size[a] > 1 && (whole.Min[a] == 0 || whole.Max[a] == g.Size[a]) {
@@ -103,37 +99,64 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample) (*ROI, error) {
 		}
 	}
 	if (Profile{Resample: r}).interpolates() {
-		if err := errors.Join(err, err2); err != nil {
+		mask, err := voxel.ParseMethod(r.Mask)
+		if err != nil {
 			return nil, err
 		}
 		roi.Geometry = voxel.Aligned(g.Geometry, [3]float64(r.Spacing))
-		whole = voxel.Covered(g.Geometry, roi.Geometry, whole)
-		if whole.Empty() { // between two voxel centres of a coarser grid
-			whole = voxel.Box{Max: [3]int{1, 1, 1}}
-		}
+		whole = covered(g.Geometry, roi.Geometry, whole)
 		m = voxel.ResampleMask(m, roi.Geometry, whole, mask, r.MaskThreshold)
 	} else {
 		m = m.Crop(whole)
 	}
-	if b := m.Bounds(); b.Empty() {
+	if left := m.Bounds(); left.Empty() {
 		roi.Notes = append(roi.Notes, fmt.Sprintf("none of the ROI's %d voxels is left after interpolation", roi.VoxelsInitial))
 	} else {
-		m = m.Crop(b)
-		whole = voxel.Box{Min: whole.Min, Max: whole.Min}.Add(b.Min)
-		for a := range 3 {
-			whole.Max[a] += b.Size()[a]
-		}
+		m = m.Crop(left)
+		whole = left.Add(whole.Min)
 	}
 	box := whole.Grow(sphereReach(roi.Geometry.Spacing), roi.Geometry.Box())
-	if (Profile{Resample: r}).interpolates() {
-		roi.Image = voxel.Resample(g, roi.Geometry, box, image)
+	var err error
+	if b.holds(box) {
+		roi.Image, err = b.part(g, box)
 	} else {
-		roi.Image = g.Crop(box)
+		roi.Image, err = imagePart(g, roi.Geometry, box, r)
+	}
+	if err != nil {
+		return nil, err
 	}
 	roi.Offset = box.Min
 	roi.Morph = place(m, roi.Image.Geometry, box, whole)
 	roi.Intensity = &voxel.Mask{Geometry: roi.Morph.Geometry, Data: append([]uint8(nil), roi.Morph.Data...)}
 	return roi, nil
+}
+
+// covered is the box of the interpolated grid that a mask inside b can reach.
+func covered(g, to voxel.Geometry, b voxel.Box) voxel.Box {
+	c := voxel.Covered(g, to, b)
+	if c.Empty() { // between two voxel centres of a coarser grid
+		c = voxel.Box{Max: [3]int{1, 1, 1}}
+	}
+	return c
+}
+
+// imagePart is a box of the image, interpolated and rounded where the profile says.
+func imagePart(g *voxel.Grid, to voxel.Geometry, box voxel.Box, r Resample) (*voxel.Grid, error) {
+	var out *voxel.Grid
+	if (Profile{Resample: r}).interpolates() {
+		method, err := voxel.ParseMethod(r.Image)
+		if err != nil {
+			return nil, err
+		}
+		out = voxel.Resample(g, to, box, method)
+	} else {
+		out = g.Crop(box)
+	}
+	err := finite(out)
+	if r.Round {
+		round(out)
+	}
+	return out, err
 }
 
 // place puts a mask of box inner into the grid of box outer.

@@ -10,22 +10,45 @@ import (
 // and mask it is given, for a mask that lies inside bounds of the image's grid. A
 // caller that must stay below a limit asks first. It counts blocks in use; the
 // garbage collector may hold as much again, as GOGC allows.
+//
+// It holds for every image, so it is for as many grey levels as the profile can
+// give and for a zone in every voxel. The surface alone is not bounded by the
+// box: it is taken to be at most twice as large as that of a convex region.
 func Estimate(g voxel.Geometry, bounds voxel.Box, p Profile) int64 {
+	return estimate(g, bounds, p, nil)
+}
+
+// estimate is for a region that takes its image from a block, where there is one.
+func estimate(g voxel.Geometry, bounds voxel.Box, p Profile, b *block) int64 {
+	const tables = 2 << 20 // what does not grow with the region
+	if bounds.Empty() {
+		return tables
+	}
 	t, box := g, bounds
-	var work int64
 	if p.interpolates() && len(p.Resample.Spacing) == 3 {
 		t = voxel.Aligned(g, [3]float64(p.Resample.Spacing))
-		box = voxel.Covered(g, t, bounds)
-		work = voxel.ResampleBytes(g, t, box.Grow(sphereReach(t.Spacing), t.Box()), p.Resample.Image)
+		box = covered(g, t, bounds)
 	}
-	e := extent{size: box.Size(), voxels: int64(box.Len()), crop: int64(box.Grow(sphereReach(t.Spacing), t.Box()).Len())}
+	around := box.Grow(sphereReach(t.Spacing), t.Box())
+	e := extent{size: box.Size(), voxels: int64(box.Len()), crop: int64(around.Len())}
 	kept := e.crop * (4 + 1 + 1) // image and two masks
+	chain := kept + 8*e.voxels   // the intensities of re-segmentation, after the mask that is put into its place
+	if p.interpolates() {
+		image := 4 * e.crop
+		if b == nil {
+			image = voxel.ResampleBytes(g, t, around, p.Resample.Image)
+		} else {
+			image += voxel.ResampleBytes(g, t, b.slabs[0], p.Resample.Image)
+		}
+		chain = max(chain, voxel.ResampleBytes(g, t, box, p.Resample.Mask), 2*e.voxels+image)
+	}
+	var work int64
 	for _, f := range families {
 		if slices.Contains(p.Families, f.name) {
 			work = max(work, f.memory(e, p))
 		}
 	}
-	return kept + sharedBytes(e, p) + work
+	return tables + max(chain, kept+sharedBytes(e, p)+work)
 }
 
 // sharedBytes is what stays from one family to the next: sorted intensities,

@@ -631,22 +631,3 @@ func TestHash(t *testing.T) {
 		t.Error("rounding does not count")
 	}
 }
-
-// Most of the memory is taken by few blocks that live together, so the bytes
-// allocated in all are near the peak.
-func TestEstimate(t *testing.T) {
-	g, m := ball(20, [3]float64{1, 1.2, 0.8})
-	for _, f := range plain().Families {
-		p := features.DefaultProfile("CT")
-		p.Families = []features.Family{f}
-		estimate := features.Estimate(g.Geometry, m.Bounds(), p)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		extract(t, g, m, p)
-		runtime.ReadMemStats(&after)
-		used := int64(after.TotalAlloc - before.TotalAlloc)
-		if estimate < used/3 || estimate > 3*used {
-			t.Errorf("%s: estimate %d bytes, %d were allocated in all", f, estimate, used)
-		}
-	}
-}

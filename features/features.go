@@ -270,13 +270,17 @@ var ErrEmptyROI = errors.New("the ROI holds no voxel of the image")
 // result at all: a faulty profile, two different grids, a region without voxels
 // ([ErrEmptyROI]), or the end of ctx.
 //
-// It works on one core; regions can be extracted in parallel. [Estimate] tells
-// the memory it takes.
+// It works on one core; regions can be extracted in parallel, those of one image
+// best by a [Batch]. [Estimate] tells the memory it takes.
 func Extract(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile) (Result, error) {
+	return extract(ctx, g, m, p, nil)
+}
+
+func extract(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile, b *block) (Result, error) {
 	if err := p.Validate(); err != nil {
 		return Result{}, err
 	}
-	roi, err := Prepare(g, m, p)
+	roi, err := prepare(g, m, p, b)
 	if err != nil {
 		return Result{}, err
 	}

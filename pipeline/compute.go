@@ -53,13 +53,18 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	defer done()
 	loaded := time.Since(start)
 
-	m, err := Measure(ctx, contours, images, nil, p.opt.Select)
+	defer p.keep(job)()
+	m, err := p.memory.Measure(ctx, contours, images, nil, p.opt.Select)
 	if ctx.Err() != nil {
+		if m != nil {
+			m.Release()
+		}
 		return nil // shutting down: the lease ends with the process, and the job is there at the next start
 	}
 	if err != nil {
 		return p.refused(ctx, job, t, last, m, err)
 	}
+	defer m.Release() // also of what the report is written with
 	m.Took.Load = loaded
 
 	start = time.Now()
@@ -94,6 +99,26 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
 		"load", m.Took.Load, "assemble", m.Took.Assemble, "rasterise", m.Took.Rasterise, "features", m.Took.Features, "write", m.Took.Report)
 	return nil
+}
+
+// keep holds the lease of a computation, which may wait for memory for as long as others compute, until stop is called.
+func (p *Pipeline) keep(job *store.Job) (stop func()) {
+	ticker := time.NewTicker(computeLease / 3)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				if err := p.store.Extend(job.Key, computeLease); err != nil {
+					p.log.Warn("lease not kept", "study", job.Study, "err", err)
+				}
+			case <-done:
+				ticker.Stop()
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
 }
 
 // predecessor is the report that the next one supersedes, nil where there is none.
@@ -180,7 +205,8 @@ func ofTheInput(err error) bool {
 	var images *imaging.Refusal
 	var contours *roi.Refusal
 	var malformed *dicom.Error
-	return errors.As(err, &images) || errors.As(err, &contours) || errors.As(err, &malformed) ||
+	var large *MemoryRefusal
+	return errors.As(err, &images) || errors.As(err, &contours) || errors.As(err, &malformed) || errors.As(err, &large) ||
 		errors.Is(err, ErrNothingMeasured) || errors.Is(err, ErrNoImages)
 }
 

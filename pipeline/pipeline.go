@@ -6,6 +6,7 @@
 //
 //   - match.go: is every image here that this RTSTRUCT names?
 //   - measure.go: images and contours to values, with no store and no network
+//   - memory.go: what may be computed at once
 //   - report.go: values to a Segmentation and a Structured Report
 //   - deliver.go: a durable outbox for each destination
 //
@@ -40,6 +41,7 @@ type Options struct {
 
 	Equipment Equipment     // how the reports name this installation
 	Workers   int           // studies computed at once; 0 = one for each processor
+	Memory    int64         // bytes that all of them may hold at once; 0 = DefaultMemory
 	Quiet     time.Duration // the fallback of match.go; 0 = one minute
 	Backoff   Backoff       // between tries of a delivery
 	Logger    *slog.Logger
@@ -58,6 +60,7 @@ type Pipeline struct {
 	sender Sender
 	opt    Options
 	log    *slog.Logger
+	memory *Memory
 
 	matcher *matcher
 	outbox  outbox
@@ -100,7 +103,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	if err := CheckRules(o.Rules, o.Profiles); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger}
+	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory)}
 	p.matcher = newMatcher(p)
 	return p, nil
 }

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -26,6 +29,7 @@ type Config struct {
 	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
 	Quiet    time.Duration               `yaml:"quiet"`
 	Workers  int                         `yaml:"workers"`
+	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
 }
@@ -51,6 +55,32 @@ type HTTPConfig struct {
 type PeerConfig struct {
 	AET     string `yaml:"aet"`
 	Address string `yaml:"address"` // host:port
+}
+
+// A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
+type byteSize int64
+
+// leastMemory is a memory below which no study can be measured: a number that was meant in another unit.
+const leastMemory = 16 << 20
+
+// UnmarshalYAML reads a size strictly.
+func (s *byteSize) UnmarshalYAML(b []byte) error {
+	text := strings.Trim(strings.TrimSpace(string(b)), `"'`)
+	factor, digits := float64(1), text
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if d, ok := strings.CutSuffix(text, unit); ok {
+			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
+		}
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
+		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+	}
+	if n*factor < leastMemory {
+		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+	}
+	*s = byteSize(n * factor)
+	return nil
 }
 
 // defaultConfig is what holds where neither file nor flag says otherwise.

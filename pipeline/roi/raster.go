@@ -57,6 +57,30 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry) (*voxel.Mask, []
 	return m, notes, nil
 }
 
+// Bounds is a box of the grid that holds every voxel which [Rasterise] can give to the region, from its contours alone; an
+// empty one where it gives none or refuses.
+func Bounds(r Region, g voxel.Geometry) voxel.Box {
+	b := voxel.Box{Min: g.Size}
+	if r.Refusal != nil || g.Valid() != nil {
+		return voxel.Box{}
+	}
+	for _, contour := range r.Contours {
+		for _, p := range contour {
+			q := g.Index(p)
+			q[2] += 0.5 // the nearest slice
+			for a, x := range q {
+				x = math.Min(math.Max(x, -1), float64(g.Size[a]))
+				b.Min[a] = min(b.Min[a], max(int(math.Floor(x)), 0))
+				b.Max[a] = max(b.Max[a], min(int(math.Ceil(x))+1, g.Size[a]))
+			}
+		}
+	}
+	if b.Empty() {
+		return voxel.Box{}
+	}
+	return b
+}
+
 // A flat contour is one in the plane of a slice, in index coordinates.
 type flat struct {
 	slice  int

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,10 +33,11 @@ type Source struct {
 	Header       *dicom.DataSet // of one image: patient, study, frame of reference
 	SOPClass     string
 	Series       string
-	SOPInstances []string // one for each slice of the masks, in order
+	SOPInstances []string       // one for each slice, in order
+	Geometry     voxel.Geometry // of the images; where it is zero, that of the first mask
 }
 
-// A Segment is one region and its voxels. All masks of a Segmentation share one geometry, that of the source.
+// A Segment is one region and its voxels: a mask on the grid of the source, or on a part of it ([voxel.Mask.Crop]).
 type Segment struct {
 	Region Region
 	Mask   *voxel.Mask
@@ -86,15 +89,15 @@ const (
 // WriteSEG makes a binary Segmentation (PS3.3 A.51, C.8.20): one segment for each region, one frame for each slice that a
 // segment is on. Every frame names the image it lies on, so readers need no geometry to put it back.
 func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
-	g, err := in.check()
+	g, boxes, err := in.check()
 	if err != nil {
 		return nil, err
 	}
-	frames := framesOf(in.Segments)
+	frames := framesOf(in.Segments, boxes)
 	if len(frames) == 0 {
 		return nil, &Refusal{NoSegment, "no segment has a voxel, and a Segmentation has at least one frame", "leave empty regions out"}
 	}
-	pixels := pack(in.Segments, frames, g.Size[0]*g.Size[1])
+	pixels := pack(in.Segments, boxes, frames, g)
 	contours := "" // the structure set's UID
 	if in.StructureSet != nil {
 		contours = in.StructureSet.String(dicom.SOPInstanceUID)
@@ -160,7 +163,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.ContentDescription, "Voxels of regions, as measured")
 	d.SetString(dicom.ContentCreatorName)
 	d.SetString(dicom.SegmentationType, "BINARY")
-	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments))
+	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments, boxes, g))
 	var segments []*dicom.DataSet
 	for i, s := range in.Segments {
 		segments = append(segments, describe(i+1, s.Region, contours))
@@ -180,10 +183,11 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	return d, nil
 }
 
-// check refuses what would not make a valid object.
-func (in SEGInput) check() (voxel.Geometry, error) {
-	bad := func(format string, args ...any) (voxel.Geometry, error) {
-		return voxel.Geometry{}, &Refusal{Code: BadSegment, Text: fmt.Sprintf(format, args...)}
+// check refuses what would not make a valid object. It returns the grid of the source and the box of it that each mask
+// covers.
+func (in SEGInput) check() (voxel.Geometry, []voxel.Box, error) {
+	bad := func(format string, args ...any) (voxel.Geometry, []voxel.Box, error) {
+		return voxel.Geometry{}, nil, &Refusal{Code: BadSegment, Text: fmt.Sprintf(format, args...)}
 	}
 	switch e := in.Equipment; {
 	case len(in.Segments) == 0:
@@ -195,36 +199,40 @@ func (in SEGInput) check() (voxel.Geometry, error) {
 	case e.Manufacturer == "" || e.ModelName == "" || e.SerialNumber == "" || e.SoftwareVersion == "":
 		return bad("the equipment of a Segmentation needs manufacturer, model name, serial number and software version: PS3.3 C.7.5.2")
 	}
-	g := in.Segments[0].Mask.Geometry
-	for i, s := range in.Segments {
-		if !s.Mask.Geometry.Equal(g, 0) || len(s.Mask.Data) != g.Len() {
-			return bad("segment %d lies on another grid than segment 1", i+1)
-		}
-	}
+	g := cmp.Or(in.Source.Geometry, in.Segments[0].Mask.Geometry)
 	if err := g.Valid(); err != nil {
 		return bad("%v", err)
+	}
+	boxes := make([]voxel.Box, len(in.Segments))
+	for i, s := range in.Segments {
+		m := s.Mask
+		for a, x := range g.Index(m.Origin) {
+			boxes[i].Min[a] = int(math.Round(x))
+			boxes[i].Max[a] = boxes[i].Min[a] + m.Size[a]
+		}
+		whole := boxes[i].Grow([3]int{}, g.Box()) == boxes[i]
+		if !whole || m.Valid() != nil || !m.Geometry.Equal(g.Crop(boxes[i]), 0) || len(m.Data) != m.Len() {
+			return bad("segment %d lies on another grid than the source", i+1)
+		}
 	}
 	if len(in.Source.SOPInstances) != g.Size[2] {
 		return bad("the masks have %d slices and the source %d images", g.Size[2], len(in.Source.SOPInstances))
 	}
-	return g, nil
+	return g, boxes, nil
 }
 
 // A frame is one segment on one slice.
 type frame struct{ segment, slice int }
 
 // framesOf returns the slices that each segment is on, by segment and then along the normal.
-func framesOf(segments []Segment) []frame {
+func framesOf(segments []Segment, boxes []voxel.Box) []frame {
 	var frames []frame
 	for s, segment := range segments {
 		m := segment.Mask
 		area := m.Size[0] * m.Size[1]
 		for k := range m.Size[2] {
-			for _, v := range m.Data[k*area : (k+1)*area] {
-				if v != 0 {
-					frames = append(frames, frame{s, k})
-					break
-				}
+			if slices.ContainsFunc(m.Data[k*area:(k+1)*area], func(v uint8) bool { return v != 0 }) {
+				frames = append(frames, frame{s, boxes[s].Min[2] + k})
 			}
 		}
 	}
@@ -233,33 +241,43 @@ func framesOf(segments []Segment) []frame {
 
 // pack writes the voxels of the frames as bits, the first in the least significant place, without a gap between frames
 // (PS3.5 8.1.1, PS3.3 C.8.20.2.1); the last byte and the even length are filled with zeros.
-func pack(segments []Segment, frames []frame, area int) []byte {
+func pack(segments []Segment, boxes []voxel.Box, frames []frame, g voxel.Geometry) []byte {
+	area := g.Size[0] * g.Size[1]
 	size := (len(frames)*area + 7) / 8
 	b := make([]byte, size+size%2)
-	n := 0
-	for _, f := range frames {
-		for _, v := range segments[f.segment].Mask.Data[f.slice*area : (f.slice+1)*area] {
-			if v != 0 {
-				b[n>>3] |= 1 << (n & 7)
+	for n, f := range frames {
+		m, box := segments[f.segment].Mask, boxes[f.segment]
+		for y := range m.Size[1] {
+			at := n*area + (box.Min[1]+y)*g.Size[0] + box.Min[0]
+			for x, v := range m.Data[((f.slice-box.Min[2])*m.Size[1]+y)*m.Size[0]:][:m.Size[0]] {
+				if v != 0 {
+					b[(at+x)>>3] |= 1 << ((at + x) & 7)
+				}
 			}
-			n++
 		}
 	}
 	return b
 }
 
 // overlap says whether any voxel belongs to two segments, Segments Overlap (0062,0013).
-func overlap(segments []Segment) string {
-	taken := make([]uint8, segments[0].Mask.Len())
-	for _, s := range segments {
-		for i, v := range s.Mask.Data {
-			if v == 0 {
+func overlap(segments []Segment, boxes []voxel.Box, g voxel.Geometry) string {
+	taken := make([]uint8, g.Size[0]*g.Size[1])
+	for k := range g.Size[2] {
+		clear(taken)
+		for s, box := range boxes {
+			if k < box.Min[2] || k >= box.Max[2] {
 				continue
 			}
-			if taken[i] != 0 {
-				return "YES"
+			m := segments[s].Mask
+			for y := range m.Size[1] {
+				row := taken[(box.Min[1]+y)*g.Size[0]+box.Min[0]:]
+				for x, v := range m.Data[((k-box.Min[2])*m.Size[1]+y)*m.Size[0]:][:m.Size[0]] {
+					if v&row[x] != 0 {
+						return "YES"
+					}
+					row[x] |= v
+				}
 			}
-			taken[i] = 1
 		}
 	}
 	return "NO"

@@ -1,0 +1,370 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/store"
+	"github.com/radnode/radnode/testdata"
+)
+
+// simple is a profile of few values that takes little time.
+func simple(string, string) (features.Profile, error) {
+	p := features.DefaultProfile("CT")
+	p.Families = []features.Family{features.LocalIntensity, features.Statistics}
+	return p, nil
+}
+
+// planned foresees the measurement of a study.
+func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose func(string, string) (features.Profile, error), limit int64) *plan {
+	t.Helper()
+	var headers []*dicom.DataSet
+	for _, f := range images {
+		headers = append(headers, f.DataSet)
+	}
+	layout, err := imaging.Check(headers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := roi.Regions(contours.DataSet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPlan(layout, list, choose, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// least is the limit below which not all regions of the study are measured.
+func least(t *testing.T, contours *dicom.File, images []*dicom.File) int64 {
+	t.Helper()
+	limit := int64(1 << 40)
+	for {
+		p := planned(t, contours, images, simple, limit)
+		if slices.ContainsFunc(p.reasons, func(s string) bool { return s != "" }) {
+			return limit + 1
+		}
+		if p.kept+p.work < limit {
+			limit = p.kept + p.work
+		} else {
+			limit--
+		}
+	}
+}
+
+// Whether there is memory for one region at a time or for all of them with what they share, and whatever the number of
+// processors and the order of the images, the values have the same bits.
+func TestMeasureInAnyMemory(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	runtime.GOMAXPROCS(8)
+	least := least(t, contours, images)
+	var want []MeasuredRegion
+	for _, workers := range []int{1, 2, 8} {
+		runtime.GOMAXPROCS(workers)
+		for _, limit := range []int64{least, 2 * least, 1 << 40} {
+			mem := NewMemory(limit)
+			m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if mem.free.TryAcquire(limit) {
+				t.Error("the memory was given back before its time")
+			}
+			m.Release()
+			if !mem.free.TryAcquire(limit) {
+				t.Error("memory is lost")
+			}
+			if want == nil {
+				want = m.Regions
+				for _, r := range m.Regions {
+					mask, _, err := roi.Rasterise(t.Context(), r.Region, m.Volume.Grid.Geometry)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if d := cmp.Diff(mask, r.On(m.Volume.Grid.Geometry)); d != "" || r.Mask.Bounds() != r.Mask.Box() {
+						t.Errorf("%s, mask of %v voxels: %s", r.Region.Name, r.Mask.Size, d)
+					}
+				}
+			}
+			if d := cmp.Diff(want, m.Regions); d != "" {
+				t.Errorf("%d workers, %d bytes:\n%s", workers, limit, d)
+			}
+			slices.Reverse(images)
+		}
+	}
+}
+
+// What is too large is refused before a pixel is read, with both figures and what to do.
+func TestMemoryRefusal(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	for _, f := range images {
+		f.Pixels = nil // reading them would be another refusal
+	}
+	mem := NewMemory(16 << 10)
+	_, err := mem.Measure(t.Context(), contours, images, nil, simple)
+	var refusal *MemoryRefusal
+	if !errors.As(err, &refusal) || refusal.Limit != 16<<10 || refusal.Need <= 16<<10 || !ofTheInput(err) {
+		t.Errorf("volume: %v", err)
+	}
+
+	contours, images = readStudy(t, testdata.SyntheticCT)
+	mem = NewMemory(least(t, contours, images) - 1)
+	m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Release()
+	if len(m.Skipped) == 0 || len(m.Regions) == 0 {
+		t.Fatalf("%d regions measured and %d skipped", len(m.Regions), len(m.Skipped))
+	}
+	for _, s := range m.Skipped {
+		for _, part := range []string{"MiB, the limit is ", "raise memory", "larger spacing"} {
+			if !strings.Contains(s.Reason, part) {
+				t.Errorf("reason %q lacks %q", s.Reason, part)
+			}
+		}
+	}
+	if !mem.free.TryAcquire(mem.limit) {
+		t.Error("memory is lost")
+	}
+
+	const gib = 1 << 30
+	got := (&MemoryRefusal{"it", 5*gib + gib/5, 4 * gib, "raise memory"}).Error()
+	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB: raise memory"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A study that is too large is refused once, and is no failure that is tried again.
+func TestStudyTooLarge(t *testing.T) {
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	b := &bench{t: t, store: st}
+	o := testOptions()
+	o.Memory = 1 << 20
+	if b.p, err = New(st, b, o); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.p.Run(ctx) }()
+	contours, images := bundled(t)
+	b.put(append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), func(s store.State) bool {
+		return s.Name == StateRefused || s.Name == StateFailed || s.Name == StateComputed
+	})
+	if state.Name != StateRefused || !strings.Contains(state.Reason, "the limit is 1.0 MiB: raise memory") {
+		t.Errorf("%s: %s", state.Name, state.Reason)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// Many studies in memory for hardly more than one: each comes to its end, and none of the memory is lost.
+func TestManyStudiesInLittleMemory(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	least := least(t, contours, images)
+	mem := NewMemory(least + least/3)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var measured, skipped atomic.Int64
+	var studies errgroup.Group
+	for n := range 24 {
+		studies.Go(func() error {
+			choose := simple
+			if n%3 == 0 { // fits for some regions or for none
+				choose = func(modality, region string) (features.Profile, error) {
+					p, err := simple(modality, region)
+					p.Resample.Spacing = []float64{0.3, 0.3, 0.3}
+					return p, err
+				}
+			}
+			m, err := mem.Measure(ctx, contours, images, nil, choose)
+			if err != nil && !errors.Is(err, ErrNothingMeasured) {
+				return err
+			}
+			measured.Add(int64(len(m.Regions)))
+			skipped.Add(int64(len(m.Skipped)))
+			m.Release()
+			return nil
+		})
+	}
+	if err := studies.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if measured.Load() == 0 || skipped.Load() == 0 {
+		t.Errorf("%d regions measured, %d refused: this shows nothing", measured.Load(), skipped.Load())
+	}
+	if !mem.free.TryAcquire(mem.limit) {
+		t.Error("memory is lost")
+	}
+}
+
+// Whoever gives up while waiting leaves nothing behind, and the others go on.
+func TestCancelWhileWaiting(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	least := least(t, contours, images)
+	mem := NewMemory(least)
+	other, err := mem.take(t.Context(), least, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() {
+		_, err := mem.Measure(ctx, contours, images, nil, simple)
+		gaveUp <- err
+	}()
+	patient := make(chan error)
+	go func() {
+		m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+		if err == nil {
+			m.Release()
+		}
+		patient <- err
+	}()
+	select {
+	case err := <-gaveUp:
+		t.Fatalf("did not wait: %v", err)
+	case err := <-patient:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	cancel()
+	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+	other.release()
+	if err := <-patient; err != nil {
+		t.Error(err)
+	}
+	if !mem.free.TryAcquire(least) {
+		t.Error("memory is lost")
+	}
+}
+
+// Computations of random needs, each with regions that use what is free: all end, and never is more held than the limit.
+func TestMemoryEnds(t *testing.T) {
+	const limit = 1000
+	mem := NewMemory(limit)
+	var held atomic.Int64
+	hold := func(n int64) {
+		if h := held.Add(n); h > limit {
+			t.Errorf("%d of %d held", h, limit)
+		}
+	}
+	var tasks errgroup.Group
+	for seed := range uint64(100) {
+		tasks.Go(func() error {
+			r := rand.New(rand.NewPCG(6, seed))
+			work := 1 + r.Int64N(limit)
+			kept := r.Int64N(limit - work + 1)
+			s, err := mem.take(t.Context(), kept, work)
+			if err != nil {
+				return err
+			}
+			defer s.release()
+			hold(kept)
+			defer hold(-kept)
+			var regions errgroup.Group
+			for range 8 {
+				need := r.Int64N(work + 1)
+				regions.Go(func() error {
+					done, err := s.use(t.Context(), need)
+					if err != nil {
+						return err
+					}
+					hold(need)
+					runtime.Gosched()
+					hold(-need)
+					done()
+					return nil
+				})
+			}
+			return regions.Wait()
+		})
+	}
+	if err := tasks.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !mem.free.TryAcquire(limit) {
+		t.Error("memory is lost")
+	}
+}
+
+// What is admitted covers what is in use, from the first pixel to the written report, and is not much more.
+func TestAdmittedIsEnough(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures a thorax")
+	}
+	contours, images := sharedStudy(t, "lung1/LUNG1-001")
+	choose := func(string, string) (features.Profile, error) {
+		p := features.DefaultProfile("CT")
+		p.Families = []features.Family{features.Morphology, features.LocalIntensity, features.Statistics, features.GLSZM}
+		return p, nil
+	}
+	p := planned(t, contours, images, choose, 1<<40)
+	limit := p.kept + p.work // with nothing to spare for a second region at the same time
+	mem := NewMemory(limit)
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	in := func() int64 {
+		metrics.Read(live)
+		return int64(live[0].Value.Uint64())
+	}
+	runtime.GC()
+	before, most := in(), int64(0)
+	var wait sync.WaitGroup
+	done := make(chan struct{})
+	wait.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Microsecond):
+				most = max(most, in()-before)
+			}
+		}
+	})
+	m, err := mem.Measure(t.Context(), contours, images, nil, choose)
+	if err == nil {
+		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1})
+	}
+	close(done)
+	wait.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most > limit || limit > 3*most {
+		t.Errorf("%s were in use, %s admitted", binary(most), binary(limit))
+	}
+	t.Logf("%s in use, %s admitted, of which %s are shared between regions", binary(most), binary(limit), binary(p.batch.Shared()))
+}
