@@ -61,10 +61,8 @@ func sameGrid(g *voxel.Grid, m *voxel.Mask) error {
 		return fmt.Errorf("features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
 			m.Size, m.Origin, g.Size, g.Origin)
 	}
-	for _, v := range m.Data {
-		if v > 1 {
-			return errors.New("features: the mask holds a value other than 0 and 1")
-		}
+	if !m.Binary() {
+		return errors.New("features: the mask holds a value other than 0 and 1")
 	}
 	return nil
 }
@@ -72,7 +70,7 @@ func sameGrid(g *voxel.Grid, m *voxel.Mask) error {
 // finite refuses an image without a value somewhere around the ROI.
 func finite(g *voxel.Grid) error {
 	for i, v := range g.Data {
-		if x := float64(v); math.IsNaN(x) || math.IsInf(x, 0) {
+		if v-v != 0 { // NaN or infinite
 			nx, ny := g.Size[0], g.Size[1]
 			p := g.Point(float64(i%nx), float64(i/nx%ny), float64(i/nx/ny))
 			return fmt.Errorf("features: the image has no finite value at %.1f mm", p)
@@ -189,37 +187,25 @@ func resegment(roi *ROI, r Resegment) {
 	if len(r.Range) == 2 {
 		lowest, highest = r.Range[0], r.Range[1]
 	}
-	if x := intensities(roi); r.Outliers > 0 && len(x) > 0 {
-		mean, variance := meanVariance(x)
-		d := float64(r.Outliers * math.Sqrt(variance))
-		lowest, highest = max(lowest, mean-d), min(highest, mean+d)
+	list := roi.distribution()
+	if r.Outliers > 0 && len(list) > 0 {
+		all := describe(list)
+		d := float64(r.Outliers * math.Sqrt(all.variance))
+		lowest, highest = max(lowest, all.mean-d), min(highest, all.mean+d)
 	}
-	for i, in := range roi.Intensity.Data {
-		if v := float64(roi.Image.Data[i]); in != 0 && !(v >= lowest && v <= highest) {
-			roi.Intensity.Data[i] = 0
+	if len(list) == 0 || float64(list[0].x) >= lowest && float64(list[len(list)-1].x) <= highest {
+		return
+	}
+	roi.ascending = nil
+	nx := roi.Image.Size[0]
+	for row := 0; row < len(roi.Intensity.Data); row += nx {
+		mask, image := roi.Intensity.Data[row:][:nx], roi.Image.Data[row:][:nx]
+		for first, end := run(mask, 0); first < end; first, end = run(mask, end) {
+			for x := first; x < end; x++ {
+				if v := float64(image[x]); !(v >= lowest && v <= highest) {
+					mask[x] = 0
+				}
+			}
 		}
 	}
-}
-
-// intensities are the values under the intensity mask, x fastest.
-func intensities(roi *ROI) []float64 {
-	x := make([]float64, 0, roi.Intensity.Count())
-	for i, in := range roi.Intensity.Data {
-		if in != 0 {
-			x = append(x, float64(roi.Image.Data[i]))
-		}
-	}
-	return x
-}
-
-// meanVariance is the mean and the population variance.
-func meanVariance(x []float64) (mean, variance float64) {
-	for _, v := range x {
-		mean += v
-	}
-	mean /= float64(len(x))
-	for _, v := range x {
-		variance += float64((v - mean) * (v - mean))
-	}
-	return mean, variance / float64(len(x))
 }

@@ -468,27 +468,27 @@ var golden = []struct {
 		p := features.DefaultProfile("CT")
 		p.Resample.Round = false
 		return p
-	}, "-"},
+	}, "10314a2bf21cd8d9e6c533e9296f77f123829554d0c8feeeb24a61b45192dd46"},
 	{"cubic, both outliers and range", func() features.Profile {
 		p := features.DefaultProfile("CT")
 		p.Resample.Image, p.Resample.Round = "cubic", false
 		p.Discretise, p.IVH = features.Discretise{Method: "fbn", Bins: 32}, features.IVH{Method: "fbn", Bins: 1000}
 		return p
-	}, "-"},
+	}, "b736cceab907126f83c87992a60db7509e90fd3c0f9fa441d30bac3220850af3"},
 	{"every aggregation, texture parameters", func() features.Profile {
 		p := plain()
 		p.Aggregate = allAggregations
 		p.Discretise, p.IVH = features.Discretise{Method: "fbs", Width: 7}, features.IVH{Method: "fbs", Width: 2.5}
 		p.Texture = features.Texture{GLCMDistance: 2, GLCMWeighting: "exponential", GLCMNorm: "manhattan", NGTDMDistance: 2, NGLDMDistance: 3, NGLDMCoarseness: 1}
 		return p
-	}, "-"},
+	}, "b638c469e3afccfcbe8742f9b5a312b74fa1ec96d0a05b4621ebce2753472671"},
 	{"nearest, in the plane", func() features.Profile {
 		p := features.DefaultProfile("PT")
 		p.Resample.Image, p.Resample.Spacing = "nearest", []float64{2, 2, 0}
 		p.Aggregate = allAggregations[:2]
 		p.Discretise.Width = 16
 		return p
-	}, "-"},
+	}, "51dfd476f9e9ab70c4f6bf3e549edb74a05ae2611094cc95ce117801de9fd9e1"},
 }
 
 func TestSameBits(t *testing.T) {

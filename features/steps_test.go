@@ -100,6 +100,23 @@ func places(roi *ROI) (p [][3]float64, x []float64) {
 	return p, x
 }
 
+// intensities are the values under the intensity mask, x fastest.
+func intensities(roi *ROI) []float64 {
+	_, x := places(roi)
+	return x
+}
+
+// meanVariance is the mean and the population variance.
+func meanVariance(x []float64) (mean, variance float64) {
+	for _, v := range x {
+		mean += v / float64(len(x))
+	}
+	for _, v := range x {
+		variance += (v - mean) * (v - mean) / float64(len(x))
+	}
+	return mean, variance
+}
+
 func distance(a, b [3]float64) float64 {
 	return math.Sqrt((a[0]-b[0])*(a[0]-b[0]) + (a[1]-b[1])*(a[1]-b[1]) + (a[2]-b[2])*(a[2]-b[2]))
 }

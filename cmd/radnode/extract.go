@@ -319,7 +319,7 @@ func (c extractCmd) extractOne(ctx context.Context, in input, images map[string]
 		for _, r := range m.Regions {
 			b := base
 			b.ROINumber, b.ROIName, b.Profile = r.Region.Number, r.Region.Name, r.Profile.Name
-			values, err := c.rows(ctx, b, m.Volume.Grid, r.Mask, r.Profile, r.Result, m.Volume.Unit)
+			values, err := c.rows(ctx, b, m.Volume.Grid, r.On(m.Volume.Grid.Geometry), r.Profile, r.Result, m.Volume.Unit)
 			if err != nil {
 				failed = append(failed, fmt.Errorf("ROI %d %q: %w", r.Region.Number, r.Region.Name, err))
 			}

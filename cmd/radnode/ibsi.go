@@ -363,7 +363,7 @@ func (c ibsiConfiguration) compare(ctx context.Context) ([]comparison, error) {
 		return nil, fmt.Errorf("the RTSTRUCT has %d regions %q, want one", len(m.Regions), s.region)
 	}
 	region := m.Regions[0]
-	diagnostics, err := features.Diagnostics(ctx, m.Volume.Grid, region.Mask, c.profile)
+	diagnostics, err := features.Diagnostics(ctx, m.Volume.Grid, region.On(m.Volume.Grid.Geometry), c.profile)
 	if err != nil {
 		return nil, err
 	}

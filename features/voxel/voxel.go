@@ -174,6 +174,20 @@ type Mask struct {
 	Data []uint8
 }
 
+// Binary tells whether the mask holds nothing but 0 and 1.
+func (m *Mask) Binary() bool {
+	const others = 0xfefefefefefefefe
+	var seen uint64
+	row := m.Data
+	for ; len(row) >= 8; row = row[8:] {
+		seen |= binary.LittleEndian.Uint64(row)
+	}
+	for _, v := range row {
+		seen |= uint64(v)
+	}
+	return seen&others == 0
+}
+
 // Count is the number of voxels in the region.
 func (m *Mask) Count() int { return len(m.Data) - bytes.Count(m.Data, []byte{0}) }
 
