@@ -129,6 +129,23 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, erro
 	return roi, nil
 }
 
+// Needed is the box of the image's voxels that [Extract] reads for a mask that
+// lies inside bounds, so that no other need be loaded. The profile must be valid.
+func Needed(g voxel.Geometry, bounds voxel.Box, p Profile) voxel.Box {
+	if bounds.Empty() {
+		return voxel.Box{}
+	}
+	if !p.interpolates() {
+		return bounds.Grow(sphereReach(g.Spacing), g.Box())
+	}
+	method, err := voxel.ParseMethod(p.Resample.Image)
+	if err != nil {
+		return g.Box()
+	}
+	to := voxel.Aligned(g, [3]float64(p.Resample.Spacing))
+	return voxel.Source(g, to, covered(g, to, bounds).Grow(sphereReach(to.Spacing), to.Box()), method)
+}
+
 // covered is the box of the interpolated grid that a mask inside b can reach.
 func covered(g, to voxel.Geometry, b voxel.Box) voxel.Box {
 	c := voxel.Covered(g, to, b)

@@ -30,9 +30,9 @@ func estimate(g voxel.Geometry, bounds voxel.Box, p Profile, b *block) int64 {
 		box = covered(g, t, bounds)
 	}
 	around := box.Grow(sphereReach(t.Spacing), t.Box())
-	e := extent{size: box.Size(), voxels: int64(box.Len()), crop: int64(around.Len())}
+	e := extent{size: box.Size(), voxels: int64(box.Len()), around: around.Size(), crop: int64(around.Len()), reach: sphereReach(t.Spacing)}
 	kept := e.crop * (4 + 1 + 1) // image and two masks
-	chain := kept + 8*e.voxels   // the intensities of re-segmentation, after the mask that is put into its place
+	chain := kept + 20*e.voxels  // the distribution of intensities while it is sorted
 	if p.interpolates() {
 		image := 4 * e.crop
 		if b == nil {
@@ -51,16 +51,13 @@ func estimate(g voxel.Geometry, bounds voxel.Box, p Profile, b *block) int64 {
 	return tables + max(chain, kept+sharedBytes(e, p)+work)
 }
 
-// sharedBytes is what stays from one family to the next: sorted intensities,
-// levels and zones.
+// sharedBytes is what stays from one family to the next: the distribution of
+// intensities, levels and zones.
 func sharedBytes(e extent, p Profile) int64 {
 	has := func(names ...Family) bool {
 		return slices.ContainsFunc(names, func(f Family) bool { return slices.Contains(p.Families, f) })
 	}
-	var b int64
-	if has(Statistics, VolumeHistogram) {
-		b += 8 * e.voxels
-	}
+	b := 8 * e.voxels
 	if has(Histogram, GLCM, GLRLM, GLSZM, GLDZM, NGTDM, NGLDM) {
 		b += levelsBytes(e, p)
 	}
@@ -73,11 +70,14 @@ func sharedBytes(e extent, p Profile) int64 {
 func morphologyBytes(e extent, p Profile) int64 {
 	n := e.size
 	surface := 4 * int64(n[0]*n[1]+n[1]*n[2]+n[2]*n[0]) // vertices, generously for a wrinkled ROI
-	return 8*e.voxels + 48*surface + spatialBytes(n)
+	return 48*surface + spatialBytes(n)
 }
 
+// localIntensityBytes is the running sums of the slices in reach, and the means.
 func localIntensityBytes(e extent, p Profile) int64 {
-	return 8*e.crop + 8*int64(e.size[1]*e.size[2]) + 8*e.voxels
+	deep := int64(min(e.reach[2], e.around[2]-1))
+	return 8*(3*deep+1)*int64(e.around[1])*int64(e.around[0]+1+2*e.reach[0]) + 8*e.voxels
 }
 
-func statisticsBytes(e extent, p Profile) int64 { return 8 * e.voxels }
+// statisticsBytes is none beside the distribution.
+func statisticsBytes(e extent, p Profile) int64 { return 0 }

@@ -263,6 +263,36 @@ func TestChainOnPart(t *testing.T) {
 	}
 }
 
+// What lies outside the needed box is not read: there it may be no number.
+func TestNeeded(t *testing.T) {
+	g, m := blob([3]int{90, 80, 70}, 5)
+	for i := range m.Data { // a small ROI
+		if x, y, z := i%90, i/90%80, i/7200; x < 40 || x > 48 || y < 20 || y > 26 || z < 30 || z > 33 {
+			m.Data[i] = 0
+		}
+	}
+	for _, method := range []string{"", "nearest", "linear", "cubic"} {
+		p := features.DefaultProfile("CT")
+		p.Resample.Image = method
+		if method == "" {
+			p.Resample.Spacing = nil
+		}
+		want := extract(t, g, m, p)
+		box := features.Needed(g.Geometry, m.Bounds(), p)
+		hidden := &voxel.Grid{Geometry: g.Geometry, Data: slices.Clone(g.Data)}
+		n := 0
+		for i := range hidden.Data {
+			if x, y, z := i%90, i/90%80, i/7200; x < box.Min[0] || x >= box.Max[0] || y < box.Min[1] || y >= box.Max[1] || z < box.Min[2] || z >= box.Max[2] {
+				hidden.Data[i] = float32(math.NaN())
+				n++
+			}
+		}
+		if d := cmp.Diff(want, extract(t, hidden, m, p)); d != "" || n == 0 {
+			t.Errorf("%q: %d voxels hidden outside %v: %s", method, n, box, d)
+		}
+	}
+}
+
 // A mask that fills the image has no margin; the peak's sphere is cut.
 func TestWholeImage(t *testing.T) {
 	g, m := blob([3]int{9, 8, 5}, 9)

@@ -136,8 +136,10 @@ func fraction(l intensity) bool { return float64(l.x) != math.Trunc(float64(l.x)
 // An extent is how large an ROI may be, for the estimate of memory.
 type extent struct {
 	size   [3]int // of its bounding box after interpolation
-	crop   int64  // voxels of the box with the reach of the peak's sphere
-	voxels int64  // of the box
+	voxels int64  // of that box
+	around [3]int // size of the box with the reach of the peak's sphere
+	crop   int64  // voxels of that box
+	reach  [3]int // of the sphere
 }
 
 // padded is the number of voxels of the levels.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -141,24 +140,35 @@ func profileName(file string) string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
+// extractNIfTI measures the voxels above 0 of the mask. Of the image only what is needed around them is read.
 func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi string) (features.Profile, error)) ([]row, error) {
-	image, err := readNIfTI(c.Image)
+	p, err := choose("CT", "") // NIfTI knows no modality
 	if err != nil {
 		return nil, err
 	}
-	labels, err := readNIfTI(c.Mask)
+	mask, err := readNIfTI(c.Mask, voxel.ReadNIfTIMask)
 	if err != nil {
 		return nil, err
 	}
-	if !labels.Geometry.Equal(image.Geometry, 1e-3) {
-		return nil, fmt.Errorf("%s and %s do not lie on the same grid (size, spacing, orientation, origin): resample the mask to the image", c.Image, c.Mask)
+	image, err := readNIfTI(c.Image, func(r io.Reader) (*voxel.Grid, error) {
+		return voxel.ReadNIfTIPart(r, func(g voxel.Geometry) (voxel.Box, error) {
+			if !mask.Geometry.Equal(g, 1e-3) {
+				return voxel.Box{}, fmt.Errorf("it does not lie on the grid of %s (size, spacing, orientation, origin): resample the mask to the image", c.Mask)
+			}
+			bounds := mask.Bounds()
+			if need, limit := features.Estimate(g, bounds, p), pipeline.DefaultMemory(); need > limit {
+				return voxel.Box{}, &pipeline.MemoryRefusal{What: "the region", Need: need, Limit: limit, Remedy: "choose a larger spacing in the profile"}
+			}
+			if c.Diagnostics {
+				return g.Box(), nil
+			}
+			return features.Needed(g, bounds, p), nil
+		})
+	})
+	if err != nil {
+		return nil, err
 	}
-	mask := labels.Threshold(math.SmallestNonzeroFloat32)
 	mask.Geometry = image.Geometry // the same but for rounding in the headers
-	p, err := choose("CT", "")     // NIfTI knows no modality
-	if err != nil {
-		return nil, err
-	}
 	result, err := features.Extract(ctx, image, mask, p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Mask, err)
@@ -167,17 +177,16 @@ func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi 
 	return c.rows(ctx, base, image, mask, p, result, "")
 }
 
-func readNIfTI(file string) (*voxel.Grid, error) {
+func readNIfTI[T any](file string, read func(io.Reader) (T, error)) (out T, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer f.Close()
-	g, err := voxel.ReadNIfTI(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	if out, err = read(f); err != nil {
+		return out, fmt.Errorf("%s: %w", file, err)
 	}
-	return g, nil
+	return out, nil
 }
 
 // rows writes out the values of one region, features before diagnostics. unit is the UCUM unit of the image intensities, ""
