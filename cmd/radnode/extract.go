@@ -153,7 +153,7 @@ func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi 
 	image, err := readNIfTI(c.Image, func(r io.Reader) (*voxel.Grid, error) {
 		return voxel.ReadNIfTIPart(r, func(g voxel.Geometry) (voxel.Box, error) {
 			if !mask.Geometry.Equal(g, 1e-3) {
-				return voxel.Box{}, fmt.Errorf("it does not lie on the grid of %s (size, spacing, orientation, origin): resample the mask to the image", c.Mask)
+				return voxel.Box{}, fmt.Errorf("not on the same grid as %s (size, spacing, orientation, origin): resample the mask to the image", c.Mask)
 			}
 			bounds := mask.Bounds()
 			if need, limit := features.Estimate(g, bounds, p), pipeline.DefaultMemory(); need > limit {
