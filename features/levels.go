@@ -127,6 +127,9 @@ func newLevels(roi *ROI) (*levels, string) {
 	for _, c := range l.counts {
 		l.voxels += c
 	}
+	if l.voxels > math.MaxUint32/len(directions) { // runs of all directions are counted in 32 bits
+		return nil, fmt.Sprintf("%d voxels are too many to count their runs", l.voxels)
+	}
 	return l, ""
 }
 

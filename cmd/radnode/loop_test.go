@@ -56,8 +56,8 @@ func TestSameReportInAnyOrder(t *testing.T) {
 			if got, want := out.String(dicom.StudyInstanceUID), in.String(dicom.StudyInstanceUID); got != want {
 				t.Errorf("report in study %s, want that of the images, %s", got, want)
 			}
-			if v := values(t, out); len(v) != 2 || len(v["GTV-1"]) != 49 {
-				t.Errorf("report has %d regions and %d values of GTV-1, want 2 and 49", len(v), len(v["GTV-1"]))
+			if v := values(t, out); len(v) != 2 || len(v["GTV-1"]) != 174 {
+				t.Errorf("report has %d regions and %d values of GTV-1, want 2 and 174", len(v), len(v["GTV-1"]))
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -190,7 +191,7 @@ func (o demoObject) dataSet(t testing.TB) *dicom.DataSet {
 	return f.DataSet
 }
 
-// values reads a report back: region name, feature code, value.
+// values reads a report back: region name, number of the region's group and feature code ("0 RNU0"), value.
 func values(t testing.TB, report *dicom.DataSet) map[string]map[string]float64 {
 	t.Helper()
 	groups, err := sr.Measurements(report)
@@ -198,11 +199,15 @@ func values(t testing.TB, report *dicom.DataSet) map[string]map[string]float64 {
 		t.Fatal(err)
 	}
 	out := map[string]map[string]float64{}
+	number := map[string]int{}
 	for _, g := range groups {
-		out[g.TrackingIdentifier] = map[string]float64{}
-		for _, m := range g.Measurements {
-			out[g.TrackingIdentifier][m.Concept.Value] = m.Value
+		if out[g.TrackingIdentifier] == nil {
+			out[g.TrackingIdentifier] = map[string]float64{}
 		}
+		for _, m := range g.Measurements {
+			out[g.TrackingIdentifier][fmt.Sprint(number[g.TrackingIdentifier], " ", m.Concept.Value)] = m.Value
+		}
+		number[g.TrackingIdentifier]++
 	}
 	return out
 }
