@@ -1,6 +1,10 @@
 package features
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // Texture matrices count grey levels: of neighbours, runs, zones. A family
 // makes the matrix of one slice and direction, or of several that are merged;
@@ -110,15 +114,6 @@ func emphases(cells []cell, voxels float64) []float64 {
 		return nil
 	}
 	var short, long, low, high, shortLow, shortHigh, longLow, longHigh, meanI, meanJ, entropy float64
-	biggest := 0
-	for _, c := range cells {
-		biggest = max(biggest, c.j)
-	}
-	// Few sizes are large, so those sums are kept in a table; the rest, which
-	// are at most as many as there are cells, in a list.
-	sizes := newTally(biggest)
-	var levelSquares, levelSum float64
-	level := 0
 	for _, c := range cells {
 		i2, j2 := float64(c.i)*float64(c.i), float64(c.j)*float64(c.j)
 		short += c.n / j2
@@ -133,15 +128,11 @@ func emphases(cells []cell, voxels float64) []float64 {
 		meanJ += float64(c.n * float64(c.j))
 		p := c.n / total
 		entropy -= float64(p * log2(p))
-		if c.i != level {
-			levelSquares += float64(levelSum * levelSum)
-			level, levelSum = c.i, 0
-		}
-		levelSum += c.n
-		sizes.add(c.j, c.n)
 	}
-	levelSquares += float64(levelSum * levelSum)
-	sizeSquares := sizes.squares()
+	levelSquares := squares(cells, func(c cell) int { return c.i })
+	bySize := slices.Clone(cells)
+	slices.SortStableFunc(bySize, func(a, b cell) int { return cmp.Compare(a.j, b.j) })
+	sizeSquares := squares(bySize, func(c cell) int { return c.j })
 	meanI, meanJ = meanI/total, meanJ/total
 	var varI, varJ float64
 	for _, c := range cells {
@@ -158,15 +149,14 @@ func emphases(cells []cell, voxels float64) []float64 {
 	}
 }
 
-// A tally adds up counts by size.
-type tally struct{ by []float64 }
-
-func newTally(biggest int) tally { return tally{make([]float64, biggest+1)} }
-
-func (t tally) add(size int, n float64) { t.by[size] += n }
-
-func (t tally) squares() (sum float64) {
-	for _, n := range t.by {
+// squares adds up the squares of the numbers of cells with one key, by which
+// they are in order.
+func squares(cells []cell, key func(cell) int) (sum float64) {
+	for k := 0; k < len(cells); {
+		n, first := 0.0, key(cells[k])
+		for ; k < len(cells) && key(cells[k]) == first; k++ {
+			n += cells[k].n
+		}
 		sum += float64(n * n)
 	}
 	return sum
