@@ -111,7 +111,7 @@ const (
 // A Feature is one row of the [Table].
 type Feature struct {
 	Tag          string // the IBSI spreadsheet's name without aggregation, the only one used in code and files
-	Code         string // IBSI id; those of ivh differ by their fraction only where they share one
+	Code         string // IBSI id; the two fractions of an ivh feature share one
 	Name         string // the manual's heading
 	Family       Family
 	Unit         UnitRule
@@ -134,7 +134,7 @@ type kind int
 
 const (
 	whole       kind = iota // none: one value for the ROI
-	slices3                 // 2D, 2_5D, 3D
+	sliced                  // 2D, 2_5D, 3D
 	directional             // all six
 )
 
@@ -147,10 +147,10 @@ var families = []family{
 	{VolumeHistogram, volumeHistogramTable, whole, volumeHistogram, statisticsBytes},
 	{GLCM, glcmTable, directional, glcm, glcmBytes},
 	{GLRLM, glrlmTable, directional, glrlm, glrlmBytes},
-	{GLSZM, glszmTable, slices3, glszm, zonesBytes},
-	{GLDZM, gldzmTable, slices3, gldzm, gldzmBytes},
-	{NGTDM, ngtdmTable, slices3, ngtdm, ngtdmBytes},
-	{NGLDM, ngldmTable, slices3, ngldm, ngldmBytes},
+	{GLSZM, glszmTable, sliced, glszm, zonesBytes},
+	{GLDZM, gldzmTable, sliced, gldzm, gldzmBytes},
+	{NGTDM, ngtdmTable, sliced, ngtdm, ngtdmBytes},
+	{NGLDM, ngldmTable, sliced, ngldm, ngldmBytes},
 }
 
 // aggregations are those of the family that the profile asks for, in the
@@ -164,7 +164,7 @@ func (f family) aggregations(p Profile) []Aggregation {
 		if !slices.Contains(p.Aggregate, a) {
 			continue
 		}
-		if f.aggregate == slices3 {
+		if f.aggregate == sliced {
 			a = a.withoutDirection()
 		}
 		if !slices.Contains(out, a) {
@@ -305,8 +305,8 @@ func extract(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile, b *bl
 		for _, a := range f.aggregations(p) {
 			v := values{rows: rows, aggregation: a, list: make([]Value, 0, len(rows))}
 			f.compute(roi, &v)
-			if len(v.list) != len(rows) {
-				panic(fmt.Sprintf("features: %s gave %d of %d values", f.name, len(v.list), len(rows)))
+			if v.astray != "" || len(v.list) != len(rows) { // a fault of this package, not of its input
+				return Result{}, fmt.Errorf("features: %s gave %d of %d values, and %q out of the table's order", f.name, len(v.list), len(rows), v.astray)
 			}
 			res.Values = append(res.Values, v.list...)
 		}
@@ -320,6 +320,7 @@ type values struct {
 	rows        []Feature // those that are asked for
 	aggregation Aggregation
 	list        []Value
+	astray      string // a tag that was computed out of the table's order
 }
 
 // wants tells whether any of the features is asked for.
@@ -356,7 +357,7 @@ func (v *values) ratio(tag string, a, b float64, reason string) {
 func (v *values) put(tag string, x float64, reason string) {
 	if len(v.list) == len(v.rows) || v.rows[len(v.list)].Tag != tag {
 		if v.wants(tag) {
-			panic("features: " + tag + " computed out of the table's order")
+			v.astray = tag
 		}
 		return
 	}
