@@ -1,30 +1,15 @@
 package features
 
 import (
-	"cmp"
+	"container/heap"
 	"math"
-	"slices"
 )
-
-// A rotation as a unit quaternion (w, x, y, z).
-type rotation [4]float64
-
-// axes are the rows of the rotation's matrix: the box's three directions.
-func (r rotation) axes() [3][3]float64 {
-	w, x, y, z := r[0], r[1], r[2], r[3]
-	p := func(a, b float64) float64 { return float64(2 * float64(a*b)) }
-	return [3][3]float64{
-		{1 - p(y, y) - p(z, z), p(x, y) - p(w, z), p(x, z) + p(w, y)},
-		{p(x, y) + p(w, z), 1 - p(x, x) - p(z, z), p(y, z) - p(w, x)},
-		{p(x, z) - p(w, y), p(y, z) + p(w, x), 1 - p(x, x) - p(y, y)},
-	}
-}
 
 // bounds are the least and the greatest place of the points along a.
 func bounds(points [][3]float64, a [3]float64) (lo, hi float64) {
 	lo, hi = math.Inf(1), math.Inf(-1)
 	for _, p := range points {
-		h := float64(a[0]*p[0]) + float64(a[1]*p[1]) + float64(a[2]*p[2])
+		h := inner(a, p)
 		if h < lo { // min and max would look for NaN
 			lo = h
 		}
@@ -50,312 +35,352 @@ func boxArea(e [3]float64) float64 {
 	return 2 * (float64(e[0]*e[1]) + float64(e[1]*e[2]) + float64(e[2]*e[0]))
 }
 
-// A candidate is an orientation of the box.
-type candidate struct {
-	axes [3][3]float64
-	e    [3]float64
-	v    float64
-}
+const (
+	boxTolerance = 1e-9   // of the volume
+	boxParts     = 50_000 // about 0.1 s
+)
 
-func newCandidate(points [][3]float64, axes [3][3]float64) candidate {
-	e := extents(points, &axes)
-	return candidate{axes, e, boxVolume(e)}
-}
-
-// orientedBox is the edges of the box of least volume around the corners of a
-// hull, in any orientation. The least box has two adjacent faces that each hold
-// an edge of the hull (O'Rourke 1985), but trying all pairs of edges is cubic
-// and a smooth ROI has a thousand. So it is a search: orientations spread evenly
-// and the planes of the largest faces to start from; from the best few, turn
-// the box about each of its axes to the exact planar minimum until it hardly gets
-// smaller, then about small angles in all three. It is never smaller than the
-// least box; the test compares it with a much denser search.
-func orientedBox(points [][3]float64, faces []tri, spacing [3]float64) [3]float64 {
-	var room planar
-	starts := []candidate{newCandidate(points, rotation{1, 0, 0, 0}.axes())}
-	for _, n := range largestPlanes(faces, spacing, 12) {
-		starts = append(starts, room.box(points, n))
-	}
-	for _, r := range evenRotations {
-		starts = append(starts, newCandidate(points, r.axes()))
-	}
-	slices.SortStableFunc(starts, func(a, b candidate) int { return cmp.Compare(a.v, b.v) })
-	// A hull of few corners has sharper valleys, and each try costs less.
-	tries := max(4, 6000/len(points))
-	best := starts[0]
-	var turned []candidate
-	for _, c := range starts[:min(tries, len(starts))] {
-		// planar.box leaves n as axis 0, so the two others are what is left to try.
-		// A hull stretched by the spacing can get smaller for thousands of turns.
-		for k, failed, turns := 0, 0, 0; failed < 3 && turns < 30; k, turns = (k+1)%3, turns+1 {
-			if n := room.box(points, c.axes[k]); n.v < c.v*(1-1e-6) {
-				c, k, failed = n, 0, 1
-			} else {
-				failed++
-			}
+// orientedBox is the edges in mm of the box of least volume around a hull, in
+// any orientation. It is found by branch and bound: every part of the
+// orientations has a lower bound of the volume, and the part with the lowest one
+// is halved until no bound is below the least box found. So the volume is the
+// least to a relative 1e-9, by proof and not by the number of tries, and never
+// below the least, since the box encloses the hull. The number of parts does not
+// grow with the corners: it is about 700, and 10,000 for a rod a hundred times as
+// long as thick. Where boxParts are not enough, proven is false and the box is
+// the least tried, at most the one along the image's axes.
+//
+// A few small or regular shapes have several least boxes of different areas; the
+// edges are those of one of them, which may be another when the image's axes
+// change places.
+//
+// The usual exact way goes through pairs of edges: the least box has two
+// adjacent sides that each hold an edge of the hull (O'Rourke 1985). That is
+// cubic, and a smooth ROI has thousands of edges.
+func orientedBox(h hull, spacing [3]float64) (edges [3]float64, proven bool) {
+	b := newBoxSearch(h, spacing)
+	edges = extents(b.points, &[3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}})
+	aligned := boxVolume(edges)
+	b.least = aligned
+	b.turn()
+	var open attitudeHeap
+	// A box looks the same after 24 turns: this cube has an orientation of each.
+	const r = math.Sqrt2 - 1
+	b.look(&attitudes{half: [3]float64{r, r, r}}, &open)
+	for n := 0; len(open) > 0 && n < boxParts; n += 2 {
+		c := heap.Pop(&open).(*attitudes)
+		if c.bound >= b.least*(1-boxTolerance) {
+			open = nil
+			break
 		}
-		turned = append(turned, c)
+		c.half[c.longest] /= 2
+		other := *c
+		c.at[c.longest] -= c.half[c.longest]
+		other.at[c.longest] += c.half[c.longest]
+		b.look(c, &open)
+		b.look(&other, &open)
 	}
-	slices.SortStableFunc(turned, func(a, b candidate) int { return cmp.Compare(a.v, b.v) })
-	for _, c := range turned[:min(max(1, tries/8), len(turned))] {
-		if c = descend(points, c); c.v < best.v {
-			best = c
-		}
+	if b.least < aligned {
+		edges = extents(b.points, &b.axes)
 	}
-	return best.e
+	return edges, len(open) == 0
 }
 
-// descend turns the box about small angles, half as large each time that no
-// turn helps. The volume has valleys along which a turn about one axis alone
-// climbs, so it turns about the diagonals too.
-func descend(points [][3]float64, c candidate) candidate {
-	var low, high [3][][3]float64
-	for angle := 1.0 / 8; angle > 1e-5; {
-		// The turn has twice the angle at most, so a unit vector moves by less than
-		// twice the angle, and a point farther from the box's side than that times
-		// the box's diagonal does not come to touch it.
-		reach := float64(2.001 * float64(angle*math.Sqrt(inner(c.e, c.e))))
-		for k, a := range c.axes {
-			lo, hi := bounds(points, a)
-			low[k], high[k] = low[k][:0], high[k][:0]
-			for _, p := range points {
-				h := inner(a, p)
-				if h <= lo+reach {
-					low[k] = append(low[k], p)
+// attitudes are a part of the orientations: the quaternions (1, x, y, z) with x,
+// y and z within half of at.
+type attitudes struct {
+	at, half [3]float64
+	support  [3][2]int32 // vertices near the ends of the hull along the axes of at
+	bound    float64     // none of the orientations has a smaller box
+	longest  int         // direction in which the bound loses most
+}
+
+// attitudeHeap is a heap with the lowest bound at its top.
+type attitudeHeap []*attitudes
+
+func (c attitudeHeap) Len() int           { return len(c) }
+func (c attitudeHeap) Less(i, j int) bool { return c[i].bound < c[j].bound }
+func (c attitudeHeap) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *attitudeHeap) Push(x any)        { *c = append(*c, x.(*attitudes)) }
+func (c *attitudeHeap) Pop() any {
+	n := len(*c) - 1
+	last := (*c)[n]
+	*c = (*c)[:n]
+	return last
+}
+
+// boxSearch is the hull's vertices in mm and the least box so far.
+type boxSearch struct {
+	points [][3]float64
+	first  []int32 // the neighbours of vertex i are next[first[i]:first[i+1]]
+	next   []int32
+	least  float64
+	axes   [3][3]float64
+}
+
+func newBoxSearch(h hull, spacing [3]float64) *boxSearch {
+	b := &boxSearch{least: math.Inf(1)}
+	index := map[point]int32{}
+	origin := h.faces[0][0] // so that the bits do not depend on where the ROI lies
+	degree := []int32{}
+	for _, f := range h.faces {
+		for _, p := range f {
+			i, ok := index[p]
+			if !ok {
+				i = int32(len(b.points))
+				index[p] = i
+				degree = append(degree, 0)
+				var at [3]float64
+				for k := range at {
+					at[k] = float64(float64(p[k]-origin[k])*spacing[k]) / 2
 				}
-				if h >= hi-reach {
-					high[k] = append(high[k], p)
-				}
+				b.points = append(b.points, at)
+			}
+			degree[i]++ // each face at a vertex has one edge that starts there
+		}
+	}
+	b.first = make([]int32, len(degree)+1)
+	for i, n := range degree {
+		b.first[i+1] = b.first[i] + n
+	}
+	b.next = make([]int32, b.first[len(degree)])
+	for _, f := range h.faces {
+		for e, p := range f {
+			i := index[p]
+			degree[i]--
+			b.next[b.first[i]+degree[i]] = index[f[(e+1)%3]]
+		}
+	}
+	return b
+}
+
+// turn puts the longest direction of the hull, about, on the first axis, and the
+// longest at right angles to it on the second. The box of a rod or a plate
+// changes far more with a turn about some axes than about others, and the parts
+// should lie along these.
+func (b *boxSearch) turn() {
+	farthest := func(from func([3]float64) [3]float64) [3]float64 {
+		at, far := 0, -1.0
+		for i, p := range b.points {
+			if d := from(p); inner(d, d) > far {
+				at, far = i, inner(d, d)
 			}
 		}
-		better := c
-		for _, d := range turns {
-			var n candidate
-			r := rotation{1, float64(angle * d[0]), float64(angle * d[1]), float64(angle * d[2])}
-			l := math.Sqrt(1 + float64(angle*angle))
-			m := rotation{1 / l, r[1] / l, r[2] / l, r[3] / l}.axes()
-			for i := range 3 {
-				for k := range 3 {
-					n.axes[i][k] = float64(m[i][0]*c.axes[0][k]) + float64(m[i][1]*c.axes[1][k]) + float64(m[i][2]*c.axes[2][k])
-				}
-				lo, _ := bounds(low[i], n.axes[i])
-				_, hi := bounds(high[i], n.axes[i])
-				n.e[i] = hi - lo
-			}
-			if n.v = boxVolume(n.e); n.v < better.v {
-				better = n
-			}
-		}
-		if better.v < c.v*(1-1e-12) {
-			c = better
-		} else {
-			angle /= 2
-		}
+		return b.points[at]
 	}
-	return c
-}
-
-// turns are unit vectors to the faces, edges and corners of a cube.
-var turns = func() (out [][3]float64) {
-	for k := range 27 {
-		if k != 13 { // 0
-			out = append(out, unit([3]float64{float64(k%3 - 1), float64(k/3%3 - 1), float64(k/9 - 1)}))
-		}
-	}
-	return out
-}()
-
-// largestPlanes are the unit normals of the planes in which a hull has most
-// area, largest first.
-func largestPlanes(faces []tri, spacing [3]float64, most int) [][3]float64 {
-	type plane struct {
-		n    [3]int64
-		area float64
-	}
-	var planes []plane
-	at := map[[3]int64]int{}
-	for _, f := range faces {
-		n := normal(f[0], f[1], f[2])
-		d := gcd(gcd(n[0], n[1]), n[2])
-		n = [3]int64{n[0] / d, n[1] / d, n[2] / d}
-		i, ok := at[n]
-		if !ok {
-			i = len(planes)
-			at[n] = i
-			planes = append(planes, plane{n: n})
-		}
-		planes[i].area += triangleArea(f, spacing)
-	}
-	slices.SortStableFunc(planes, func(a, b plane) int { return cmp.Compare(b.area, a.area) })
-	var out [][3]float64
-	for _, p := range planes[:min(most, len(planes))] {
-		// Planes in half voxels have normals over the spacing in mm.
-		out = append(out, unit([3]float64{float64(p.n[0]) / spacing[0], float64(p.n[1]) / spacing[1], float64(p.n[2]) / spacing[2]}))
-	}
-	return out
-}
-
-func gcd(a, b int64) int64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return max(a, -a)
-}
-
-// A planar is the room for points in a plane, used again by each box.
-type planar struct {
-	flat, sorted, hull [][2]float64
-	end                []int
-}
-
-// box is the least box with axis 0 along n: the least rectangle around the
-// projection, which has a side on an edge of its outline.
-func (r *planar) box(points [][3]float64, n [3]float64) candidate {
-	n = unit(n) // or each turn would double the error of its length
-	other := [3]float64{1, 0, 0}
-	if math.Abs(n[0]) > 0.7 {
-		other = [3]float64{0, 1, 0}
-	}
-	u := unit(cross(n, other))
+	p := farthest(func(r [3]float64) [3]float64 { return difference(r, b.points[0]) })
+	q := farthest(func(r [3]float64) [3]float64 { return difference(r, p) })
+	u := unit(difference(q, p))
+	off := func(r [3]float64) [3]float64 { return cross(u, difference(r, p)) }
+	n := unit(off(farthest(off)))
 	v := cross(n, u)
-	r.flat = r.flat[:0]
-	for _, p := range points {
-		r.flat = append(r.flat, [2]float64{inner(u, p), inner(v, p)})
+	for i, p := range b.points {
+		b.points[i] = [3]float64{inner(u, p), inner(v, p), inner(n, p)}
 	}
-	r.sort()
-	r.outline()
-	a, b := leastRectangle(r.hull)
-	w := [3]float64{}
-	for k := range w {
-		w[k] = float64(a*u[k]) + float64(b*v[k])
-	}
-	return newCandidate(points, [3][3]float64{n, w, cross(n, w)})
 }
 
-// sort is flat by x and then y to sorted: into as many strips of x as there are
-// points, then within each.
-func (r *planar) sort() {
-	n := len(r.flat)
-	lo, hi := r.flat[0][0], r.flat[0][0]
-	for _, p := range r.flat {
-		if p[0] < lo {
-			lo = p[0]
-		}
-		if p[0] > hi {
-			hi = p[0]
+// climb is the vertex farthest along a, from any vertex. On a convex hull every
+// vertex but the highest has a higher neighbour.
+func (b *boxSearch) climb(a [3]float64, at int32) int32 {
+	top := inner(a, b.points[at])
+	for i := b.first[at]; i < b.first[at+1]; i++ {
+		n := b.next[i]
+		if h := inner(a, b.points[n]); h > top {
+			at, top = n, h
+			i = b.first[at] - 1
 		}
 	}
-	if !(hi > lo) {
-		hi = lo + 1
+	return at
+}
+
+// look tries the middle of a part and adds the part to open if it may hold a
+// smaller box.
+func (b *boxSearch) look(c *attitudes, open *attitudeHeap) {
+	v := view{x: c.at, axes: rotated(c.at)}
+	volume := 1.0
+	for i, a := range v.axes {
+		s := &c.support[i]
+		s[0] = b.climb(a, s[0])
+		s[1] = b.climb([3]float64{-a[0], -a[1], -a[2]}, s[1])
+		v.d[i] = difference(b.points[s[0]], b.points[s[1]])
+		v.w[i] = inner(a, v.d[i])
+		volume = float64(volume * v.w[i])
 	}
-	scale := float64(n-1) / (hi - lo)
-	r.end = append(r.end[:0], make([]int, n+1)...)
-	for _, p := range r.flat {
-		r.end[int((p[0]-lo)*scale)+1]++
+	if volume < b.least {
+		b.least, b.axes = volume, v.axes
 	}
-	for i := range n {
-		r.end[i+1] += r.end[i]
+	enough := b.least * (1 - boxTolerance)
+	lower, most, longest := v.bound(c.half)
+	c.longest = longest
+	c.bound = max(c.bound, float64(volume*lower)) // that of the whole holds for its halves
+	if c.bound < enough && volume*most >= enough {
+		b.tighten(&v, &c.support)
+		lower, _, _ = v.bound(c.half)
+		c.bound = max(c.bound, float64(volume*lower))
 	}
-	r.sorted = append(r.sorted[:0], r.flat...)
-	for _, p := range r.flat {
-		at := &r.end[int((p[0]-lo)*scale)]
-		r.sorted[*at] = p
-		*at++
+	if c.bound < enough {
+		heap.Push(open, c)
 	}
-	start := 0
-	for _, end := range r.end[:n] {
-		if end-start > 1 {
-			slices.SortFunc(r.sorted[start:end], func(a, b [2]float64) int {
-				switch {
-				case a[0] < b[0] || a[0] == b[0] && a[1] < b[1]:
-					return -1
-				case a == b:
-					return 0
+}
+
+// A view is what the bound of a part is made of.
+//
+// The vector d from one point of the hull to another is a bound for the width
+// along any direction a': it is at least d·a'. In the middle of the part d joins
+// the ends along an axis a of length 1, and w = d·a is the width. A turn by the
+// angle 2 atan |ρ| about ρ makes a' = ((1-ρ²) a + 2 ρ×a + 2 (ρ·a) ρ) / (1+ρ²).
+// With g = a×d/w, and as (ρ·a)(ρ·d) is at least ρ² (w-|d|)/2,
+//
+//	d·a' / w ≥ 1 + z,  z = (2 ρ·g - ρ² (1+|d|/w)) / (1+ρ²)
+//
+// From the middle x to x+δ the turn is ρ = (δ + x×δ) / (1 + x² + x·δ), so that
+// 2|ρ·g| and ρ² have bounds over the part, and |z| has one, m. For the three
+// axes, as far as every m is below 1,
+//
+//	(1+z₁)(1+z₂)(1+z₃) ≥ 1 + Σz - Σm²/2 - m₁m₂m₃
+//
+// In Σz the three g add to one vector, which is small where the volume hardly
+// changes.
+type view struct {
+	x     [3]float64
+	axes  [3][3]float64
+	w     [3]float64
+	d     [3][3]float64
+	scale [3]float64 // the most of 2ρ for δ along one of the directions
+}
+
+// slope is how much 2 ρ·g changes for a d along axis i, in the three directions
+// of δ, from the middle to the end of the part.
+func (v *view) slope(i int, d [3]float64) [3]float64 {
+	g := cross(v.axes[i], d)
+	turn := cross(g, v.x) // g·(δ + x×δ) = (g + g×x)·δ
+	for k := range g {
+		g[k] = float64(v.scale[k]*(g[k]+turn[k])) / v.w[i]
+	}
+	return g
+}
+
+// bound is the lower bound over the volume in the middle, what it would be with
+// Σg = 0, and the direction in which it loses most.
+func (v *view) bound(half [3]float64) (lower, most float64, longest int) {
+	x2, h2 := inner(v.x, v.x), inner(half, half)
+	least := 1 + x2 // of 1 + x² + x·δ
+	for k := range 3 {
+		least -= math.Abs(float64(v.x[k] * half[k]))
+	}
+	rho2 := float64(h2*(1+x2)) / float64(least*least)
+	for k := range 3 {
+		v.scale[k] = float64(2*half[k]) / least
+	}
+	most, squares, product := 1.0, 0.0, 1.0
+	var sum, loss [3]float64
+	for i := range 3 {
+		// After tighten d·a is a little less than w.
+		bend := 1 - inner(v.axes[i], v.d[i])/v.w[i] + float64(rho2*(1+math.Sqrt(inner(v.d[i], v.d[i]))/v.w[i]))
+		m := bend
+		for k, s := range v.slope(i, v.d[i]) {
+			sum[k] += s
+			m += math.Abs(s)
+			loss[k] += math.Abs(s) + float64(bend*float64(half[k]*half[k]))/h2
+		}
+		if m >= 1 {
+			m = math.Inf(1)
+		}
+		most -= bend
+		squares += float64(m * m)
+		product = float64(product * m)
+	}
+	for k := range loss {
+		if loss[k] > loss[longest] {
+			longest = k
+		}
+	}
+	return most - absolute(sum) - float64(squares/2) - product, most, longest
+}
+
+// tighten moves the ends along the three axes to where the bound is higher. At
+// the least box sides hold edges of the hull: from either end of an edge the
+// bound falls to the one side, and in between it need not. So an end goes along
+// the edges from its vertex, as far as the slopes get smaller by more than the
+// width does.
+func (b *boxSearch) tighten(v *view, support *[3][2]int32) {
+	var sum [3]float64
+	for i := range 3 {
+		for k, s := range v.slope(i, v.d[i]) {
+			sum[k] += s
+		}
+	}
+	for i, a := range v.axes {
+		for end, at := range support[i] {
+			p := b.points[at]
+			for _, n := range b.next[b.first[at]:b.first[at+1]] {
+				move := difference(b.points[n], p)
+				if end == 1 {
+					move = difference(p, b.points[n])
 				}
-				return 1
-			})
-		}
-		start = end
-	}
-}
-
-// outline is the convex hull of sorted by Andrew's monotone chain,
-// counter-clockwise.
-func (r *planar) outline() {
-	out := r.hull[:0]
-	grow := func(start int, q [2]float64) {
-		for len(out) >= start+2 {
-			a, b := out[len(out)-2], out[len(out)-1]
-			if float64((b[0]-a[0])*(q[1]-a[1]))-float64((b[1]-a[1])*(q[0]-a[0])) > 0 {
-				break
+				down := -inner(a, move) / v.w[i]
+				if down >= absolute(sum) {
+					continue
+				}
+				s, rise := v.slope(i, move), down
+				for k := range s {
+					if sum[k] > 0 {
+						rise += s[k]
+					} else {
+						rise -= s[k]
+					}
+				}
+				if rise >= 0 {
+					continue
+				}
+				// The cost is convex in the share of the way and bends where one slope is 0.
+				share, cost := 0.0, absolute(sum)
+				for k := range 4 {
+					t := 1.0
+					if k < 3 {
+						t = -sum[k] / s[k]
+					}
+					if !(t > 0 && t <= 1) {
+						continue
+					}
+					if c := float64(t*down) + absolute(along(sum, t, s)); c < cost {
+						share, cost = t, c
+					}
+				}
+				if share > 0 {
+					sum = along(sum, share, s)
+					v.d[i] = along(v.d[i], share, move)
+					if end == 1 {
+						share = -share
+					}
+					p = along(p, share, move)
+				}
 			}
-			out = out[:len(out)-1]
 		}
-		out = append(out, q)
 	}
-	for _, q := range r.sorted {
-		grow(0, q)
-	}
-	out = out[:len(out)-1]
-	start := len(out)
-	for _, q := range slices.Backward(r.sorted) {
-		grow(start, q)
-	}
-	r.hull = out[:len(out)-1]
 }
 
-// leastRectangle is the direction of a side of the rectangle of least area
-// around a convex polygon (rotating calipers).
-func leastRectangle(p [][2]float64) (a, b float64) {
-	n := len(p)
-	a, b = 1, 0
-	if n < 3 {
-		return a, b
-	}
-	along := func(d, q [2]float64) float64 { return float64(d[0]*q[0]) + float64(d[1]*q[1]) }
-	least := math.Inf(1)
-	right, top, left := 0, 0, 0
-	for i := range n {
-		q := p[(i+1)%n]
-		d := [2]float64{q[0] - p[i][0], q[1] - p[i][1]}
-		l := math.Sqrt(along(d, d))
-		if l == 0 {
-			continue
-		}
-		d = [2]float64{d[0] / l, d[1] / l}
-		up := [2]float64{-d[1], d[0]}
-		back := [2]float64{-d[0], -d[1]}
-		climb := func(at int, dir [2]float64) int {
-			for k := 0; k < n && along(dir, p[(at+1)%n]) > along(dir, p[at]); k++ {
-				at = (at + 1) % n
-			}
-			return at
-		}
-		if i == 0 {
-			right = climb(1, d)
-			top = climb(right, up)
-			left = climb(top, back)
-		} else {
-			right, top, left = climb(right, d), climb(top, up), climb(left, back)
-		}
-		area := float64((along(d, p[right]) - along(d, p[left])) * (along(up, p[top]) - along(up, p[i])))
-		if area < least {
-			least, a, b = area, d[0], d[1]
-		}
-	}
-	return a, b
+func difference(a, b [3]float64) [3]float64 {
+	return [3]float64{a[0] - b[0], a[1] - b[1], a[2] - b[2]}
 }
 
-// evenRotations spread over the orientations of a box. A box looks the same
-// after 24 turns, so the quaternions (1, a, b, c) with |a|, |b|, |c| up to
-// tan 22.5° reach them all; these are about 20° apart.
-var evenRotations = func() []rotation {
-	const step = 0.2
-	var out []rotation
-	for k := range 5 * 5 * 5 {
-		a, b, c := step*float64(k%5-2), step*float64(k/5%5-2), step*float64(k/25-2)
-		l := math.Sqrt(1 + float64(a*a) + float64(b*b) + float64(c*c))
-		out = append(out, rotation{1 / l, a / l, b / l, c / l})
+// along is a + t b.
+func along(a [3]float64, t float64, b [3]float64) [3]float64 {
+	return [3]float64{a[0] + float64(t*b[0]), a[1] + float64(t*b[1]), a[2] + float64(t*b[2])}
+}
+
+func absolute(a [3]float64) float64 { return math.Abs(a[0]) + math.Abs(a[1]) + math.Abs(a[2]) }
+
+// rotated are the axes after the turn of the quaternion (1, x, y, z).
+func rotated(x [3]float64) (axes [3][3]float64) {
+	n := 1 + inner(x, x)
+	for i := range axes {
+		var e [3]float64
+		e[i] = 1
+		turn := cross(x, e)
+		for k := range e {
+			axes[i][k] = (float64((2-n)*e[k]) + float64(2*turn[k]) + float64(2*float64(x[i]*x[k]))) / n
+		}
 	}
-	return out
-}()
+	return axes
+}

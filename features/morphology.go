@@ -168,7 +168,7 @@ func densities(v *values, surface mesh, h hull, points [][3]float64, spacing, ax
 		v.add("morph_area_dens_aabb", surface.area/boxArea(aligned))
 	}
 	if v.wants("morph_vol_dens_ombb", "morph_area_dens_ombb") {
-		oriented := orientedBox(points, h.faces, spacing)
+		oriented, _ := orientedBox(h, spacing)
 		v.add("morph_vol_dens_ombb", surface.volume/boxVolume(oriented))
 		v.add("morph_area_dens_ombb", surface.area/boxArea(oriented))
 	}
