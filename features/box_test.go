@@ -3,6 +3,7 @@ package features
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -34,6 +35,22 @@ func TestOrientedBoxOfKnownShapes(t *testing.T) {
 		e, proven := orientedBox(newHull(c.vertices), c.spacing)
 		if v := boxVolume(e); !within(v, c.want, 1e-9) || !proven {
 			t.Errorf("%s: %.12g mm³, want %.12g; proven %v", c.name, v, c.want, proven)
+		}
+	}
+}
+
+// Of a needle that is too thin the values do not exist; none that is not the least is given out.
+func TestNeedleWithoutBox(t *testing.T) {
+	needle := newHull([]point{{}, {1}, {0, 1}, {0, 0, 1}, {900, 1100, 1300}, {901, 1100, 1300}, {900, 1101, 1300}, {900, 1100, 1301}})
+	spacing := [3]float64{1, 1, 1}
+	if _, proven := orientedBox(needle, spacing); proven {
+		t.Fatal("the least box was found; the test wants a needle that is too thin for it")
+	}
+	v := values{rows: morphologyTable[16:26]}
+	densities(&v, mesh{volume: 1, area: 1}, needle, needle.millimetres(spacing), spacing, [3]float64{3, 2, 1})
+	for _, x := range v.list {
+		if (x.Reason != "") != strings.HasSuffix(x.Tag, "_ombb") {
+			t.Errorf("%s = %v, reason %q", x.Tag, x.Value, x.Reason)
 		}
 	}
 }

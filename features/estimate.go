@@ -70,7 +70,7 @@ func sharedBytes(e extent, p Profile) int64 {
 func morphologyBytes(e extent, p Profile) int64 {
 	n := e.size
 	surface := 4 * int64(n[0]*n[1]+n[1]*n[2]+n[2]*n[0]) // vertices, generously for a wrinkled ROI
-	return 48*surface + spatialBytes(n)
+	return max(48*surface+160*boxParts, spatialBytes(n))
 }
 
 // localIntensityBytes is the running sums of the slices in reach, and the means.

@@ -168,9 +168,12 @@ func densities(v *values, surface mesh, h hull, points [][3]float64, spacing, ax
 		v.add("morph_area_dens_aabb", surface.area/boxArea(aligned))
 	}
 	if v.wants("morph_vol_dens_ombb", "morph_area_dens_ombb") {
-		oriented, _ := orientedBox(h, spacing)
-		v.add("morph_vol_dens_ombb", surface.volume/boxVolume(oriented))
-		v.add("morph_area_dens_ombb", surface.area/boxArea(oriented))
+		if oriented, proven := orientedBox(h, spacing); proven {
+			v.add("morph_vol_dens_ombb", surface.volume/boxVolume(oriented))
+			v.add("morph_area_dens_ombb", surface.area/boxArea(oriented))
+		} else {
+			v.missing("the ROI is so thin that its least box could not be found", "morph_vol_dens_ombb", "morph_area_dens_ombb")
+		}
 	}
 	if axes[2] == 0 {
 		v.missing("the ROI is flat, so its principal ellipsoid has no volume", "morph_vol_dens_aee", "morph_area_dens_aee")
