@@ -143,14 +143,14 @@ var families = []family{
 	{Morphology, morphologyTable, whole, morphology, morphologyBytes},
 	{LocalIntensity, localIntensityTable, whole, localIntensity, localIntensityBytes},
 	{Statistics, statisticsTable, whole, statistics, statisticsBytes},
-	{Histogram, histogramTable, whole, histogram, levelsBytes},
+	{Histogram, histogramTable, whole, onLevels(histogram), levelsBytes},
 	{VolumeHistogram, volumeHistogramTable, whole, volumeHistogram, statisticsBytes},
-	{GLCM, glcmTable, directional, glcm, glcmBytes},
-	{GLRLM, glrlmTable, directional, glrlm, glrlmBytes},
-	{GLSZM, glszmTable, sliced, glszm, zonesBytes},
-	{GLDZM, gldzmTable, sliced, gldzm, gldzmBytes},
-	{NGTDM, ngtdmTable, sliced, ngtdm, ngtdmBytes},
-	{NGLDM, ngldmTable, sliced, ngldm, ngldmBytes},
+	{GLCM, glcmTable, directional, onLevels(glcm), glcmBytes},
+	{GLRLM, glrlmTable, directional, onLevels(glrlm), glrlmBytes},
+	{GLSZM, glszmTable, sliced, onLevels(glszm), zonesBytes},
+	{GLDZM, gldzmTable, sliced, onLevels(gldzm), gldzmBytes},
+	{NGTDM, ngtdmTable, sliced, onLevels(ngtdm), ngtdmBytes},
+	{NGLDM, ngldmTable, sliced, onLevels(ngldm), ngldmBytes},
 }
 
 // aggregations are those of the family that the profile asks for, in the

@@ -32,29 +32,20 @@ var glcmTable = []Feature{
 }
 
 // glcm computes section 3.6 (IBSI LFYI), grey level co-occurrence.
-func glcm(roi *ROI, v *values) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func glcm(roi *ROI, l *levels, v *values) {
 	t := roi.profile.Texture.filled()
 	pairs := make([]uint32, (l.top+1)*(l.top+1))
 	m := newCooccurrence(l.top)
-	var mean meanOf
-	for _, p := range l.parts(v.aggregation) {
+	const one = "a single grey level in the ROI has no correlation"
+	l.average(v, glcmTable, noNeighbours, map[string]string{"cm_corr": one, "cm_info_corr1": one}, func(p part) []float64 {
 		m.clear()
 		for _, d := range p.along {
 			clear(pairs)
 			l.countPairs(pairs, p, [3]int{d[0] * t.GLCMDistance, d[1] * t.GLCMDistance, d[2] * t.GLCMDistance})
 			m.merge(pairs, t.weight(d))
 		}
-		if f := m.features(); f != nil {
-			mean.add(f)
-		}
-	}
-	const one = "a single grey level in the ROI has no correlation"
-	mean.put(v, glcmTable, noNeighbours, map[string]string{"cm_corr": one, "cm_info_corr1": one})
+		return m.features()
+	})
 }
 
 // weight is the weight of a direction when matrices are merged (IBSI 6CK8).

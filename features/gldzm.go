@@ -23,8 +23,8 @@ var gldzmTable = []Feature{
 // gldzm computes section 3.9 (IBSI VMDZ), grey level distance zone: the zones
 // are those of the GLSZM, the distance is that to the edge of the morphological
 // mask.
-func gldzm(roi *ROI, v *values) {
-	zoneFeatures(roi, v, gldzmTable, func(z zone) int { return int(z.distance) })
+func gldzm(roi *ROI, l *levels, v *values) {
+	zoneFeatures(roi, l, v, gldzmTable, func(z zone) int { return int(z.distance) })
 }
 
 // edgeDistance is, for each voxel of the levels, how many voxels away the

@@ -21,26 +21,15 @@ var glrlmTable = []Feature{
 }
 
 // glrlm computes section 3.7 (IBSI TP0I), grey level run length.
-func glrlm(roi *ROI, v *values) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func glrlm(roi *ROI, l *levels, v *values) {
 	r := newRunCounter(l)
-	var mean meanOf
-	for _, p := range l.parts(v.aggregation) {
+	l.average(v, glrlmTable, reasonNoIntensity, nil, func(p part) []float64 {
 		clear(r.atLeast)
 		for _, d := range p.along {
 			r.count(p, d)
 		}
-		// Every voxel is in one run of each direction.
-		cells, voxels := r.cells()
-		if f := emphases(cells, voxels); f != nil {
-			mean.add(f)
-		}
-	}
-	mean.put(v, glrlmTable, reasonNoIntensity, nil)
+		return emphases(r.cells())
+	})
 }
 
 // A runCounter finds runs without looking for their ends: it gives each voxel
@@ -108,7 +97,8 @@ func (r *runCounter) row(levels, last, length, before []uint16) {
 	}
 }
 
-// cells are the matrix, and the voxels of all directions in it.
+// cells are the matrix, and the voxels of all directions in it: every voxel is in
+// one run of each.
 func (r *runCounter) cells() (cells []cell, voxels float64) {
 	r.out = r.out[:0]
 	for i := 1; i <= r.l.top; i++ {

@@ -27,33 +27,24 @@ var glszmTable = []Feature{
 }
 
 // glszm computes section 3.8 (IBSI 9SAK), grey level size zone.
-func glszm(roi *ROI, v *values) {
-	zoneFeatures(roi, v, glszmTable, func(z zone) int { return int(z.size) })
+func glszm(roi *ROI, l *levels, v *values) {
+	zoneFeatures(roi, l, v, glszmTable, func(z zone) int { return int(z.size) })
 }
 
 // zoneFeatures computes the emphases of zones by level and by some measure.
-func zoneFeatures(roi *ROI, v *values, table []Feature, measure func(zone) int) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func zoneFeatures(roi *ROI, l *levels, v *values, table []Feature, measure func(zone) int) {
 	zones := roi.zonesOf(l, v.aggregation == Agg3D)
 	counts := newZoneCounts(l.top)
-	var mean meanOf
-	for _, p := range l.parts(v.aggregation) {
-		var voxels int
+	l.average(v, table, reasonNoIntensity, nil, func(p part) []float64 {
+		voxels := 0
 		for z := p.first; z < p.end; z++ {
 			voxels += l.inSlice[z]
 			for _, one := range zones.of(z) {
 				counts.add(int(one.level), measure(one))
 			}
 		}
-		if f := emphases(counts.take(), float64(voxels)); f != nil {
-			mean.add(f)
-		}
-	}
-	mean.put(v, table, reasonNoIntensity, nil)
+		return emphases(counts.take(), float64(voxels))
+	})
 }
 
 // smallZone bounds the sizes that are counted in a table: most zones are small.

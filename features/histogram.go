@@ -31,12 +31,7 @@ var histogramTable = []Feature{
 
 // histogram computes section 3.4 (IBSI ZVCW) from the number of voxels of each
 // level.
-func histogram(roi *ROI, v *values) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func histogram(roi *ROI, l *levels, v *values) {
 	h := l.counts
 	var list []intensity
 	sum := 0

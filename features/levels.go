@@ -16,22 +16,22 @@ type levels struct {
 	size    [3]int   // voxels along x, y, z, the margin included
 	margin  int      // voxels on each side
 	at      []uint16 // x fastest; 0 outside the intensity mask, else 1 to top
-	rows    []extentX
+	rows    []stretch
 	counts  []int // voxels of each level, counts[0] unused
 	voxels  int
 	top     int // N_g, the highest level
 	inSlice []int
 }
 
-// An extentX is where a row's voxels of the ROI begin and end, in x of the
+// A stretch is where a row's voxels of the ROI begin and end, in x of the
 // levels; both are 0 for a row without any.
-type extentX struct{ first, end int }
+type stretch struct{ first, end int }
 
 // stride is the distance of neighbours along each axis.
 func (l *levels) stride() [3]int { return [3]int{1, l.size[0], l.size[0] * l.size[1]} }
 
 // row is the index of the row y of slice z, with where its voxels are.
-func (l *levels) row(y, z int) (at int, x extentX) {
+func (l *levels) row(y, z int) (at int, x stretch) {
 	r := z*l.size[1] + y
 	return r * l.size[0], l.rows[r]
 }
@@ -98,7 +98,7 @@ func newLevels(roi *ROI) (*levels, string) {
 	}
 	l.top = int(top)
 	l.at = make([]uint16, l.size[0]*l.size[1]*l.size[2])
-	l.rows = make([]extentX, l.size[1]*l.size[2])
+	l.rows = make([]stretch, l.size[1]*l.size[2])
 	l.counts = make([]int, l.top+1)
 	l.inSlice = make([]int, l.size[2])
 	g := roi.Image
@@ -111,7 +111,7 @@ func newLevels(roi *ROI) (*levels, string) {
 				continue
 			}
 			r := (z+l.margin)*l.size[1] + y + l.margin
-			l.rows[r] = extentX{first + l.margin, last + 1 + l.margin}
+			l.rows[r] = stretch{first + l.margin, last + 1 + l.margin}
 			out := l.at[r*l.size[0]+l.margin:][:n[0]]
 			for x := first; x <= last; x++ {
 				if mask[x] != 0 {

@@ -22,21 +22,15 @@ var ngldmTable = []Feature{
 }
 
 // ngldm computes section 3.11 (IBSI REK0), neighbouring grey level dependence.
-func ngldm(roi *ROI, v *values) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func ngldm(roi *ROI, l *levels, v *values) {
 	t := roi.profile.Texture.filled()
 	threeD := v.aggregation == Agg3D
 	dependence := newDependences(l, t.NGLDMDistance, t.NGLDMCoarseness, threeD)
 	side := 2*t.NGLDMDistance + 1
 	width := side*side*side + 1 // a voxel depends on itself
 	counts := make([]int, (l.top+1)*width)
-	var mean meanOf
 	var cells []cell
-	for _, p := range l.parts(v.aggregation) {
+	l.average(v, ngldmTable, reasonNoIntensity, nil, func(p part) []float64 {
 		clear(counts)
 		voxels := 0
 		for z := p.first; z < p.end; z++ {
@@ -60,11 +54,12 @@ func ngldm(roi *ROI, v *values) {
 				}
 			}
 		}
-		if f := emphases(cells, float64(voxels)); f != nil {
-			mean.add(append(f, energy))
+		f := emphases(cells, float64(voxels))
+		if f != nil {
+			f = append(f, energy)
 		}
-	}
-	mean.put(v, ngldmTable, reasonNoIntensity, nil)
+		return f
+	})
 }
 
 // newDependences is, for each voxel, how many of its neighbours within reach

@@ -12,25 +12,16 @@ var ngtdmTable = []Feature{
 }
 
 // ngtdm computes section 3.10 (IBSI IPET), neighbourhood grey tone difference.
-func ngtdm(roi *ROI, v *values) {
-	l, reason := roi.levels()
-	if reason != "" {
-		v.allMissing(reason)
-		return
-	}
+func ngtdm(roi *ROI, l *levels, v *values) {
 	t := newTones(l, roi.profile.Texture.filled().NGTDMDistance, v.aggregation == Agg3D)
-	var mean meanOf
-	for _, p := range l.parts(v.aggregation) {
+	l.average(v, ngtdmTable, noNeighbours, map[string]string{
+		"ngt_busyness": "grey level times number of voxels is the same for all grey levels, so there is nothing to divide by",
+	}, func(p part) []float64 {
 		t.clear()
 		for z := p.first; z < p.end; z++ {
 			t.slice(z)
 		}
-		if f := t.features(); f != nil {
-			mean.add(f)
-		}
-	}
-	mean.put(v, ngtdmTable, noNeighbours, map[string]string{
-		"ngt_busyness": "grey level times number of voxels is the same for all grey levels, so there is nothing to divide by",
+		return t.features()
 	})
 }
 

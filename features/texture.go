@@ -16,15 +16,13 @@ import (
 var directions = offsets(1, true)
 
 // A part is what one matrix is made of: the voxels of the slices first to
-// end-1, which are neighbours along the directions, or across slices in 3D.
+// end-1, and, for a family that has them, the directions.
 type part struct {
 	first, end int
 	along      [][3]int
-	threeD     bool
 }
 
-// parts are the matrices of an aggregation. dirs is 1 for a family without
-// directions.
+// parts are the matrices of an aggregation.
 func (l *levels) parts(a Aggregation) []part {
 	first, end := l.slices()
 	plane := directions[:4]
@@ -32,25 +30,25 @@ func (l *levels) parts(a Aggregation) []part {
 	switch a {
 	case Agg2D, Agg2DComb:
 		for z := first; z < end; z++ {
-			out = append(out, part{z, z + 1, plane, false})
+			out = append(out, part{z, z + 1, plane})
 		}
 	case Agg2DAvg:
 		for z := first; z < end; z++ {
 			for d := range plane {
-				out = append(out, part{z, z + 1, plane[d : d+1], false})
+				out = append(out, part{z, z + 1, plane[d : d+1]})
 			}
 		}
 	case Agg25D, Agg25DComb:
-		out = append(out, part{first, end, plane, false})
+		out = append(out, part{first, end, plane})
 	case Agg25DAvg:
 		for d := range plane {
-			out = append(out, part{first, end, plane[d : d+1], false})
+			out = append(out, part{first, end, plane[d : d+1]})
 		}
 	case Agg3D, Agg3DComb:
-		out = append(out, part{first, end, directions, true})
+		out = append(out, part{first, end, directions})
 	case Agg3DAvg:
 		for d := range directions {
-			out = append(out, part{first, end, directions[d : d+1], true})
+			out = append(out, part{first, end, directions[d : d+1]})
 		}
 	}
 	return out
@@ -59,38 +57,45 @@ func (l *levels) parts(a Aggregation) []part {
 // undefined marks a feature that does not exist for a matrix.
 var undefined = math.NaN()
 
-// A meanOf averages the features of several matrices, each over the matrices
-// for which it exists.
-type meanOf struct {
-	sum []float64
-	n   []int
-}
-
-func (m *meanOf) add(features []float64) {
-	if m.sum == nil {
-		m.sum, m.n = make([]float64, len(features)), make([]int, len(features))
-	}
-	for i, x := range features {
-		if !math.IsNaN(x) {
-			m.sum[i] += x
-			m.n[i]++
+// onLevels is a family that is computed from grey levels: where there are none,
+// none of its values exist.
+func onLevels(compute func(*ROI, *levels, *values)) func(*ROI, *values) {
+	return func(roi *ROI, v *values) {
+		if l, reason := roi.levels(); reason != "" {
+			v.allMissing(reason)
+		} else {
+			compute(roi, l, v)
 		}
 	}
 }
 
-// put gives the averages of a family to v. reasons say why a feature exists for
-// no matrix, where that can be; empty is why there is no matrix at all.
-func (m *meanOf) put(v *values, table []Feature, empty string, reasons map[string]string) {
-	if m.sum == nil {
+// average gives v the features of its aggregation: of each part, which features
+// computes in the order of the table, or as nil for an empty matrix; then the
+// mean, for each feature over the matrices for which it exists. reasons say why
+// one exists for no matrix, where that can be; empty is why there is no matrix
+// at all.
+func (l *levels) average(v *values, table []Feature, empty string, reasons map[string]string, features func(part) []float64) {
+	sum, n := make([]float64, len(table)), make([]int, len(table))
+	any := false
+	for _, p := range l.parts(v.aggregation) {
+		for i, x := range features(p) {
+			any = true
+			if !math.IsNaN(x) {
+				sum[i] += x
+				n[i]++
+			}
+		}
+	}
+	if !any {
 		v.allMissing(empty)
 		return
 	}
 	for i, f := range table {
-		if m.n[i] == 0 {
+		if n[i] == 0 {
 			v.missing(reasons[f.Tag], f.Tag)
 			continue
 		}
-		v.add(f.Tag, m.sum[i]/float64(m.n[i]))
+		v.add(f.Tag, sum[i]/float64(n[i]))
 	}
 }
 
