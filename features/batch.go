@@ -33,12 +33,11 @@ func NewBatch(g voxel.Geometry, regions []Region, room int64) *Batch {
 	var alone []*block
 	for i, r := range regions {
 		method, err := voxel.ParseMethod(r.Profile.Resample.Image)
-		if err != nil || r.Bounds.Empty() || !r.Profile.interpolates() || len(r.Profile.Resample.Spacing) != 3 {
+		if err != nil || r.Bounds.Empty() || !r.Profile.Resample.interpolates() || len(r.Profile.Resample.Spacing) != 3 {
 			continue
 		}
-		to := voxel.Aligned(g, [3]float64(r.Profile.Resample.Spacing))
-		box := covered(g, to, r.Bounds).Grow(sphereReach(to.Spacing), to.Box())
-		alone = append(alone, &block{resample: r.Profile.Resample, method: method, from: g, to: to, box: box, region: i})
+		to, _, around := r.Profile.Resample.reach(g, r.Bounds)
+		alone = append(alone, &block{resample: r.Profile.Resample, method: method, from: g, to: to, box: around, region: i})
 	}
 	for {
 		// The block that saves most. A voxel is copied into the block and out of it,
@@ -192,12 +191,9 @@ func (b *block) part(g *voxel.Grid, box voxel.Box) (*voxel.Grid, error) {
 
 func (b *block) make(g *voxel.Grid, slab voxel.Box) {
 	defer b.made.Done()
-	out := voxel.Resample(g, b.to, slab, b.method)
+	out := imagePart(g, b.to, slab, b.resample, b.method)
 	if finite(out) != nil {
 		b.infinite.Store(true)
-	}
-	if b.resample.Round {
-		round(out)
 	}
 	n := b.box.Size()
 	copy(b.image.Data[(slab.Min[2]-b.box.Min[2])*n[0]*n[1]:], out.Data)

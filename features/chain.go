@@ -96,7 +96,12 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, erro
 			break
 		}
 	}
-	if (Profile{Resample: r}).interpolates() {
+	var image voxel.Method
+	if r.interpolates() {
+		var err error
+		if image, err = voxel.ParseMethod(r.Image); err != nil {
+			return nil, err
+		}
 		mask, err := voxel.ParseMethod(r.Mask)
 		if err != nil {
 			return nil, err
@@ -118,7 +123,8 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, erro
 	if b.holds(box) {
 		roi.Image, err = b.part(g, box)
 	} else {
-		roi.Image, err = imagePart(g, roi.Geometry, box, r)
+		roi.Image = imagePart(g, roi.Geometry, box, r, image)
+		err = finite(roi.Image)
 	}
 	if err != nil {
 		return nil, err
@@ -135,15 +141,27 @@ func Needed(g voxel.Geometry, bounds voxel.Box, p Profile) voxel.Box {
 	if bounds.Empty() {
 		return voxel.Box{}
 	}
-	if !p.interpolates() {
-		return bounds.Grow(sphereReach(g.Spacing), g.Box())
+	to, _, around := p.Resample.reach(g, bounds)
+	if !p.Resample.interpolates() {
+		return around
 	}
 	method, err := voxel.ParseMethod(p.Resample.Image)
 	if err != nil {
 		return g.Box()
 	}
-	to := voxel.Aligned(g, [3]float64(p.Resample.Spacing))
-	return voxel.Source(g, to, covered(g, to, bounds).Grow(sphereReach(to.Spacing), to.Box()), method)
+	return voxel.Source(g, to, around, method)
+}
+
+// reach is the grid to which an image of geometry g is interpolated, the box of
+// it that a mask inside bounds can reach, and that box with the reach of the
+// local intensity sphere around it.
+func (r Resample) reach(g voxel.Geometry, bounds voxel.Box) (to voxel.Geometry, box, around voxel.Box) {
+	to, box = g, bounds
+	if r.interpolates() && len(r.Spacing) == 3 {
+		to = voxel.Aligned(g, [3]float64(r.Spacing))
+		box = covered(g, to, bounds)
+	}
+	return to, box, box.Grow(sphereReach(to.Spacing), to.Box())
 }
 
 // covered is the box of the interpolated grid that a mask inside b can reach.
@@ -155,23 +173,19 @@ func covered(g, to voxel.Geometry, b voxel.Box) voxel.Box {
 	return c
 }
 
-// imagePart is a box of the image, interpolated and rounded where the profile says.
-func imagePart(g *voxel.Grid, to voxel.Geometry, box voxel.Box, r Resample) (*voxel.Grid, error) {
+// imagePart is a box of the image, interpolated by the method, which is that of
+// r, and rounded, where the profile says so. Its values need not be finite.
+func imagePart(g *voxel.Grid, to voxel.Geometry, box voxel.Box, r Resample, method voxel.Method) *voxel.Grid {
 	var out *voxel.Grid
-	if (Profile{Resample: r}).interpolates() {
-		method, err := voxel.ParseMethod(r.Image)
-		if err != nil {
-			return nil, err
-		}
+	if r.interpolates() {
 		out = voxel.Resample(g, to, box, method)
 	} else {
 		out = g.Crop(box)
 	}
-	err := finite(out)
 	if r.Round {
 		round(out)
 	}
-	return out, err
+	return out
 }
 
 // place puts a mask of box inner into the grid of box outer.

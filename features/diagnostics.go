@@ -104,23 +104,13 @@ const slab = 32
 
 // interpolatedRange measures the whole image on the grid t of the interpolated one.
 func interpolatedRange(ctx context.Context, g *voxel.Grid, t voxel.Geometry, r Resample) (s extremes, err error) {
-	method, _ := voxel.ParseMethod(r.Image)
-	interpolates := (Profile{Resample: r}).interpolates()
+	method, _ := voxel.ParseMethod(r.Image) // of a valid profile, or not used
 	for box := t.Box(); box.Min[2] < t.Size[2]; box.Min[2] = box.Max[2] {
 		if err := ctx.Err(); err != nil {
 			return s, err
 		}
 		box.Max[2] = min(box.Min[2]+slab, t.Size[2])
-		var part *voxel.Grid
-		if interpolates {
-			part = voxel.Resample(g, t, box, method)
-		} else {
-			part = g.Crop(box)
-		}
-		if r.Round {
-			round(part)
-		}
-		s.add(part.Data)
+		s.add(imagePart(g, t, box, r, method).Data)
 	}
 	return s, nil
 }

@@ -24,16 +24,11 @@ func estimate(g voxel.Geometry, bounds voxel.Box, p Profile, b *block) int64 {
 	if bounds.Empty() {
 		return tables
 	}
-	t, box := g, bounds
-	if p.interpolates() && len(p.Resample.Spacing) == 3 {
-		t = voxel.Aligned(g, [3]float64(p.Resample.Spacing))
-		box = covered(g, t, bounds)
-	}
-	around := box.Grow(sphereReach(t.Spacing), t.Box())
+	t, box, around := p.Resample.reach(g, bounds)
 	e := extent{size: box.Size(), voxels: int64(box.Len()), around: around.Size(), crop: int64(around.Len()), reach: sphereReach(t.Spacing)}
 	kept := e.crop * (4 + 1 + 1) // image and two masks
 	chain := kept + 20*e.voxels  // the distribution of intensities while it is sorted
-	if p.interpolates() {
+	if p.Resample.interpolates() {
 		image := 4 * e.crop
 		if b == nil {
 			image = voxel.ResampleBytes(g, t, around, p.Resample.Image)

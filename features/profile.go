@@ -130,10 +130,10 @@ func (p Profile) Validate() error {
 			return bad("resample.spacing", "%v mm, want 0 (keep the axis) or 0.01 to 100", s)
 		}
 	}
-	if _, err := voxel.ParseMethod(r.Image); err != nil && p.interpolates() {
+	if _, err := voxel.ParseMethod(r.Image); err != nil && r.interpolates() {
 		return bad("resample.image", "%q, want nearest, linear or cubic", r.Image)
 	}
-	if p.interpolates() {
+	if r.interpolates() {
 		if r.Mask != "nearest" && r.Mask != "linear" {
 			return bad("resample.mask", "%q, want nearest or linear", r.Mask)
 		}
@@ -265,8 +265,8 @@ func (p Profile) rows(f family) []Feature {
 }
 
 // interpolates tells whether any axis gets another spacing.
-func (p Profile) interpolates() bool {
-	return slices.ContainsFunc(p.Resample.Spacing, func(s float64) bool { return s != 0 })
+func (r Resample) interpolates() bool {
+	return slices.ContainsFunc(r.Spacing, func(s float64) bool { return s != 0 })
 }
 
 // Hash is the SHA-256 of what the profile asks for, in hex. It does not depend
@@ -275,7 +275,7 @@ func (p Profile) Hash() string {
 	var b strings.Builder
 	line := func(key string, v ...string) { b.WriteString(key + "=" + strings.Join(v, ",") + "\n") }
 	line("profile", "1") // changes with this list
-	if p.interpolates() {
+	if p.Resample.interpolates() {
 		line("spacing", numbers(p.Resample.Spacing)...)
 		line("image", p.Resample.Image)
 		line("mask", p.Resample.Mask, number(p.Resample.MaskThreshold))
@@ -323,7 +323,7 @@ func (d Discretise) canonical() []string {
 // ours: the chapter has no sign for it.
 func (p Profile) Notation() string {
 	var s []string
-	if p.interpolates() {
+	if p.Resample.interpolates() {
 		method := map[string]string{"nearest": "NNB", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
 		dims, sp := "3D", p.Resample.Spacing
 		if sp[2] == 0 {

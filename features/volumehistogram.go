@@ -95,10 +95,11 @@ func newVolumeCurve(roi *ROI) (volumeCurve, string) {
 		c.at = func(v float64) float64 { return v - lo }
 	case "fbs":
 		c.last, c.first, c.step = (hi-lo)/d.Width-1, lo+float64(d.Width/2), d.Width
-		c.at = func(v float64) float64 { return math.Floor((v - lo) / d.Width) }
 	case "fbn":
-		b := d.bins(lowest, highest, nil)
 		c.last, c.first, c.step, c.unit = float64(d.Bins-1), 1, 1, UnitNone
+	}
+	if c.at == nil {
+		b := d.bins(lowest, highest, roi.profile.Resegment.Range)
 		c.at = func(v float64) float64 { return b.of(v) - 1 }
 	}
 	return c, ""
