@@ -24,6 +24,7 @@ type ROI struct {
 	// What several families need is made by the first of them.
 	profile     Profile
 	ascending   []intensity
+	described   *description // of ascending
 	discretised *levels
 	noLevels    string
 	zones       map[bool]*zones
@@ -220,14 +221,14 @@ func resegment(roi *ROI, r Resegment) {
 	}
 	list := roi.distribution()
 	if r.Outliers > 0 && len(list) > 0 {
-		all := describe(list)
+		all := roi.description()
 		d := float64(r.Outliers * math.Sqrt(all.variance))
 		lowest, highest = max(lowest, all.mean-d), min(highest, all.mean+d)
 	}
 	if len(list) == 0 || float64(list[0].x) >= lowest && float64(list[len(list)-1].x) <= highest {
 		return
 	}
-	roi.ascending = nil
+	roi.forget()
 	nx := roi.Image.Size[0]
 	for row := 0; row < len(roi.Intensity.Data); row += nx {
 		mask, image := roi.Intensity.Data[row:][:nx], roi.Image.Data[row:][:nx]

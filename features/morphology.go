@@ -46,10 +46,7 @@ func morphology(roi *ROI, v *values) {
 	}
 	s := roi.Image.Spacing
 	surface := newMesh(roi.Morph)
-	var x description
-	if list := roi.distribution(); len(list) > 0 {
-		x = describe(list)
-	}
+	x := roi.description()
 
 	v.add("morph_volume", surface.volume)
 	v.add("morph_vol_approx", float64(float64(n)*float64(float64(s[0]*s[1])*s[2])))

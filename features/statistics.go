@@ -29,12 +29,11 @@ const reasonNoIntensity = "no voxel of the ROI is left after re-segmentation"
 
 // statistics computes section 3.3 over the intensity mask (IBSI UHIW).
 func statistics(roi *ROI, v *values) {
-	list := roi.distribution()
-	if len(list) == 0 {
+	d := roi.description()
+	if d.n == 0 {
 		v.allMissing(reasonNoIntensity)
 		return
 	}
-	d := describe(list)
 	v.add("stat_mean", d.mean)
 	v.add("stat_var", d.variance)
 	v.add("stat_skew", d.skewness)
@@ -165,6 +164,21 @@ func (roi *ROI) distribution() []intensity {
 	}
 	return roi.ascending
 }
+
+// description describes the distribution; its n is 0 where there is none.
+func (roi *ROI) description() description {
+	if list := roi.distribution(); roi.described == nil && len(list) > 0 {
+		d := describe(list)
+		roi.described = &d
+	}
+	if roi.described == nil {
+		return description{}
+	}
+	return *roi.described
+}
+
+// forget makes the distribution anew when it is needed, for another mask.
+func (roi *ROI) forget() { roi.ascending, roi.described = nil, nil }
 
 func distinct(roi *ROI) []intensity {
 	nx := roi.Image.Size[0]

@@ -511,7 +511,7 @@ func TestSpatialAgainstAllPairs(t *testing.T) {
 		}
 		n := float64(len(x))
 		v := values{rows: morphologyTable[27:]}
-		spatial(&v, roi, describe(roi.distribution()))
+		spatial(&v, roi, roi.description())
 		moran, geary := n/w*wzz/zz, (n-1)/(2*w)*wdd/zz
 		if math.Abs(v.list[0].Value-moran) > 1e-10 || math.Abs(v.list[1].Value-geary) > 1e-10 {
 			t.Fatalf("Moran's I %v, want %v; Geary's C %v, want %v", v.list[0].Value, moran, v.list[1].Value, geary)
@@ -663,8 +663,8 @@ func BenchmarkStep(b *testing.B) {
 		{"moranGeary", func() { autocorrelation(roi, mean, math.Sqrt(variance)) }},
 		{"peaks", func() { sphereMeans(roi) }},
 		{"peaksOfFractions", func() { sphereMeans(pet) }},
-		{"statistics", func() { roi.ascending = nil; valuesOf(Statistics, roi) }},
-		{"statisticsOfFractions", func() { pet.ascending = nil; valuesOf(Statistics, pet) }},
+		{"statistics", func() { roi.forget(); valuesOf(Statistics, roi) }},
+		{"statisticsOfFractions", func() { pet.forget(); valuesOf(Statistics, pet) }},
 	} {
 		b.Run(step.name, func(b *testing.B) {
 			for b.Loop() {
