@@ -131,7 +131,7 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, erro
 		return nil, err
 	}
 	roi.Offset = box.Min
-	roi.Morph = place(m, roi.Image.Geometry, box, whole)
+	roi.Morph = m.On(roi.Image.Geometry, whole.Add([3]int{-box.Min[0], -box.Min[1], -box.Min[2]}).Min)
 	roi.Intensity = &voxel.Mask{Geometry: roi.Morph.Geometry, Data: append([]uint8(nil), roi.Morph.Data...)}
 	return roi, nil
 }
@@ -185,18 +185,6 @@ func imagePart(g *voxel.Grid, to voxel.Geometry, box voxel.Box, r Resample, meth
 	}
 	if r.Round {
 		round(out)
-	}
-	return out
-}
-
-// place puts a mask of box inner into the grid of box outer.
-func place(m *voxel.Mask, g voxel.Geometry, outer, inner voxel.Box) *voxel.Mask {
-	out := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
-	for z := range m.Size[2] {
-		for y := range m.Size[1] {
-			at := ((z+inner.Min[2]-outer.Min[2])*g.Size[1]+y+inner.Min[1]-outer.Min[1])*g.Size[0] + inner.Min[0] - outer.Min[0]
-			copy(out.Data[at:], m.Data[(z*m.Size[1]+y)*m.Size[0]:][:m.Size[0]])
-		}
 	}
 	return out
 }

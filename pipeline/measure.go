@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -50,18 +49,7 @@ type MeasuredRegion struct {
 
 // On is the mask on the whole grid of the images.
 func (r MeasuredRegion) On(g voxel.Geometry) *voxel.Mask {
-	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
-	var first [3]int
-	for a, x := range g.Index(r.Mask.Origin) {
-		first[a] = int(math.Round(x))
-	}
-	n := r.Mask.Size
-	for z := range n[2] {
-		for y := range n[1] {
-			copy(m.Data[((first[2]+z)*g.Size[1]+first[1]+y)*g.Size[0]+first[0]:], r.Mask.Data[(z*n[1]+y)*n[0]:][:n[0]])
-		}
-	}
-	return m
+	return r.Mask.On(g, g.Part(r.Mask.Geometry).Min)
 }
 
 // A SkippedRegion is an ROI without values, and why.

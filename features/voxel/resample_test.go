@@ -441,3 +441,21 @@ func BenchmarkMask(b *testing.B) {
 		})
 	}
 }
+
+// A part that was cut out lies where it was, and goes back there.
+func TestPartGoesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mask := randomGrid(t).Threshold(0)
+		box := mask.Bounds()
+		if box.Empty() {
+			return
+		}
+		part := mask.Crop(box)
+		if got := mask.Geometry.Part(part.Geometry); got != box {
+			t.Fatalf("part %v, want %v", got, box)
+		}
+		if back := part.On(mask.Geometry, box.Min); !slices.Equal(back.Data, mask.Data) {
+			t.Fatal("the mask is another one when it is back")
+		}
+	})
+}

@@ -103,6 +103,16 @@ func (g Geometry) Crop(b Box) Geometry {
 	return c
 }
 
+// Part is the box of g that a grid covers which was cut out of it ([Geometry.Crop]).
+func (g Geometry) Part(o Geometry) Box {
+	var b Box
+	for a, x := range g.Index(o.Origin) {
+		b.Min[a] = int(math.Round(x))
+		b.Max[a] = b.Min[a] + o.Size[a]
+	}
+	return b
+}
+
 // Box is the box of the whole grid.
 func (g Geometry) Box() Box { return Box{Max: g.Size} }
 
@@ -172,6 +182,19 @@ func (g *Grid) Threshold(v float32) *Mask {
 type Mask struct {
 	Geometry
 	Data []uint8
+}
+
+// On is the mask in an empty one on the grid g, its first voxel at first. It must
+// lie inside.
+func (m *Mask) On(g Geometry, first [3]int) *Mask {
+	out := &Mask{g, make([]uint8, g.Len())}
+	n := m.Size
+	for z := range n[2] {
+		for y := range n[1] {
+			copy(out.Data[((first[2]+z)*g.Size[1]+first[1]+y)*g.Size[0]+first[0]:], m.Data[(z*n[1]+y)*n[0]:][:n[0]])
+		}
+	}
+	return out
 }
 
 // Binary tells whether the mask holds nothing but 0 and 1.

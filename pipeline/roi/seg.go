@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -206,10 +205,7 @@ func (in SEGInput) check() (voxel.Geometry, []voxel.Box, error) {
 	boxes := make([]voxel.Box, len(in.Segments))
 	for i, s := range in.Segments {
 		m := s.Mask
-		for a, x := range g.Index(m.Origin) {
-			boxes[i].Min[a] = int(math.Round(x))
-			boxes[i].Max[a] = boxes[i].Min[a] + m.Size[a]
-		}
+		boxes[i] = g.Part(m.Geometry)
 		whole := boxes[i].Grow([3]int{}, g.Box()) == boxes[i]
 		if !whole || m.Valid() != nil || !m.Geometry.Equal(g.Crop(boxes[i]), 0) || len(m.Data) != m.Len() {
 			return bad("segment %d lies on another grid than the source", i+1)
