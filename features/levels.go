@@ -61,7 +61,11 @@ func (d Discretise) bins(lo, hi float64, r []float64) bins {
 
 // of is the bin of an intensity, from 1 on.
 func (b bins) of(x float64) float64 {
-	return math.Min(math.Floor(float64(b.factor*(x-b.start))/b.width)+1, b.most)
+	bin := math.Floor(float64(b.factor*(x-b.start))/b.width) + 1
+	if bin > b.most { // math.Min would look for NaN
+		return b.most
+	}
+	return bin
 }
 
 // levels discretises the ROI once. Where that cannot be, the reason says why.
@@ -115,8 +119,7 @@ func newLevels(roi *ROI) (*levels, string) {
 			out := l.at[r*l.size[0]+l.margin:][:n[0]]
 			for x := first; x <= last; x++ {
 				if mask[x] != 0 {
-					// No intensity is below the start, so the whole part is the floor.
-					i := min(int(float64(b.factor*(float64(image[x])-b.start))/b.width)+1, l.top)
+					i := int(b.of(float64(image[x])))
 					out[x] = uint16(i)
 					l.counts[i]++
 					l.inSlice[z+l.margin]++
