@@ -277,61 +277,45 @@ type share struct {
 // intensity-volume histogram, which have groups of their own.
 func shares(values []features.Value) []share {
 	const second = "90%"
-	var keys []string
-	parts := map[string][]features.Value{}
-	aggregations := map[string][]features.Aggregation{}
-	main := ""
+	out := make([]share, 1)
+	at := map[string]int{} // which group holds an aggregation, or the second fraction
+	texture := false
 	for _, v := range values {
 		_, a, _ := features.Lookup(v.Tag)
-		key := string(a)
+		key, line := string(a), ""
 		switch {
 		case v.Tag == "ivh_v90" || v.Tag == "ivh_i90":
-			key = second
+			key, line = second, "Intensity-volume histogram: fraction of "+second
 		case a == "":
-		case a == features.Agg2D || a == features.Agg25D || a == features.Agg3D:
-			// With the first of GLCM and GLRLM that has as many dimensions.
-			if i := slices.IndexFunc(keys, func(k string) bool { return strings.HasPrefix(k, key+"_") }); i >= 0 {
-				key = keys[i]
-			} else if strings.HasPrefix(main, key+"_") {
-				key = main
-			}
-		}
-		if a != "" {
-			if main == "" {
-				main = key
-			}
-			if !slices.Contains(aggregations[key], a) {
-				aggregations[key] = append(aggregations[key], a)
-			}
-		}
-		if !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-		parts[key] = append(parts[key], v)
-	}
-	how := func(key string) (lines []string) {
-		for _, a := range aggregations[key] {
-			code, words := a.Describe()
-			lines = append(lines, fmt.Sprintf("Texture matrices: %s (IBSI %s)", words, code))
-		}
-		return lines
-	}
-	first := share{values: append(parts[""], parts[main]...), how: how(main)}
-	if main == "" {
-		first.values = parts[""]
-	}
-	if slices.Contains(keys, second) {
-		first.how = append(first.how, "Intensity-volume histogram: fraction of 10%; that of 90% has a group of its own")
-	}
-	out := []share{first}
-	for _, key := range keys {
-		switch key {
-		case "", main:
-		case second:
-			out = append(out, share{parts[key], []string{"Intensity-volume histogram: fraction of " + second}})
+			out[0].values = append(out[0].values, v)
+			continue
 		default:
-			out = append(out, share{parts[key], how(key)})
+			code, words := a.Describe()
+			line = fmt.Sprintf("Texture matrices: %s (IBSI %s)", words, code)
+			// A family without directions goes with one that has as many dimensions.
+			for _, mode := range []string{"_avg", "_comb"} {
+				if _, there := at[string(a)+mode]; there {
+					key = string(a) + mode
+					break
+				}
+			}
+			if !texture { // the first aggregation is in the first group
+				texture, at[key] = true, 0
+			}
 		}
+		k, there := at[key]
+		if !there {
+			k = len(out)
+			at[key] = k
+			out = append(out, share{})
+		}
+		out[k].values = append(out[k].values, v)
+		if !slices.Contains(out[k].how, line) {
+			out[k].how = append(out[k].how, line)
+		}
+	}
+	if _, there := at[second]; there {
+		out[0].how = append(out[0].how, "Intensity-volume histogram: fraction of 10%; that of 90% has a group of its own")
 	}
 	return slices.DeleteFunc(out, func(s share) bool { return len(s.values) == 0 })
 }
