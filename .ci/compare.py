@@ -57,6 +57,7 @@ SHARED = {
         GrayLevelVariance="ngl_gl_var", DependenceVariance="ngl_dc_var", DependenceEntropy="ngl_dc_entr"),
 }
 
+FAMILIES = ["morph", "loc", "stat", "ih", "ivh", "cm", "rlm", "szm", "dzm", "ngt", "ngl"]
 AGGREGATION = {"cm": "_3D_comb", "rlm": "_3D_comb", "szm": "_3D", "ngt": "_3D", "ngl": "_3D"}
 
 # Why a witness may differ and by how much, by the start of the tag; the first that fits holds.
@@ -144,15 +145,12 @@ def radnode(image, mask, profile):
     return ["./radnode", "extract", "--image", image, "--mask", mask, "--profile", profile]
 
 
-def compare(witness, expected, got, families, differs, tolerance):
+def compare(witness, expected, got, differs, tolerance):
     """Prints the values of both; tells whether each agrees or differs for a known reason."""
-    agree, known, absent, wrong = 0, 0, 0, 0
+    agree, known, wrong = 0, 0, 0
     print(f"\n{'tag':28} {witness:>20} {'radnode':>20}")
     for tag, theirs in expected.items():
         row = got.get(tag)
-        if row is None and tag.split("_")[0] not in families:
-            absent += 1
-            continue
         if row is None or row["value"] == "":
             wrong += 1
             print(f"{tag:28} {theirs:20.12g} {'':20}  MISSING {row['note'] if row else ''}")
@@ -168,37 +166,31 @@ def compare(witness, expected, got, families, differs, tolerance):
             wrong, remark = wrong + 1, "DIFFERS"
         print(f"{tag:28} {theirs:20.12g} {ours:20.12g} {off:8.1e}  {remark}".rstrip())
     print(f"{witness}: of {len(expected)} values {agree} agree within {tolerance:g}, {known} differ for the reason given, "
-          f"{wrong} without one; {absent} are of families that radnode does not have")
+          f"{wrong} without one")
     return wrong == 0
 
 
 def values(folder, roi):
     os.chdir(folder)
-    families = run("./lung1", "families").split()
     files = [f"{roi}-1mm.nii", f"{roi}-1mm-mask.nii"]
-    rows = list(csv.DictReader(io.StringIO(run(*radnode(*files, profile("values.yaml", families))))))
+    rows = list(csv.DictReader(io.StringIO(run(*radnode(*files, profile("values.yaml", FAMILIES))))))
     got = {row["feature"]: row for row in rows}
     theirs = pyradiomics_by_tag(json.loads(run(*HERE, "engine", *files)))
     print(f"\n{roi}, {theirs['morph_vol_approx']:.0f} voxels at 1 mm: {len(rows)} values of radnode")
-    same = compare("PyRadiomics", theirs, got, families, PYRADIOMICS_DIFFERS, 1e-6)
+    same = compare("PyRadiomics", theirs, got, PYRADIOMICS_DIFFERS, 1e-6)
     # MIRP keeps intensities and vertices in float32.
     theirs = json.loads(run(os.environ["MIRP_PYTHON"], *HERE[1:], "mirp", *files).splitlines()[-1])  # below its log
-    return compare("MIRP", theirs, got, families, MIRP_DIFFERS, 1e-6) and same
+    return compare("MIRP", theirs, got, MIRP_DIFFERS, 1e-6) and same
 
 
 def race(folder, roi, rounds):
     os.chdir(folder)
-    families = run("./lung1", "families").split()
-    shared = [tag for names in SHARED.values() for tag in names.values() if tag.split("_")[0] in families]
+    shared = [tag for names in SHARED.values() for tag in names.values()]
     of_shared = sorted({tag.split("_")[0] for tag in shared})
     files = [f"{roi}-1mm.nii", f"{roi}-1mm-mask.nii"]
-    tried = subprocess.run(radnode(*files, profile("try.yaml", of_shared, shared)), capture_output=True, text=True)
-    if tried.returncode == 2:
-        print(f'\n"shared" is all values of the families concerned, since the profile is refused:\n{tried.stderr.strip()}')
-        shared = []
 
     commands = {"PyRadiomics": [*HERE, "engine", *files]}
-    for name, of, tags in ("radnode, shared", of_shared, shared), ("radnode, all", families, ()):
+    for name, of, tags in ("radnode, shared", of_shared, shared), ("radnode, all", FAMILIES, ()):
         commands[name] = ["./lung1", "time", *files, profile(f"{name[9:]}.yaml", of, tags)]
     children = {name: subprocess.Popen(c, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name, c in commands.items()}
     children["PyRadiomics"].stdout.readline()  # its values
@@ -219,7 +211,7 @@ def race(folder, roi, rounds):
                 with open(f[:-3], "rb") as plain, gzip.open(f, "wb", 6) as zipped:
                     shutil.copyfileobj(plain, zipped)
         commands = {"PyRadiomics": [*HERE, "whole", *files]}
-        for name, of, tags in ("radnode, shared", of_shared, shared), ("radnode, all", families, ()):
+        for name, of, tags in ("radnode, shared", of_shared, shared), ("radnode, all", FAMILIES, ()):
             commands[name] = radnode(*files, profile(f"{name[9:]}-1mm.yaml", of, tags, WHOLE))
 
         def command_seconds(name):

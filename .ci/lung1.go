@@ -1,7 +1,6 @@
 // lung1 is the Go half of compare: it makes the files that both programs read, and times the engine alone.
 //
 //	lung1 nifti DICOM DIR           the CT and its regions in DIR, as they are and as they are measured at 1 mm
-//	lung1 families                  the families that this radnode has
 //	lung1 time IMAGE MASK PROFILE   how long features.Extract takes, in s by the clock and of CPU, for each line on stdin
 package main
 
@@ -31,14 +30,6 @@ func main() {
 	switch arg := os.Args[1:]; {
 	case len(arg) == 3 && arg[0] == "nifti":
 		writeAll(arg[1], arg[2])
-	case len(arg) == 1 && arg[0] == "families":
-		var last features.Family
-		for _, f := range features.Table {
-			if f.Family != last {
-				fmt.Println(f.Family)
-			}
-			last = f.Family
-		}
 	case len(arg) == 4 && arg[0] == "time":
 		timeExtract(arg[1], arg[2], arg[3])
 	default:
@@ -100,12 +91,11 @@ func writeNIfTI[T float32 | uint8](path string, g voxel.Geometry, data []T) {
 }
 
 func timeExtract(image, mask, profile string) {
-	// Not strict: a profile may hold keys that this radnode does not know.
 	var p features.Profile
-	if err := yaml.Unmarshal(must(os.ReadFile(profile)), &p); err != nil {
+	if err := yaml.UnmarshalWithOptions(must(os.ReadFile(profile)), &p, yaml.Strict()); err != nil {
 		log.Fatal(err)
 	}
-	g, m := readNIfTI(image), readNIfTI(mask).Threshold(1)
+	g, m := must(voxel.ReadNIfTI(must(os.Open(image)))), must(voxel.ReadNIfTIMask(must(os.Open(mask))))
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		start, before := time.Now(), cpuTime()
 		must(features.Extract(context.Background(), g, m, p))
@@ -120,8 +110,6 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
-
-func readNIfTI(path string) *voxel.Grid { return must(voxel.ReadNIfTI(must(os.Open(path)))) }
 
 func must[T any](v T, err error) T {
 	if err != nil {
