@@ -40,10 +40,10 @@ func main() {
 // writeAll writes ct.nii, and NAME.nii, NAME-1mm.nii and NAME-1mm-mask.nii of each region.
 func writeAll(folder, dir string) {
 	ctx := context.Background()
-	volume := must(imaging.Assemble(ctx, read(filepath.Join(folder, "image"))))
+	volume := must(imaging.Assemble(ctx, read(filepath.Join(folder, "image")), imaging.Options{}))
 	writeNIfTI(filepath.Join(dir, "ct.nii"), volume.Grid.Geometry, volume.Grid.Data)
-	for _, region := range must(roi.Regions(read(filepath.Join(folder, "mask_rtstruct"))[0].DataSet)) {
-		mask, _, err := roi.Rasterise(ctx, region, volume.Grid.Geometry)
+	for _, region := range must(roi.Regions(read(filepath.Join(folder, "mask_rtstruct"))[0])) {
+		mask, _, err := roi.Rasterise(ctx, region, volume.Grid.Geometry, voxel.Rule{})
 		name := filepath.Join(dir, region.Name)
 		writeNIfTI(name+".nii", must(mask, err).Geometry, mask.Data)
 		measured := must(features.Prepare(volume.Grid, mask, features.DefaultProfile("CT")))

@@ -17,6 +17,7 @@ import (
 // computed. The YAML names are those of the configuration file.
 type Profile struct {
 	Name       string        `yaml:"-"`
+	Voxels     voxel.Rule    `yaml:"voxels,omitempty"` // how contours and segmentations become voxels
 	Resample   Resample      `yaml:"resample"`
 	Resegment  Resegment     `yaml:"resegment"`
 	Discretise Discretise    `yaml:"discretise"`
@@ -120,6 +121,9 @@ func (p Profile) Validate() error {
 			name = "profile"
 		}
 		return fmt.Errorf("%s: %s: %s", name, field, fmt.Sprintf(format, a...))
+	}
+	if err := p.Voxels.Validate(); err != nil {
+		return bad("voxels", "%v", err)
 	}
 	r := p.Resample
 	if n := len(r.Spacing); n != 0 && n != 3 {
@@ -275,6 +279,9 @@ func (p Profile) Hash() string {
 	var b strings.Builder
 	line := func(key string, v ...string) { b.WriteString(key + "=" + strings.Join(v, ",") + "\n") }
 	line("profile", "1") // changes with this list
+	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
+		line("voxels", fmt.Sprintf("%+v", v))
+	}
 	if p.Resample.interpolates() {
 		line("spacing", numbers(p.Resample.Spacing)...)
 		line("image", p.Resample.Image)

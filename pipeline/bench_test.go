@@ -10,6 +10,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/roi"
 )
@@ -20,11 +21,11 @@ import (
 //	go test -run '^$' -bench Lung1/GTV-1/all -cpu 1 ./pipeline
 func BenchmarkLung1(b *testing.B) {
 	ctx := context.Background()
-	volume, err := imaging.Assemble(ctx, readLung1(b, "image"))
+	volume, err := imaging.Assemble(ctx, readLung1(b, "image"), imaging.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	regions, err := roi.Regions(readLung1(b, "mask_rtstruct")[0].DataSet)
+	regions, err := roi.Regions(readLung1(b, "mask_rtstruct")[0])
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func BenchmarkLung1(b *testing.B) {
 
 	for _, name := range []string{"GTV-1", "Lung-Left"} {
 		i := slices.IndexFunc(regions, func(r roi.Region) bool { return r.Name == name })
-		mask, _, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry)
+		mask, _, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry, voxel.Rule{})
 		if err != nil {
 			b.Fatal(err)
 		}

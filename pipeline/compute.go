@@ -8,8 +8,7 @@ import (
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
-	"github.com/radnode/radnode/pipeline/imaging"
-	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
 )
@@ -202,11 +201,10 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 
 // ofTheInput says whether an error lies in what was received, so that trying again gives the same.
 func ofTheInput(err error) bool {
-	var images *imaging.Refusal
-	var contours *roi.Refusal
+	var refused *refusal.Refusal
 	var malformed *dicom.Error
 	var large *MemoryRefusal
-	return errors.As(err, &images) || errors.As(err, &contours) || errors.As(err, &malformed) || errors.As(err, &large) ||
+	return errors.As(err, &refused) || errors.As(err, &malformed) || errors.As(err, &large) ||
 		errors.Is(err, ErrNothingMeasured) || errors.Is(err, ErrNoImages)
 }
 

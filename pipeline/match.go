@@ -12,6 +12,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/store"
 )
@@ -423,9 +424,9 @@ func (m *matcher) gapless(images []store.Instance) bool {
 		done()
 		headers = append(headers, f.DataSet)
 	}
-	_, err := imaging.Check(headers)
-	var refusal *imaging.Refusal
-	return !errors.As(err, &refusal) || refusal.Code != imaging.Gap && refusal.Code != imaging.UnequalSpacing
+	_, err := imaging.Check(headers, imaging.Options{})
+	var r *refusal.Refusal
+	return !errors.As(err, &r) || r.Code != refusal.GeometryGap && r.Code != refusal.GeometrySpacing
 }
 
 // refuse keeps the reason why a contour object can never be measured as it is.

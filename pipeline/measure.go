@@ -88,11 +88,11 @@ func (mem *Memory) Measure(ctx context.Context, contours *dicom.File, images []*
 	for i, f := range images {
 		headers[i] = f.DataSet
 	}
-	layout, err := imaging.Check(headers)
+	layout, err := imaging.Check(headers, imaging.Options{})
 	if err != nil {
 		return nil, err
 	}
-	regions, err := roi.Regions(contours.DataSet)
+	regions, err := roi.Regions(contours)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (mem *Memory) Measure(ctx context.Context, contours *dicom.File, images []*
 // measure is what follows once there is memory for it.
 func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan) error {
 	start := time.Now()
-	volume, err := imaging.Assemble(ctx, images)
+	volume, err := imaging.Assemble(ctx, images, imaging.Options{})
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan
 			}
 			defer done()
 			start := time.Now()
-			mask, notes, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry)
+			mask, notes, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry, voxel.Rule{})
 			rasterised[i] = time.Since(start)
 			if err == nil {
 				start = time.Now()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/store"
@@ -40,11 +41,11 @@ func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose fu
 	for _, f := range images {
 		headers = append(headers, f.DataSet)
 	}
-	layout, err := imaging.Check(headers)
+	layout, err := imaging.Check(headers, imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := roi.Regions(contours.DataSet)
+	list, err := roi.Regions(contours)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestMeasureInAnyMemory(t *testing.T) {
 			if want == nil {
 				want = m.Regions
 				for _, r := range m.Regions {
-					mask, _, err := roi.Rasterise(t.Context(), r.Region, m.Volume.Grid.Geometry)
+					mask, _, err := roi.Rasterise(t.Context(), r.Region, m.Volume.Grid.Geometry, voxel.Rule{})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -12,16 +12,17 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/dimse/pixel"
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // Assemble puts the slices of one CT series into a grid of Hounsfield units, whatever their order. Each slice is decoded
-// straight into its place; nothing else of the size of the volume is held. Errors are *[Refusal], or the context's.
-func Assemble(ctx context.Context, series []*dicom.File) (*Volume, error) {
+// straight into its place; nothing else of the size of the volume is held. Errors are *[refusal.Refusal], or the context's.
+func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, error) {
 	headers := make([]*dicom.DataSet, len(series))
 	for i, f := range series {
 		headers[i] = f.DataSet
 	}
-	layout, err := Check(headers)
+	layout, err := Check(headers, o)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func Assemble(ctx context.Context, series []*dicom.File) (*Volume, error) {
 			return nil, err
 		}
 		if scales[k].unit != scales[0].unit {
-			return nil, &Refusal{Code: Rescale, SOPInstance: layout.SOPInstances[k],
+			return nil, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: layout.SOPInstances[k],
 				Text:   fmt.Sprintf("RescaleType (0028,1054) makes the unit %s, and %s in image %s", scales[k].unit, scales[0].unit, layout.SOPInstances[0]),
 				Remedy: "send the slices of one reconstruction as one series, and the others as another"}
 		}
@@ -84,10 +85,10 @@ func Assemble(ctx context.Context, series []*dicom.File) (*Volume, error) {
 func available(f *dicom.File) error {
 	uid := f.DataSet.String(dicom.SOPInstanceUID)
 	if f.Pixels == nil || f.Pixels.Tag != dicom.PixelData {
-		return &Refusal{Code: Pixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
+		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
 	}
 	if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
-		return &Refusal{Code: Compressed, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid,
 			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
@@ -98,7 +99,7 @@ func available(f *dicom.File) error {
 	columns, _ := f.DataSet.Int(dicom.Columns)
 	bits, _ := f.DataSet.Int(dicom.BitsAllocated)
 	if need := int64(rows) * int64(columns) * int64(bits) / 8; bits != 8 && bits != 16 && bits != 32 || f.Pixels.Length < need {
-		return &Refusal{Code: Pixels, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
 			Text:   fmt.Sprintf("PixelData (7FE0,0010) has %d bytes, and Rows (0028,0010) %d, Columns (0028,0011) %d, BitsAllocated (0028,0100) %d need %d", f.Pixels.Length, rows, columns, bits, need),
 			Remedy: "send the image again from its source"}
 	}
@@ -117,11 +118,11 @@ func readRescale(d *dicom.DataSet) (rescale, error) {
 	intercept, okIntercept := d.Float(dicom.RescaleIntercept)
 	switch {
 	case len(d.Seq(dicom.ModalityLUTSequence)) > 0:
-		return rescale{}, &Refusal{Code: Rescale, SOPInstance: uid,
+		return rescale{}, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: uid,
 			Text:   "ModalityLUTSequence (0028,3000) is there, and a CT image has Rescale Slope and Intercept instead (PS3.3 C.8.2.1)",
 			Remedy: "send the original images of the scanner"}
 	case !okSlope || !okIntercept || slope == 0 || !(math.Abs(slope)*math.MaxInt32+math.Abs(intercept) < math.MaxFloat32):
-		return rescale{}, &Refusal{Code: Rescale, SOPInstance: uid,
+		return rescale{}, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: uid,
 			Text:   fmt.Sprintf("RescaleSlope (0028,1053) %q and RescaleIntercept (0028,1052) %q do not lead to Hounsfield units", d.String(dicom.RescaleSlope), d.String(dicom.RescaleIntercept)),
 			Remedy: "send the original images of the scanner"}
 	}
@@ -146,7 +147,7 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 			return undecoded(uid, err)
 		}
 		if done || len(frame.Samples) != len(into) {
-			return &Refusal{Code: Pixels, SOPInstance: uid,
+			return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
 				Text:   fmt.Sprintf("PixelData (7FE0,0010) frame %d has %d samples, expected one frame of %d", frame.Index+1, len(frame.Samples), len(into)),
 				Remedy: "send the image again from its source"}
 		}
@@ -156,7 +157,7 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 		done = true
 	}
 	if !done {
-		return &Refusal{Code: Pixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) has no frame", Remedy: "send the image again from its source"}
+		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) has no frame", Remedy: "send the image again from its source"}
 	}
 	return nil
 }
@@ -164,7 +165,7 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 // undecoded is the refusal for what package pixel says of an image.
 func undecoded(uid string, err error) error {
 	if errors.Is(err, dicom.ErrUnsupported) {
-		return &Refusal{Code: Compressed, SOPInstance: uid, Text: err.Error()} // which names the remedy
+		return &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid, Text: err.Error()} // which names the remedy
 	}
-	return &Refusal{Code: Pixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
+	return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // Tolerances of the geometry, stated in the package comment.
@@ -17,7 +18,7 @@ const (
 	offPlace        = 0.1  // mm along the normal, and
 	offPlaceShare   = 0.1  // of the spacing, whichever is smaller
 	offLineShare    = 0.25 // of a pixel beside the normal
-	sameDirection   = 1e-3 // each component of Image Orientation (Patient); a milliradian
+	sameDirection   = 1e-3 // each component of Image refusal.GeometryOrientation (Patient); a milliradian
 	sameSpacing     = 1e-4 // of Pixel Spacing
 	thicknessDiffer = 0.02 // of the spacing, before it is worth a note
 
@@ -36,12 +37,12 @@ type plane struct {
 	along         float64 // of the position on the normal
 }
 
-// Check tells from headers alone whether images form one regular stack, and in which order. The error is a *[Refusal];
+// Check tells from headers alone whether images form one regular stack, and in which order. The error is a *[refusal.Refusal];
 // with code [Gap] the layout names the positions where slices are missing. The answer does not depend on the order of the
 // headers.
-func Check(headers []*dicom.DataSet) (Layout, error) {
+func Check(headers []*dicom.DataSet, o Options) (Layout, error) {
 	if len(headers) == 0 {
-		return Layout{}, &Refusal{Code: NoImages, Text: "there is no image", Remedy: "send the images of the series"}
+		return Layout{}, &refusal.Refusal{Code: refusal.ImageNone, Text: "there is no image", Remedy: "send the images of the series"}
 	}
 	// By UID, so that the same images are refused with the same words in whatever order they came.
 	byUID := make([]int, len(headers))
@@ -101,27 +102,27 @@ func suitable(d *dicom.DataSet) error {
 	frames, _ := d.Int(dicom.NumberOfFrames)
 	switch {
 	case uid == "":
-		return &Refusal{Code: Attribute, Text: "SOP Instance UID (0008,0018) is absent or empty", Remedy: "send the image again from its source"}
+		return &refusal.Refusal{Code: refusal.ImageAttribute, Text: "SOP Instance UID (0008,0018) is absent or empty", Remedy: "send the image again from its source"}
 	case class == enhancedCT || class == legacyEnhancedCT || frames > 1:
-		return &Refusal{Code: MultiFrame, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImageMultiFrame, SOPInstance: uid,
 			Text:   fmt.Sprintf("%s with Number of Frames (0028,0008) %d: multi-frame images are not supported", name, frames),
 			Remedy: "send the series as single-frame CT images"}
 	case strings.Contains(name, "Secondary Capture") || kind["SCREEN SAVE"] || kind["SECONDARY CAPTURE"]:
-		return &Refusal{Code: Secondary, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImageSecondary, SOPInstance: uid,
 			Text:   fmt.Sprintf("%s, Image Type (0008,0008) %s: a secondary capture shows a screen and has no physical values", name, strings.Join(d.Strings(dicom.ImageType), "\\")),
 			Remedy: "send the original images of the scanner"}
 	case class != dicom.CTImageStorage || modality != "CT":
-		return &Refusal{Code: WrongModality, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImageModality, SOPInstance: uid,
 			Text:   fmt.Sprintf("%s with Modality (0008,0060) %q: only CT images are supported", name, modality),
 			Remedy: "send a CT series"}
 	case kind["LOCALIZER"]:
-		return &Refusal{Code: Localizer, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImageLocalizer, SOPInstance: uid,
 			Text:   "Image Type (0008,0008) says LOCALIZER: a scout view is no slice",
 			Remedy: "keep localizers in a series of their own"}
 	}
 	samples, ok := d.Int(dicom.SamplesPerPixel)
 	if photometric := d.String(dicom.PhotometricInterpretation); !ok || samples != 1 || photometric != "MONOCHROME2" {
-		return &Refusal{Code: Photometric, SOPInstance: uid,
+		return &refusal.Refusal{Code: refusal.ImagePhotometric, SOPInstance: uid,
 			Text:   fmt.Sprintf("Photometric Interpretation (0028,0004) is %q and Samples per Pixel (0028,0002) %d, a CT image has MONOCHROME2 and 1 (PS3.3 C.8.2.1)", photometric, samples),
 			Remedy: "send the original images of the scanner"}
 	}
@@ -137,25 +138,25 @@ const (
 // readPlane reads the image plane, PS3.3 C.7.6.2.
 func readPlane(d *dicom.DataSet) (plane, error) {
 	p := plane{uid: d.String(dicom.SOPInstanceUID)}
-	bad := func(code string, t dicom.Tag, why string) (plane, error) {
-		return p, &Refusal{Code: code, SOPInstance: p.uid, Text: fmt.Sprintf("%s %s %s", t.Keyword(), t, why),
+	bad := func(code refusal.Code, t dicom.Tag, why string) (plane, error) {
+		return p, &refusal.Refusal{Code: code, SOPInstance: p.uid, Text: fmt.Sprintf("%s %s %s", t.Keyword(), t, why),
 			Remedy: "send the original images of the scanner, with their geometry"}
 	}
 	var ok bool
 	if p.rows, ok = d.Int(dicom.Rows); !ok || p.rows < 1 {
-		return bad(Attribute, dicom.Rows, "is absent or not positive")
+		return bad(refusal.ImageAttribute, dicom.Rows, "is absent or not positive")
 	}
 	if p.columns, ok = d.Int(dicom.Columns); !ok || p.columns < 1 {
-		return bad(Attribute, dicom.Columns, "is absent or not positive")
+		return bad(refusal.ImageAttribute, dicom.Columns, "is absent or not positive")
 	}
 	spacing, err := d.Floats(dicom.PixelSpacing)
 	switch {
 	case err != nil:
-		return bad(PixelSpacing, dicom.PixelSpacing, "cannot be read: "+err.Error())
+		return bad(refusal.GeometryPixelSpacing, dicom.PixelSpacing, "cannot be read: "+err.Error())
 	case len(spacing) != 2:
-		return bad(PixelSpacing, dicom.PixelSpacing, fmt.Sprintf("has %d values and needs 2", len(spacing)))
+		return bad(refusal.GeometryPixelSpacing, dicom.PixelSpacing, fmt.Sprintf("has %d values and needs 2", len(spacing)))
 	case !(spacing[0] > 0) || !(spacing[1] > 0) || math.IsInf(spacing[0]+spacing[1], 0):
-		return bad(PixelSpacing, dicom.PixelSpacing, "is not positive")
+		return bad(refusal.GeometryPixelSpacing, dicom.PixelSpacing, "is not positive")
 	}
 	// PS3.3 10.7.1.3: first the spacing between rows, then that between columns.
 	p.rowSpacing, p.columnSpacing = spacing[0], spacing[1]
@@ -163,27 +164,27 @@ func readPlane(d *dicom.DataSet) (plane, error) {
 	position, err := d.Floats(dicom.ImagePositionPatient)
 	switch {
 	case err != nil:
-		return bad(Attribute, dicom.ImagePositionPatient, "cannot be read: "+err.Error())
+		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, "cannot be read: "+err.Error())
 	case len(position) != 3:
-		return bad(Attribute, dicom.ImagePositionPatient, fmt.Sprintf("has %d values and needs 3", len(position)))
+		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, fmt.Sprintf("has %d values and needs 3", len(position)))
 	case !finite(position):
-		return bad(Attribute, dicom.ImagePositionPatient, "is not a finite number")
+		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, "is not a finite number")
 	}
 	p.position = [3]float64(position)
 
 	direction, err := d.Floats(dicom.ImageOrientationPatient)
 	switch {
 	case err != nil:
-		return bad(Orientation, dicom.ImageOrientationPatient, "cannot be read: "+err.Error())
+		return bad(refusal.GeometryOrientation, dicom.ImageOrientationPatient, "cannot be read: "+err.Error())
 	case len(direction) != 6:
-		return bad(Orientation, dicom.ImageOrientationPatient, fmt.Sprintf("has %d values and needs 6", len(direction)))
+		return bad(refusal.GeometryOrientation, dicom.ImageOrientationPatient, fmt.Sprintf("has %d values and needs 6", len(direction)))
 	case !finite(direction):
-		return bad(Orientation, dicom.ImageOrientationPatient, "is not a finite number")
+		return bad(refusal.GeometryOrientation, dicom.ImageOrientationPatient, "is not a finite number")
 	}
 	p.row, p.column = [3]float64(direction[:3]), [3]float64(direction[3:])
 	// PS3.3 C.7.6.2.1.1: row and column vectors are orthogonal unit vectors.
 	if math.Abs(dot(p.row, p.row)-1) > sameDirection || math.Abs(dot(p.column, p.column)-1) > sameDirection || math.Abs(dot(p.row, p.column)) > sameDirection {
-		return bad(Orientation, dicom.ImageOrientationPatient, "is not two unit vectors at right angles")
+		return bad(refusal.GeometryOrientation, dicom.ImageOrientationPatient, "is not two unit vectors at right angles")
 	}
 	return p, nil
 }
@@ -191,14 +192,14 @@ func readPlane(d *dicom.DataSet) (plane, error) {
 func sameSeries(a, b *dicom.DataSet) error {
 	for _, c := range []struct {
 		tag  dicom.Tag
-		code string
+		code refusal.Code
 	}{
-		{dicom.StudyInstanceUID, SeriesMixed},
-		{dicom.SeriesInstanceUID, SeriesMixed},
-		{dicom.FrameOfReferenceUID, FrameMixed},
+		{dicom.StudyInstanceUID, refusal.SeriesMixed},
+		{dicom.SeriesInstanceUID, refusal.SeriesMixed},
+		{dicom.FrameOfReferenceUID, refusal.GeometryFrame},
 	} {
 		if x, y := a.String(c.tag), b.String(c.tag); x != y {
-			return &Refusal{Code: c.code, SOPInstance: b.String(dicom.SOPInstanceUID),
+			return &refusal.Refusal{Code: c.code, SOPInstance: b.String(dicom.SOPInstanceUID),
 				Text:   fmt.Sprintf("%s %s is %s, and %s in image %s", c.tag.Keyword(), c.tag, orNone(y), orNone(x), a.String(dicom.SOPInstanceUID)),
 				Remedy: "measure one series at a time"}
 		}
@@ -207,22 +208,22 @@ func sameSeries(a, b *dicom.DataSet) error {
 }
 
 func sameGrid(a, b plane) error {
-	differ := func(code string, t dicom.Tag, x, y any) error {
-		return &Refusal{Code: code, SOPInstance: b.uid,
+	differ := func(code refusal.Code, t dicom.Tag, x, y any) error {
+		return &refusal.Refusal{Code: code, SOPInstance: b.uid,
 			Text:   fmt.Sprintf("%s %s is %v, and %v in image %s", t.Keyword(), t, y, x, a.uid),
 			Remedy: "send the slices of one reconstruction as one series, and the others as another"}
 	}
 	switch {
 	case a.rows != b.rows:
-		return differ(SizeMixed, dicom.Rows, a.rows, b.rows)
+		return differ(refusal.GeometrySize, dicom.Rows, a.rows, b.rows)
 	case a.columns != b.columns:
-		return differ(SizeMixed, dicom.Columns, a.columns, b.columns)
+		return differ(refusal.GeometrySize, dicom.Columns, a.columns, b.columns)
 	case math.Abs(a.rowSpacing-b.rowSpacing) > sameSpacing*a.rowSpacing || math.Abs(a.columnSpacing-b.columnSpacing) > sameSpacing*a.columnSpacing:
-		return differ(PixelSpacing, dicom.PixelSpacing, fmt.Sprintf("%v\\%v", a.rowSpacing, a.columnSpacing), fmt.Sprintf("%v\\%v", b.rowSpacing, b.columnSpacing))
+		return differ(refusal.GeometryPixelSpacing, dicom.PixelSpacing, fmt.Sprintf("%v\\%v", a.rowSpacing, a.columnSpacing), fmt.Sprintf("%v\\%v", b.rowSpacing, b.columnSpacing))
 	}
 	for i := range 3 {
 		if math.Abs(a.row[i]-b.row[i]) > sameDirection || math.Abs(a.column[i]-b.column[i]) > sameDirection {
-			return differ(Orientation, dicom.ImageOrientationPatient, fmt.Sprint(a.row, a.column), fmt.Sprint(b.row, b.column))
+			return differ(refusal.GeometryOrientation, dicom.ImageOrientationPatient, fmt.Sprint(a.row, a.column), fmt.Sprint(b.row, b.column))
 		}
 	}
 	return nil
@@ -254,7 +255,7 @@ func (l *Layout) stack(planes []plane, first *dicom.DataSet) error {
 	if n == 1 {
 		thickness, ok := first.Float(dicom.SliceThickness)
 		if !ok || !(thickness > 0) || math.IsInf(thickness, 0) {
-			return &Refusal{Code: UnequalSpacing, SOPInstance: bottom.uid,
+			return &refusal.Refusal{Code: refusal.GeometrySpacing, SOPInstance: bottom.uid,
 				Text:   "the series is one slice, and SliceThickness (0018,0050), which would be its spacing, is absent or not positive",
 				Remedy: "send the rest of the series"}
 		}
@@ -267,7 +268,7 @@ func (l *Layout) stack(planes []plane, first *dicom.DataSet) error {
 	for i := range steps {
 		steps[i] = planes[i+1].along - planes[i].along
 		if steps[i] < samePlace {
-			return &Refusal{Code: Duplicate, SOPInstance: planes[i+1].uid,
+			return &refusal.Refusal{Code: refusal.GeometryDuplicate, SOPInstance: planes[i+1].uid,
 				Text:   fmt.Sprintf("ImagePositionPatient (0020,0032) %v is the plane of image %s too: %.3f mm between them", planes[i+1].position, planes[i].uid, steps[i]),
 				Remedy: "send one image for each position; phases, energies and reconstructions belong in series of their own"}
 		}
@@ -281,7 +282,7 @@ func (l *Layout) stack(planes []plane, first *dicom.DataSet) error {
 	}
 	if k := len(l.Missing); k > 0 {
 		l.Geometry.Spacing[2] = usual
-		return &Refusal{Code: Gap,
+		return &refusal.Refusal{Code: refusal.GeometryGap,
 			Text:   fmt.Sprintf("%d of %d slices are missing by their ImagePositionPatient (0020,0032), the first at %s mm; the slices that are here are %.4g mm apart", k, n+k, coordinates(l.Missing[0]), usual),
 			Remedy: "send the missing images"}
 	}
@@ -292,13 +293,13 @@ func (l *Layout) stack(planes []plane, first *dicom.DataSet) error {
 	for k, p := range planes {
 		regular := bottom.along + float64(k)*spacing
 		if off := p.along - regular; math.Abs(off) > tolerance {
-			return &Refusal{Code: UnequalSpacing, SOPInstance: p.uid,
+			return &refusal.Refusal{Code: refusal.GeometrySpacing, SOPInstance: p.uid,
 				Text:   fmt.Sprintf("ImagePositionPatient (0020,0032) lies %.3f mm from where equal spacing of %.4g mm would put slice %d of %d, more than %.3g mm", math.Abs(off), spacing, k+1, n, tolerance),
 				Remedy: "send a reconstruction with equal spacing"}
 		}
 		side := sub(sub(p.position, bottom.position), scale(normal, p.along-bottom.along))
 		if off := math.Sqrt(dot(side, side)); off > beside {
-			return &Refusal{Code: Tilt, SOPInstance: p.uid,
+			return &refusal.Refusal{Code: refusal.GeometryTilt, SOPInstance: p.uid,
 				Text: fmt.Sprintf("ImagePositionPatient (0020,0032) of slice %d of %d lies %.3f mm beside the normal through the first slice, more than a quarter of a pixel: gantry tilt (GantryDetectorTilt (0018,1120) is %s) or a moved table",
 					k+1, n, off, orNone(first.String(dicom.GantryDetectorTilt))),
 				Remedy: "send a reconstruction without tilt"}

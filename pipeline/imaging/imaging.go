@@ -15,8 +15,6 @@
 package imaging
 
 import (
-	"fmt"
-
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -24,7 +22,7 @@ import (
 // A Volume is an image series as one grid.
 type Volume struct {
 	Grid             *voxel.Grid
-	Unit             string // of the values: "HU"; where Rescale Type (0028,1054) says otherwise, that type
+	Unit             string // of the values: "HU"; where refusal.ImageRescale Type (0028,1054) says otherwise, that type
 	Modality         string
 	Header           *dicom.DataSet // the first slice in order, for patient, study and equipment
 	Study            string         // Study Instance UID
@@ -32,7 +30,18 @@ type Volume struct {
 	FrameOfReference string
 	SOPClass         string
 	SOPInstances     []string // in the order of slices
+	FrameNumbers     []int    // of each slice in its instance, from 1; nil where the images are single-frame
 	Notes            []string // what the reader of a result should know
+	Lossy            string   // how the images were compressed with loss, "" where they were not
+	SUV              *SUV     // how the values became standardised uptake values, nil where they are none
+}
+
+// Options say what is wanted of a series.
+type Options struct {
+	SUV SUVKind // of PET images; "" = body weight
+	// Named are the instances that the contours name. Where a series holds several stacks (phases, echoes, b-values), it is
+	// the one with all of them.
+	Named []string
 }
 
 // A Layout is the place of every image in a stack.
@@ -40,6 +49,7 @@ type Layout struct {
 	Geometry         voxel.Geometry
 	Order            []int // Order[k] is the index of the image that is slice k
 	SOPInstances     []string
+	FrameNumbers     []int // as in [Volume]
 	Study            string
 	Series           string
 	FrameOfReference string
@@ -47,47 +57,4 @@ type Layout struct {
 	SOPClass         string
 	Missing          [][3]float64 // positions, LPS mm, where a slice is missing inside the stack
 	Notes            []string
-}
-
-// A Refusal says why images cannot be measured. It is found with errors.As.
-type Refusal struct {
-	Code        string // stable, for programs: see the Code constants
-	Text        string // what is wrong, with the data element
-	Remedy      string // what to do about it
-	SOPInstance string // the image that shows it, "" where it is the series as a whole
-}
-
-// Codes of refusal.
-const (
-	NoImages       = "image.none"            // nothing to assemble
-	WrongModality  = "image.modality"        // not CT
-	MultiFrame     = "image.multiframe"      // enhanced or multi-frame
-	Localizer      = "image.localizer"       // a scout view
-	Secondary      = "image.secondary"       // a capture of a screen
-	Attribute      = "image.attribute"       // a data element is absent or malformed
-	Photometric    = "image.photometric"     // not one grey value a pixel
-	Rescale        = "image.rescale"         // no way to physical values
-	Compressed     = "image.compressed"      // a transfer syntax that cannot be decoded yet
-	Pixels         = "image.pixels"          // Pixel Data absent, short or unreadable
-	SeriesMixed    = "series.mixed"          // images of several series or studies
-	FrameMixed     = "geometry.frame"        // several frames of reference
-	SizeMixed      = "geometry.size"         // Rows or Columns differ
-	Orientation    = "geometry.orientation"  // directions differ, or are not at right angles
-	PixelSpacing   = "geometry.pixelspacing" // spacing in the plane absent, or different
-	Duplicate      = "geometry.duplicate"    // two images in one place
-	Gap            = "geometry.gap"          // a slice is missing
-	UnequalSpacing = "geometry.spacing"      // slices are not equally far apart
-	Tilt           = "geometry.tilt"         // the stack is sheared
-)
-
-// Error returns the text with the image and the remedy.
-func (r *Refusal) Error() string {
-	s := r.Text
-	if r.SOPInstance != "" {
-		s = fmt.Sprintf("image %s: %s", r.SOPInstance, s)
-	}
-	if r.Remedy != "" {
-		s += "; " + r.Remedy
-	}
-	return s
 }

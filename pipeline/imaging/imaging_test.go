@@ -20,6 +20,7 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // ct is a single-frame CT image of 3 columns and 2 rows, slice k of a stack with three different spacings that lies
@@ -110,7 +111,7 @@ func TestAssemble(t *testing.T) {
 	for trial := range 10 {
 		shuffled := slices.Clone(want)
 		rand.New(rand.NewPCG(1, uint64(trial))).Shuffle(4, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		v, err := imaging.Assemble(context.Background(), shuffled)
+		v, err := imaging.Assemble(context.Background(), shuffled, imaging.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestAssemble(t *testing.T) {
 }
 
 func TestOneSlice(t *testing.T) {
-	v, err := imaging.Assemble(context.Background(), files(t, series(1)))
+	v, err := imaging.Assemble(context.Background(), files(t, series(1)), imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +167,7 @@ func TestNotes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := series(4)
 			c.change(s)
-			v, err := imaging.Assemble(context.Background(), files(t, s))
+			v, err := imaging.Assemble(context.Background(), files(t, s), imaging.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,75 +206,75 @@ func slide(d *dicom.DataSet, mm float64) {
 func TestRefusals(t *testing.T) {
 	type images = []*dicom.DataSet
 	for name, c := range map[string]struct {
-		code    string
+		code    refusal.Code
 		names   string
 		change  func(s images) images
 		decoded bool // only Assemble can see it
 	}{
-		"nothing":           {imaging.NoImages, "no image", func(s images) images { return nil }, false},
-		"PET":               {imaging.WrongModality, "(0008,0060)", func(s images) images { each(s, dicom.Modality, "PT"); return s }, false},
-		"MR class":          {imaging.WrongModality, "MR Image Storage", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.4"); return s }, false},
-		"enhanced":          {imaging.MultiFrame, "Enhanced CT", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.2.1"); return s }, false},
-		"frames":            {imaging.MultiFrame, "(0028,0008)", func(s images) images { s[2].SetInt(dicom.NumberOfFrames, 4); return s }, false},
-		"localizer":         {imaging.Localizer, "(0008,0008)", func(s images) images { s[1].SetString(dicom.ImageType, "ORIGINAL", "PRIMARY", "LOCALIZER"); return s }, false},
-		"secondary capture": {imaging.Secondary, "Secondary Capture", func(s images) images { s[1].SetString(dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.7"); return s }, false},
-		"screen save": {imaging.Secondary, "(0008,0008)", func(s images) images {
+		"nothing":           {refusal.ImageNone, "no image", func(s images) images { return nil }, false},
+		"PET":               {refusal.ImageModality, "(0008,0060)", func(s images) images { each(s, dicom.Modality, "PT"); return s }, false},
+		"MR class":          {refusal.ImageModality, "MR Image Storage", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.4"); return s }, false},
+		"enhanced":          {refusal.ImageMultiFrame, "Enhanced CT", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.2.1"); return s }, false},
+		"frames":            {refusal.ImageMultiFrame, "(0028,0008)", func(s images) images { s[2].SetInt(dicom.NumberOfFrames, 4); return s }, false},
+		"localizer":         {refusal.ImageLocalizer, "(0008,0008)", func(s images) images { s[1].SetString(dicom.ImageType, "ORIGINAL", "PRIMARY", "LOCALIZER"); return s }, false},
+		"secondary capture": {refusal.ImageSecondary, "Secondary Capture", func(s images) images { s[1].SetString(dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.7"); return s }, false},
+		"screen save": {refusal.ImageSecondary, "(0008,0008)", func(s images) images {
 			s[1].SetString(dicom.ImageType, "DERIVED", "SECONDARY", "SCREEN SAVE")
 			return s
 		}, false},
-		"no UID":            {imaging.Attribute, "(0008,0018)", func(s images) images { s[1].Remove(dicom.SOPInstanceUID); return s }, false},
-		"no rows":           {imaging.Attribute, "(0028,0010)", func(s images) images { s[1].Remove(dicom.Rows); return s }, false},
-		"no columns":        {imaging.Attribute, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 0); return s }, false},
-		"no position":       {imaging.Attribute, "(0020,0032)", func(s images) images { s[1].Remove(dicom.ImagePositionPatient); return s }, false},
-		"position of two":   {imaging.Attribute, "(0020,0032)", func(s images) images { s[1].SetFloat(dicom.ImagePositionPatient, 1, 2); return s }, false},
-		"colour":            {imaging.Photometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "RGB"); return s }, false},
-		"inverted":          {imaging.Photometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "MONOCHROME1"); return s }, false},
-		"no slope":          {imaging.Rescale, "(0028,1053)", func(s images) images { s[1].Remove(dicom.RescaleSlope); return s }, true},
-		"slope zero":        {imaging.Rescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 0); return s }, true},
-		"slope immense":     {imaging.Rescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 1e38); return s }, true},
-		"lookup table":      {imaging.Rescale, "(0028,3000)", func(s images) images { s[1].SetSeq(dicom.ModalityLUTSequence, dicom.New()); return s }, true},
-		"two units":         {imaging.Rescale, "(0028,1054)", func(s images) images { s[1].SetString(dicom.RescaleType, "ED"); return s }, true},
-		"no pixels":         {imaging.Pixels, "(7FE0,0010)", func(s images) images { s[1].Remove(dicom.PixelData); return s }, true},
-		"too few pixels":    {imaging.Pixels, "(7FE0,0010)", func(s images) images { s[1].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 10)); return s }, true},
-		"too many bits":     {imaging.Pixels, "(0028,0101)", func(s images) images { s[3].SetInt(dicom.BitsStored, 20); return s }, true},
-		"24 bits":           {imaging.Pixels, "(0028,0100)", func(s images) images { each24(s); return s }, true},
-		"two series":        {imaging.SeriesMixed, "(0020,000E)", func(s images) images { s[1].SetString(dicom.SeriesInstanceUID, "1.2.9"); return s }, false},
-		"two studies":       {imaging.SeriesMixed, "(0020,000D)", func(s images) images { s[1].SetString(dicom.StudyInstanceUID, "1.2.9"); return s }, false},
-		"two frames":        {imaging.FrameMixed, "(0020,0052)", func(s images) images { s[1].SetString(dicom.FrameOfReferenceUID, "1.2.9"); return s }, false},
-		"other rows":        {imaging.SizeMixed, "(0028,0010)", func(s images) images { s[1].SetInt(dicom.Rows, 1); return s }, false},
-		"other columns":     {imaging.SizeMixed, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 2); return s }, false},
-		"other spacing":     {imaging.PixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 0.75, 0.5); return s }, false},
-		"no spacing":        {imaging.PixelSpacing, "(0028,0030)", func(s images) images { s[1].Remove(dicom.PixelSpacing); return s }, false},
-		"negative spacing":  {imaging.PixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 1, -1); return s }, false},
-		"no orientation":    {imaging.Orientation, "(0020,0037)", func(s images) images { s[1].Remove(dicom.ImageOrientationPatient); return s }, false},
-		"other orientation": {imaging.Orientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0, 1, 0); return s }, false},
-		"skew orientation":  {imaging.Orientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0.1, 0.99, 0); return s }, false},
-		"twice":             {imaging.Duplicate, "(0020,0032)", func(s images) images { return append(s, ct(1)) }, false},
-		"two in one place": {imaging.Duplicate, "(0020,0032)", func(s images) images {
+		"no UID":            {refusal.ImageAttribute, "(0008,0018)", func(s images) images { s[1].Remove(dicom.SOPInstanceUID); return s }, false},
+		"no rows":           {refusal.ImageAttribute, "(0028,0010)", func(s images) images { s[1].Remove(dicom.Rows); return s }, false},
+		"no columns":        {refusal.ImageAttribute, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 0); return s }, false},
+		"no position":       {refusal.ImageAttribute, "(0020,0032)", func(s images) images { s[1].Remove(dicom.ImagePositionPatient); return s }, false},
+		"position of two":   {refusal.ImageAttribute, "(0020,0032)", func(s images) images { s[1].SetFloat(dicom.ImagePositionPatient, 1, 2); return s }, false},
+		"colour":            {refusal.ImagePhotometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "RGB"); return s }, false},
+		"inverted":          {refusal.ImagePhotometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "MONOCHROME1"); return s }, false},
+		"no slope":          {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].Remove(dicom.RescaleSlope); return s }, true},
+		"slope zero":        {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 0); return s }, true},
+		"slope immense":     {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 1e38); return s }, true},
+		"lookup table":      {refusal.ImageRescale, "(0028,3000)", func(s images) images { s[1].SetSeq(dicom.ModalityLUTSequence, dicom.New()); return s }, true},
+		"two units":         {refusal.ImageRescale, "(0028,1054)", func(s images) images { s[1].SetString(dicom.RescaleType, "ED"); return s }, true},
+		"no pixels":         {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].Remove(dicom.PixelData); return s }, true},
+		"too few pixels":    {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 10)); return s }, true},
+		"too many bits":     {refusal.ImagePixels, "(0028,0101)", func(s images) images { s[3].SetInt(dicom.BitsStored, 20); return s }, true},
+		"24 bits":           {refusal.ImagePixels, "(0028,0100)", func(s images) images { each24(s); return s }, true},
+		"two series":        {refusal.SeriesMixed, "(0020,000E)", func(s images) images { s[1].SetString(dicom.SeriesInstanceUID, "1.2.9"); return s }, false},
+		"two studies":       {refusal.SeriesMixed, "(0020,000D)", func(s images) images { s[1].SetString(dicom.StudyInstanceUID, "1.2.9"); return s }, false},
+		"two frames":        {refusal.GeometryFrame, "(0020,0052)", func(s images) images { s[1].SetString(dicom.FrameOfReferenceUID, "1.2.9"); return s }, false},
+		"other rows":        {refusal.GeometrySize, "(0028,0010)", func(s images) images { s[1].SetInt(dicom.Rows, 1); return s }, false},
+		"other columns":     {refusal.GeometrySize, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 2); return s }, false},
+		"other spacing":     {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 0.75, 0.5); return s }, false},
+		"no spacing":        {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].Remove(dicom.PixelSpacing); return s }, false},
+		"negative spacing":  {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 1, -1); return s }, false},
+		"no orientation":    {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].Remove(dicom.ImageOrientationPatient); return s }, false},
+		"other orientation": {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0, 1, 0); return s }, false},
+		"skew orientation":  {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0.1, 0.99, 0); return s }, false},
+		"twice":             {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images { return append(s, ct(1)) }, false},
+		"two in one place": {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images {
 			s[1].SetString(dicom.ImagePositionPatient, s[2].Strings(dicom.ImagePositionPatient)...)
 			return s
 		}, false},
-		"a hole":                {imaging.Gap, "(0020,0032)", func(s images) images { return slices.Delete(s, 1, 2) }, false},
-		"moved":                 {imaging.UnequalSpacing, "(0020,0032)", func(s images) images { move(s[1], 0.2); return s }, false},
-		"one without thickness": {imaging.UnequalSpacing, "(0018,0050)", func(s images) images { s[0].Remove(dicom.SliceThickness); return s[:1] }, false},
-		"tilt": {imaging.Tilt, "(0018,1120)", func(s images) images {
+		"a hole":                {refusal.GeometryGap, "(0020,0032)", func(s images) images { return slices.Delete(s, 1, 2) }, false},
+		"moved":                 {refusal.GeometrySpacing, "(0020,0032)", func(s images) images { move(s[1], 0.2); return s }, false},
+		"one without thickness": {refusal.GeometrySpacing, "(0018,0050)", func(s images) images { s[0].Remove(dicom.SliceThickness); return s[:1] }, false},
+		"tilt": {refusal.GeometryTilt, "(0018,1120)", func(s images) images {
 			for k, d := range s {
 				slide(d, 0.1*float64(k))
 			}
 			return s
 		}, false},
-		"one aside": {imaging.Tilt, "(0020,0032)", func(s images) images { slide(s[2], 1); return s }, false},
+		"one aside": {refusal.GeometryTilt, "(0020,0032)", func(s images) images { slide(s[2], 1); return s }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := c.change(series(5))
-			_, err := imaging.Check(s)
+			_, err := imaging.Check(s, imaging.Options{})
 			if c.decoded {
 				if err != nil {
 					t.Fatalf("headers are refused: %v", err)
 				}
-				_, err = imaging.Assemble(context.Background(), files(t, s))
+				_, err = imaging.Assemble(context.Background(), files(t, s), imaging.Options{})
 			}
-			var r *imaging.Refusal
+			var r *refusal.Refusal
 			if !errors.As(err, &r) {
 				t.Fatalf("error is %v, not a refusal", err)
 			}
@@ -282,7 +283,7 @@ func TestRefusals(t *testing.T) {
 			}
 			slices.Reverse(s)
 			if !c.decoded {
-				if _, again := imaging.Check(s); again == nil || again.Error() != err.Error() {
+				if _, again := imaging.Check(s, imaging.Options{}); again == nil || again.Error() != err.Error() {
 					t.Errorf("in another order: %v, want %v", again, err)
 				}
 			}
@@ -300,19 +301,19 @@ func each24(s []*dicom.DataSet) {
 func TestCompressed(t *testing.T) {
 	fs := files(t, series(3))
 	fs[1].Meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70" // JPEG Lossless
-	_, err := imaging.Assemble(context.Background(), fs)
-	var r *imaging.Refusal
-	if !errors.As(err, &r) || r.Code != imaging.Compressed || !strings.Contains(r.Text, "JPEG Lossless") || r.SOPInstance == "" {
-		t.Errorf("error is %v, want a refusal %s that names the transfer syntax", err, imaging.Compressed)
+	_, err := imaging.Assemble(context.Background(), fs, imaging.Options{})
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != refusal.ImageCompressed || !strings.Contains(r.Text, "JPEG Lossless") || r.SOPInstance == "" {
+		t.Errorf("error is %v, want a refusal %s that names the transfer syntax", err, refusal.ImageCompressed)
 	}
 }
 
 func TestGapNamesPlaces(t *testing.T) {
 	s := series(9)
 	s = append(append(slices.Clone(s[:3]), s[5]), s[7:]...) // 3, 4 and 6 are missing
-	l, err := imaging.Check(s)
-	var r *imaging.Refusal
-	if !errors.As(err, &r) || r.Code != imaging.Gap || !strings.Contains(r.Text, "3 of 9") {
+	l, err := imaging.Check(s, imaging.Options{})
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != refusal.GeometryGap || !strings.Contains(r.Text, "3 of 9") {
 		t.Fatalf("error is %v", err)
 	}
 	if len(l.Missing) != 3 {
@@ -335,8 +336,8 @@ func TestFirstRefusalSpeaks(t *testing.T) {
 	}
 	fs := files(t, s)
 	for range 20 {
-		_, err := imaging.Assemble(context.Background(), fs)
-		var r *imaging.Refusal
+		_, err := imaging.Assemble(context.Background(), fs, imaging.Options{})
+		var r *refusal.Refusal
 		if !errors.As(err, &r) || r.SOPInstance != s[0].String(dicom.SOPInstanceUID) {
 			t.Fatalf("error is %v, want that of image %s", err, s[0].String(dicom.SOPInstanceUID))
 		}
@@ -348,7 +349,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := imaging.Assemble(ctx, files(t, series(3))); !errors.Is(err, context.Canceled) {
+	if _, err := imaging.Assemble(ctx, files(t, series(3)), imaging.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -385,7 +386,7 @@ func TestCheckAnyStack(t *testing.T) {
 		for _, k := range order {
 			shuffled = append(shuffled, s[k])
 		}
-		l, err := imaging.Check(shuffled)
+		l, err := imaging.Check(shuffled, imaging.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -418,8 +419,8 @@ func FuzzCheck(f *testing.F) {
 			d.SetBytes(dicom.PixelSpacing, dicom.DS, []byte(strings.ToValidUTF8(spacing, "?")))
 			s = append(s, d)
 		}
-		l, err := imaging.Check(s)
-		var r *imaging.Refusal
+		l, err := imaging.Check(s, imaging.Options{})
+		var r *refusal.Refusal
 		switch {
 		case err == nil:
 			if err := l.Geometry.Valid(); err != nil || len(l.Order) != 3 {
@@ -474,7 +475,7 @@ func readFolder(t testing.TB, folder string) []*dicom.File {
 // TestPublishedVolume compares the DICOM chest CT of IBSI with the NIfTI volume that IBSI publishes of it: every voxel.
 func TestPublishedVolume(t *testing.T) {
 	folder := shared(t, "ibsi1", "ct_phantom")
-	v, err := imaging.Assemble(context.Background(), readFolder(t, filepath.Join(folder, "dicom", "image")))
+	v, err := imaging.Assemble(context.Background(), readFolder(t, filepath.Join(folder, "dicom", "image")), imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,7 +515,7 @@ func TestSecondReader(t *testing.T) {
 		{[]string{"sts", "STS_003", "CT", "image"}, [3]int{154, 158, 51}, [3]float64{0.976562, 0.976562, 3.27}, -1000, 1439, -270207471, [3]int{51, 79, 12}, -133},
 	} {
 		t.Run(strings.Join(c.path, "/"), func(t *testing.T) {
-			v, err := imaging.Assemble(context.Background(), readFolder(t, shared(t, c.path...)))
+			v, err := imaging.Assemble(context.Background(), readFolder(t, shared(t, c.path...)), imaging.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -541,7 +542,7 @@ func BenchmarkAssemble(b *testing.B) {
 	b.SetBytes(134 * 512 * 512 * 2)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := imaging.Assemble(context.Background(), fs); err != nil {
+		if _, err := imaging.Assemble(context.Background(), fs, imaging.Options{}); err != nil {
 			b.Fatal(err)
 		}
 	}

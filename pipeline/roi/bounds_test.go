@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 )
 
@@ -32,7 +33,7 @@ func TestBounds(t *testing.T) {
 			region.Contours = append(region.Contours, contour)
 		}
 		b := roi.Bounds(region, g)
-		m, _, err := roi.Rasterise(t.Context(), region, g)
+		m, _, err := roi.Rasterise(t.Context(), region, g, voxel.Rule{})
 		if err != nil {
 			continue
 		}
@@ -49,7 +50,7 @@ func TestBounds(t *testing.T) {
 	if b := roi.Bounds(square, g); b.Min[0] < 2 || b.Min[1] < 3 || b.Min[2] < 4 || b.Max[0] > 11 || b.Max[1] > 10 || b.Max[2] > 7 {
 		t.Errorf("bounds %v of a square from (3, 4, 5) to (9, 8, 5)", b)
 	}
-	if b := roi.Bounds(roi.Region{Contours: square.Contours, Refusal: &roi.Refusal{}}, g); !b.Empty() {
+	if b := roi.Bounds(roi.Region{Contours: square.Contours, Refusal: &refusal.Refusal{}}, g); !b.Empty() {
 		t.Errorf("bounds %v of a region that is refused", b)
 	}
 	far := roi.Region{Contours: [][][3]float64{{g.Point(3, 4, 50), g.Point(9, 4, 50), g.Point(9, 8, 50)}}}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // Tolerances along the normal, in slices.
@@ -22,13 +23,16 @@ const VoxelRule = "A voxel belongs to the region if its centre lies inside the c
 
 // Rasterise puts a region on a grid by the rule in the package comment. A contour belongs to the slice nearest to it, which
 // lies within half a spacing; where contours of several planes fall to one slice the nearest plane stands for it. The notes
-// say what was left out or looks unusual. Errors are *[Refusal], or the context's.
-func Rasterise(ctx context.Context, r Region, g voxel.Geometry) (*voxel.Mask, []string, error) {
+// say what was left out or looks unusual. Errors are *[refusal.Refusal], or the context's.
+func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
 	if r.Refusal != nil {
 		return nil, nil, r.Refusal
 	}
 	if err := g.Valid(); err != nil {
 		return nil, nil, err
+	}
+	if r.segment != nil {
+		return r.segment.rasterise(ctx, g, rule.Filled())
 	}
 	notes := slices.Clone(r.Notes)
 	placed, more, err := place(r, g)
@@ -52,7 +56,7 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry) (*voxel.Mask, []
 	}
 	if m.Count() == 0 {
 		text := strings.Join(append([]string{fmt.Sprintf("ROI %d encloses the centre of no voxel", r.Number)}, notes...), "; ")
-		return nil, nil, &Refusal{EmptyRegion, text, "draw it larger than a voxel and inside the images"}
+		return nil, nil, &refusal.Refusal{Code: refusal.ContoursEmpty, Text: text, Remedy: "draw it larger than a voxel and inside the images"}
 	}
 	return m, notes, nil
 }
@@ -63,6 +67,9 @@ func Bounds(r Region, g voxel.Geometry) voxel.Box {
 	b := voxel.Box{Min: g.Size}
 	if r.Refusal != nil || g.Valid() != nil {
 		return voxel.Box{}
+	}
+	if r.segment != nil {
+		return r.segment.bounds(g)
 	}
 	for _, contour := range r.Contours {
 		for _, p := range contour {
@@ -99,7 +106,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 			q := g.Index(p)
 			for _, x := range q {
 				if !(math.Abs(x) < 1e9) {
-					return nil, nil, &Refusal{BadData, fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) point %d lies nowhere near the images", r.Number, i+1, n+1), "export the structure set again"}
+					return nil, nil, &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) point %d lies nowhere near the images", r.Number, i+1, n+1), Remedy: "export the structure set again"}
 				}
 			}
 			c.points[n] = [2]float64{q[0], snap(q[1], 1<<30)}
@@ -110,7 +117,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 			continue // encloses nothing
 		}
 		if high-low > acrossSlices {
-			return nil, nil, &Refusal{OffPlane, fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) spans %.3g slices along the normal of the images", r.Number, i+1, high-low), "draw the region on the slices of this series"}
+			return nil, nil, &refusal.Refusal{Code: refusal.ContoursPlane, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) spans %.3g slices along the normal of the images", r.Number, i+1, high-low), Remedy: "draw the region on the slices of this series"}
 		}
 		if high-low > onSlice {
 			bent++
@@ -131,7 +138,7 @@ func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error
 	}
 	total := len(r.Contours)
 	if len(placed) == 0 {
-		return nil, nil, &Refusal{OutsideVolume, fmt.Sprintf("ROI %d: none of its %d contours lies on a slice of the images", r.Number, total), "send the series that the region was drawn on"}
+		return nil, nil, &refusal.Refusal{Code: refusal.ContoursOutside, Text: fmt.Sprintf("ROI %d: none of its %d contours lies on a slice of the images", r.Number, total), Remedy: "send the series that the region was drawn on"}
 	}
 	slices.SortStableFunc(placed, func(a, b flat) int {
 		return cmp.Or(cmp.Compare(a.slice, b.slice), cmp.Compare(a.height, b.height))

@@ -20,6 +20,7 @@ import (
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/testdata"
 )
@@ -56,7 +57,7 @@ func box(x0, y0, x1, y1, z float64) [][3]float64 {
 
 func rasterise(t testing.TB, r roi.Region, g voxel.Geometry) (*voxel.Mask, []string) {
 	t.Helper()
-	m, notes, err := roi.Rasterise(context.Background(), r, g)
+	m, notes, err := roi.Rasterise(context.Background(), r, g, voxel.Rule{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +193,10 @@ func TestPlainFormula(t *testing.T) {
 					}
 				}
 			}
-			m, _, err := roi.Rasterise(context.Background(), drawn(g, contours...), g)
+			m, _, err := roi.Rasterise(context.Background(), drawn(g, contours...), g, voxel.Rule{})
 			if n == 0 {
-				var r *roi.Refusal
-				if !errors.As(err, &r) || r.Code != roi.EmptyRegion {
+				var r *refusal.Refusal
+				if !errors.As(err, &r) || r.Code != refusal.ContoursEmpty {
 					t.Fatalf("no voxel is inside, error is %v", err)
 				}
 				continue
@@ -264,39 +265,39 @@ func TestSlices(t *testing.T) {
 func TestRasteriseRefuses(t *testing.T) {
 	g := unit(4, 4, 4)
 	for name, c := range map[string]struct {
-		code    string
+		code    refusal.Code
 		contour [][3]float64
 	}{
-		"across the slices": {roi.OffPlane, [][3]float64{{1, 1, 0}, {2, 1, 0}, {2, 1, 3}, {1, 1, 3}}},
-		"outside":           {roi.OutsideVolume, box(1, 1, 2, 2, 9)},
-		"beside":            {roi.EmptyRegion, box(11, 11, 12, 12, 1)},
-		"smaller than one":  {roi.EmptyRegion, box(1.1, 1.1, 1.9, 1.9, 1)},
-		"not a number":      {roi.BadData, box(1, 1, math.NaN(), 2, 1)},
-		"infinite":          {roi.BadData, box(1, 1, math.Inf(1), 2, 1)},
-		"off the world":     {roi.BadData, box(1, 1, 1e300, 2, 1)},
+		"across the slices": {refusal.ContoursPlane, [][3]float64{{1, 1, 0}, {2, 1, 0}, {2, 1, 3}, {1, 1, 3}}},
+		"outside":           {refusal.ContoursOutside, box(1, 1, 2, 2, 9)},
+		"beside":            {refusal.ContoursEmpty, box(11, 11, 12, 12, 1)},
+		"smaller than one":  {refusal.ContoursEmpty, box(1.1, 1.1, 1.9, 1.9, 1)},
+		"not a number":      {refusal.ContoursData, box(1, 1, math.NaN(), 2, 1)},
+		"infinite":          {refusal.ContoursData, box(1, 1, math.Inf(1), 2, 1)},
+		"off the world":     {refusal.ContoursData, box(1, 1, 1e300, 2, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := roi.Rasterise(context.Background(), roi.Region{Number: 7, Contours: [][][3]float64{c.contour}}, g)
-			var r *roi.Refusal
+			_, _, err := roi.Rasterise(context.Background(), roi.Region{Number: 7, Contours: [][][3]float64{c.contour}}, g, voxel.Rule{})
+			var r *refusal.Refusal
 			if !errors.As(err, &r) || r.Code != c.code || !strings.Contains(r.Text, "ROI 7") || r.Remedy == "" {
 				t.Errorf("error is %v, want %s that names ROI 7 and a remedy", err, c.code)
 			}
 		})
 	}
 	twice := roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0), box(0, 0, 2, 2, 0)}}
-	if _, _, err := roi.Rasterise(context.Background(), twice, g); err == nil || !strings.Contains(err.Error(), "repeat another") {
+	if _, _, err := roi.Rasterise(context.Background(), twice, g, voxel.Rule{}); err == nil || !strings.Contains(err.Error(), "repeat another") {
 		t.Errorf("a contour that cancels itself: %v", err)
 	}
-	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0)}}, voxel.Geometry{}); err == nil {
+	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0)}}, voxel.Geometry{}, voxel.Rule{}); err == nil {
 		t.Error("a grid without voxels is accepted")
 	}
-	refused := &roi.Refusal{Code: roi.GeometricType, Text: "points"}
-	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Refusal: refused}, g); err != error(refused) {
+	refused := &refusal.Refusal{Code: refusal.ContoursType, Text: "points"}
+	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Refusal: refused}, g, voxel.Rule{}); err != error(refused) {
 		t.Errorf("error is %v, want the region's own refusal", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := roi.Rasterise(ctx, drawn(g, box(0, 0, 2, 2, 0)), g); !errors.Is(err, context.Canceled) {
+	if _, _, err := roi.Rasterise(ctx, drawn(g, box(0, 0, 2, 2, 0)), g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -352,12 +353,12 @@ func headers(fs []*dicom.File) (d []*dicom.DataSet) {
 func load(t testing.TB, images, contours []string) (imaging.Layout, []*dicom.File, *dicom.DataSet, []roi.Region) {
 	t.Helper()
 	fs := readFolder(t, shared(t, images...))
-	l, err := imaging.Check(headers(fs))
+	l, err := imaging.Check(headers(fs), imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	set := readFolder(t, shared(t, contours...))[0].DataSet
-	regions, err := roi.Regions(set)
+	regions, err := roi.Regions(&dicom.File{DataSet: set})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +397,7 @@ func TestPublishedMask(t *testing.T) {
 // for configurations C and D (3D, 2 mm, trilinear), through the whole of this package and package imaging.
 func TestPublishedValues(t *testing.T) {
 	_, fs, _, regions := load(t, []string{"ibsi1", "ct_phantom", "dicom", "image"}, []string{"ibsi1", "ct_phantom", "dicom", "mask"})
-	v, err := imaging.Assemble(context.Background(), fs)
+	v, err := imaging.Assemble(context.Background(), fs, imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -499,11 +500,11 @@ func bundled(t *testing.T, folder string) (*voxel.Grid, []roi.Region) {
 		}
 		if f.DataSet.String(dicom.Modality) == "CT" {
 			images = append(images, f)
-		} else if regions, err = roi.Regions(f.DataSet); err != nil {
+		} else if regions, err = roi.Regions(f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	v, err := imaging.Assemble(context.Background(), images)
+	v, err := imaging.Assemble(context.Background(), images, imaging.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,18 @@ type Reference struct {
 	Instances        []string // every image it names, in order of first mention: Named, then what Contoured adds
 	Named            []string // those in RT Referenced Series Sequence (3006,0014)
 	Contoured        []string // those that contours name, Contour Image Sequence (3006,0016) of Contour Sequence (3006,0040)
+	Frames           []int    // of the only instance, where single frames of a multi-frame image are named; nil = all
 	Listed           bool     // the series list goes beyond the slices with contours, so it is the series and not a choice of it
 }
 
 // References returns the series that a structure set names, each with the union of its images in RT Referenced Series
 // Sequence and in the contours. Contours name images without their series: they go to the series that lists the image,
 // else to the one that is named without any list or by Source Series Sequence (3006,004B), else to a Reference whose
-// SeriesUID is "". The error is a *[Refusal].
+// SeriesUID is "". The error is a *[refusal.Refusal].
 func References(d *dicom.DataSet) ([]Reference, error) {
+	if isSegmentation(d) {
+		return segmented(d)
+	}
 	if err := isStructureSet(d); err != nil {
 		return nil, err
 	}

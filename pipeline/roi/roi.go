@@ -19,37 +19,8 @@ import (
 	"strings"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
-
-// A Refusal says why a structure set or a region cannot be measured. It is found with errors.As.
-type Refusal struct {
-	Code   string // stable, for programs: see the Code constants
-	Text   string // what is wrong, with the data element
-	Remedy string // what to do about it
-}
-
-// Codes of refusal.
-const (
-	NotContours   = "contours.class"     // not an RT structure set
-	NoRegions     = "contours.none"      // a structure set without regions
-	RegionNumber  = "contours.number"    // regions cannot be told apart
-	NoContour     = "contours.absent"    // a region without contours
-	GeometricType = "contours.type"      // points and open lines enclose nothing
-	BadData       = "contours.data"      // coordinates that cannot be read
-	OffPlane      = "contours.plane"     // drawn across the slices
-	OutsideVolume = "contours.outside"   // drawn where there is no image
-	EmptyRegion   = "contours.empty"     // no voxel centre inside
-	NoSegment     = "segmentation.empty" // nothing to write
-	BadSegment    = "segmentation.input" // segments that do not fit together
-)
-
-// Error returns the text with the remedy.
-func (r *Refusal) Error() string {
-	if r.Remedy == "" {
-		return r.Text
-	}
-	return r.Text + "; " + r.Remedy
-}
 
 // A Code is a coded concept, PS3.3 8.8.
 type Code struct{ Value, Scheme, Meaning string }
@@ -72,22 +43,41 @@ type Region struct {
 	Images                 []string  // SOP Instance UIDs that the contours name, in order of first mention
 	Contours               [][][3]float64
 	Notes                  []string
-	Refusal                *Refusal // why it cannot be put on a grid; nil where it can
+	Refusal                *refusal.Refusal // why it cannot be put on a grid; nil where it can
+
+	segment *segment // of a Segmentation; nil where there are contours
+}
+
+// Kind is what the source calls the region: "ROI" of a structure set, "Segment" of a segmentation.
+func (r Region) Kind() string {
+	if r.segment != nil {
+		return "Segment"
+	}
+	return "ROI"
 }
 
 // maxCoordinate bounds contour data: ten kilometres are no patient.
 const maxCoordinate = 1e7
 
-// Regions returns every region of a structure set, in the order of Structure Set ROI Sequence. A region that cannot be
-// measured is there with its Refusal; the error, a *[Refusal], is for the structure set as a whole.
-func Regions(d *dicom.DataSet) ([]Region, error) {
+// Regions returns every region of a structure set or of a segmentation, in the order of the object. A region that cannot be
+// measured is there with its Refusal; the error, a *[refusal.Refusal], is for the object as a whole. The pixels of a
+// segmentation are read when a region is put on a grid: f must be open until then.
+func Regions(f *dicom.File) ([]Region, error) {
+	if isSegmentation(f.DataSet) {
+		return segments(f)
+	}
+	return contoured(f.DataSet)
+}
+
+// contoured returns the regions of a structure set, in the order of Structure Set ROI Sequence.
+func contoured(d *dicom.DataSet) ([]Region, error) {
 	if err := isStructureSet(d); err != nil {
 		return nil, err
 	}
 	set := d.String(dicom.SOPInstanceUID)
 	rois := d.Seq(dicom.StructureSetROISequence)
 	if len(rois) == 0 {
-		return nil, &Refusal{NoRegions, "StructureSetROISequence (3006,0020) is absent or empty", "export the structure set with its regions"}
+		return nil, &refusal.Refusal{Code: refusal.ContoursNone, Text: "StructureSetROISequence (3006,0020) is absent or empty", Remedy: "export the structure set with its regions"}
 	}
 	contours, observations := byNumber(d.Seq(dicom.ROIContourSequence)), byNumber(d.Seq(dicom.RTROIObservationsSequence))
 	seen := make(map[int]int)
@@ -108,10 +98,10 @@ func Regions(d *dicom.DataSet) ([]Region, error) {
 			if twice {
 				text = fmt.Sprintf("(3006,0020)[%d].(3006,0022) ROI Number %d is taken by another region: its contours cannot be told apart", i+1, number)
 				if regions[first].Refusal == nil {
-					regions[first].Refusal = &Refusal{RegionNumber, text, "export the structure set with a number for each region"}
+					regions[first].Refusal = &refusal.Refusal{Code: refusal.ContoursNumber, Text: text, Remedy: "export the structure set with a number for each region"}
 				}
 			}
-			r.Refusal = &Refusal{RegionNumber, text, "export the structure set with a number for each region"}
+			r.Refusal = &refusal.Refusal{Code: refusal.ContoursNumber, Text: text, Remedy: "export the structure set with a number for each region"}
 		} else {
 			seen[number] = i
 		}
@@ -141,7 +131,7 @@ func isStructureSet(d *dicom.DataSet) error {
 		if name == "" {
 			name = class
 		}
-		return &Refusal{NotContours, fmt.Sprintf("SOPClassUID (0008,0016) is %q, not RT Structure Set Storage", name), "send an RT structure set"}
+		return &refusal.Refusal{Code: refusal.ContoursClass, Text: fmt.Sprintf("SOPClassUID (0008,0016) is %q, not RT Structure Set Storage", name), Remedy: "send an RT structure set"}
 	}
 	return nil
 }
@@ -193,7 +183,7 @@ func readCode(items []*dicom.DataSet) Code {
 }
 
 // draw reads the contours of a region, PS3.3 C.8.8.6, and says what keeps them from enclosing voxels.
-func (r *Region) draw(items []*dicom.DataSet) *Refusal {
+func (r *Region) draw(items []*dicom.DataSet) *refusal.Refusal {
 	var degenerate, miscounted int
 	number := 0
 	for _, item := range items {
@@ -212,21 +202,21 @@ func (r *Region) draw(items []*dicom.DataSet) *Refusal {
 			switch kind := c.String(dicom.ContourGeometricType); kind {
 			case "CLOSED_PLANAR", "CLOSEDPLANAR_XOR": // PS3.3 C.8.8.6.1: both enclose, and combine by exclusive or
 			default:
-				return &Refusal{GeometricType, fmt.Sprintf("%s: ContourGeometricType (3006,0042) is %q, which encloses no voxels", at, kind), "draw the region with closed planar contours"}
+				return &refusal.Refusal{Code: refusal.ContoursType, Text: fmt.Sprintf("%s: ContourGeometricType (3006,0042) is %q, which encloses no voxels", at, kind), Remedy: "draw the region with closed planar contours"}
 			}
 			v, err := c.Floats(dicom.ContourData)
 			if err != nil {
-				return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) cannot be read: %v", at, err), "export the structure set again"}
+				return &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("%s: ContourData (3006,0050) cannot be read: %v", at, err), Remedy: "export the structure set again"}
 			}
 			if len(v)%3 != 0 {
-				return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) has %d values, not triplets of x, y, z", at, len(v)), "export the structure set again"}
+				return &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("%s: ContourData (3006,0050) has %d values, not triplets of x, y, z", at, len(v)), Remedy: "export the structure set again"}
 			}
 			points := make([][3]float64, len(v)/3)
 			for i := range points {
 				points[i] = [3]float64(v[3*i:])
 				for _, x := range points[i] {
 					if !(math.Abs(x) < maxCoordinate) {
-						return &Refusal{BadData, fmt.Sprintf("%s: ContourData (3006,0050) point %d has the coordinate %v, which is no place in mm", at, i+1, x), "export the structure set again"}
+						return &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("%s: ContourData (3006,0050) point %d has the coordinate %v, which is no place in mm", at, i+1, x), Remedy: "export the structure set again"}
 					}
 				}
 			}
@@ -248,7 +238,7 @@ func (r *Region) draw(items []*dicom.DataSet) *Refusal {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d contours of fewer than three points enclose nothing and are left out", degenerate))
 	}
 	if len(r.Contours) == 0 {
-		return &Refusal{NoContour, fmt.Sprintf("ROI %d has no closed contour in ROIContourSequence (3006,0039)", r.Number), "draw the region, or leave it out of the export"}
+		return &refusal.Refusal{Code: refusal.ContoursAbsent, Text: fmt.Sprintf("ROI %d has no closed contour in ROIContourSequence (3006,0039)", r.Number), Remedy: "draw the region, or leave it out of the export"}
 	}
 	return nil
 }

@@ -10,8 +10,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/testdata"
 )
@@ -174,8 +177,8 @@ func TestReferences(t *testing.T) {
 	}
 	d := structureSet()
 	d.SetString(dicom.SOPClassUID, dicom.CTImageStorage)
-	var r *roi.Refusal
-	if _, err := roi.References(d); !errors.As(err, &r) || r.Code != roi.NotContours || !strings.Contains(r.Text, "CT Image Storage") {
+	var r *refusal.Refusal
+	if _, err := roi.References(d); !errors.As(err, &r) || r.Code != refusal.ContoursClass || !strings.Contains(r.Text, "CT Image Storage") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -190,7 +193,7 @@ func TestRegions(t *testing.T) {
 	}))
 	d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence,
 		contour("CLOSED_PLANAR", square, "1.2.1"), contour("CLOSEDPLANAR_XOR", `0\0\6\4\0\6\4\4\6`, "1.2.2"), contour("CLOSED_PLANAR", `1\2\3`, "1.2.3"))
-	got, err := roi.Regions(d)
+	got, err := roi.Regions(&dicom.File{DataSet: d})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +209,7 @@ func TestRegions(t *testing.T) {
 		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
 		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.2"}, Contours: [][][3]float64{quad},
 	}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(roi.Region{})); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
 	if category, kind := got[0].Property(); category.Value != "49755003" || kind.Value != "86049000" {
@@ -223,28 +226,29 @@ func TestRegionRefusals(t *testing.T) {
 		return func(d *dicom.DataSet) { d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence, c...) }
 	}
 	for name, c := range map[string]struct {
-		code, names string
-		change      func(d *dicom.DataSet)
+		code   refusal.Code
+		names  string
+		change func(d *dicom.DataSet)
 	}{
-		"point":            {roi.GeometricType, "(3006,0042)", replace(contour("POINT", `1\2\3`))},
-		"open":             {roi.GeometricType, "(3006,0042)", replace(contour("CLOSED_PLANAR", square), contour("OPEN_PLANAR", square))},
-		"no type":          {roi.GeometricType, "(3006,0042)", replace(contour("", square))},
-		"no contours":      {roi.NoContour, "(3006,0039)", replace()},
-		"no drawing":       {roi.NoContour, "(3006,0039)", func(d *dicom.DataSet) { d.Seq(dicom.ROIContourSequence)[1].SetString(dicom.ReferencedROINumber, "99") }},
-		"only lines":       {roi.NoContour, "(3006,0039)", replace(contour("CLOSED_PLANAR", `1\2\3\4\5\6`))},
-		"not triplets":     {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", square+`\1`))},
-		"NaN":              {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `NaN\0\5\10\0\5\10\10\5`))},
-		"infinite":         {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `inf\0\5\10\0\5\10\10\5`))},
-		"words":            {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `a\0\5\10\0\5\10\10\5`))},
-		"off the world":    {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `1e9\0\5\10\0\5\10\10\5`))},
-		"an empty value":   {roi.BadData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `\0\5\10\0\5\10\10\5`))},
-		"no number":        {roi.RegionNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].Remove(dicom.ROINumber) }},
-		"number not there": {roi.RegionNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.ROINumber) }},
+		"point":            {refusal.ContoursType, "(3006,0042)", replace(contour("POINT", `1\2\3`))},
+		"open":             {refusal.ContoursType, "(3006,0042)", replace(contour("CLOSED_PLANAR", square), contour("OPEN_PLANAR", square))},
+		"no type":          {refusal.ContoursType, "(3006,0042)", replace(contour("", square))},
+		"no contours":      {refusal.ContoursAbsent, "(3006,0039)", replace()},
+		"no drawing":       {refusal.ContoursAbsent, "(3006,0039)", func(d *dicom.DataSet) { d.Seq(dicom.ROIContourSequence)[1].SetString(dicom.ReferencedROINumber, "99") }},
+		"only lines":       {refusal.ContoursAbsent, "(3006,0039)", replace(contour("CLOSED_PLANAR", `1\2\3\4\5\6`))},
+		"not triplets":     {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", square+`\1`))},
+		"NaN":              {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `NaN\0\5\10\0\5\10\10\5`))},
+		"infinite":         {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `inf\0\5\10\0\5\10\10\5`))},
+		"words":            {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `a\0\5\10\0\5\10\10\5`))},
+		"off the world":    {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `1e9\0\5\10\0\5\10\10\5`))},
+		"an empty value":   {refusal.ContoursData, "(3006,0050)", replace(contour("CLOSED_PLANAR", `\0\5\10\0\5\10\10\5`))},
+		"no number":        {refusal.ContoursNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].Remove(dicom.ROINumber) }},
+		"number not there": {refusal.ContoursNumber, "(3006,0022)", func(d *dicom.DataSet) { d.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.ROINumber) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := structureSet()
 			c.change(d)
-			regions, err := roi.Regions(d)
+			regions, err := roi.Regions(&dicom.File{DataSet: d})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -259,12 +263,12 @@ func TestRegionRefusals(t *testing.T) {
 	t.Run("one number twice", func(t *testing.T) {
 		d := structureSet()
 		d.Seq(dicom.StructureSetROISequence)[1].SetString(dicom.ROINumber, "7")
-		regions, err := roi.Regions(d)
+		regions, err := roi.Regions(&dicom.File{DataSet: d})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range regions {
-			if r.Refusal == nil || r.Refusal.Code != roi.RegionNumber {
+			if r.Refusal == nil || r.Refusal.Code != refusal.ContoursNumber {
 				t.Errorf("refused with %v", r.Refusal)
 			}
 		}
@@ -272,16 +276,16 @@ func TestRegionRefusals(t *testing.T) {
 	t.Run("no regions", func(t *testing.T) {
 		d := structureSet()
 		d.Remove(dicom.StructureSetROISequence)
-		var r *roi.Refusal
-		if _, err := roi.Regions(d); !errors.As(err, &r) || r.Code != roi.NoRegions {
+		var r *refusal.Refusal
+		if _, err := roi.Regions(&dicom.File{DataSet: d}); !errors.As(err, &r) || r.Code != refusal.ContoursNone {
 			t.Errorf("error is %v", err)
 		}
 	})
 	t.Run("another object", func(t *testing.T) {
 		d := structureSet()
 		d.Remove(dicom.SOPClassUID)
-		var r *roi.Refusal
-		if _, err := roi.Regions(d); !errors.As(err, &r) || r.Code != roi.NotContours {
+		var r *refusal.Refusal
+		if _, err := roi.Regions(&dicom.File{DataSet: d}); !errors.As(err, &r) || r.Code != refusal.ContoursClass {
 			t.Errorf("error is %v", err)
 		}
 	})
@@ -290,7 +294,7 @@ func TestRegionRefusals(t *testing.T) {
 func TestMiscounted(t *testing.T) {
 	d := structureSet()
 	d.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence)[0].SetInt(dicom.NumberOfContourPoints, 5)
-	regions, err := roi.Regions(d)
+	regions, err := roi.Regions(&dicom.File{DataSet: d})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,8 +329,8 @@ func FuzzStructureSet(f *testing.F) {
 			return
 		}
 		refs, err := roi.References(file.DataSet)
-		var refusal *roi.Refusal
-		if err != nil && !errors.As(err, &refusal) {
+		var refused *refusal.Refusal
+		if err != nil && !errors.As(err, &refused) {
 			t.Errorf("error is %v", err)
 		}
 		for _, r := range refs {
@@ -337,13 +341,13 @@ func FuzzStructureSet(f *testing.F) {
 				}
 			}
 		}
-		regions, err := roi.Regions(file.DataSet)
-		if err != nil && !errors.As(err, &refusal) {
+		regions, err := roi.Regions(file)
+		if err != nil && !errors.As(err, &refused) {
 			t.Errorf("error is %v", err)
 		}
 		for _, r := range regions {
-			m, _, err := roi.Rasterise(context.Background(), r, g)
-			if err != nil && !errors.As(err, &refusal) {
+			m, _, err := roi.Rasterise(context.Background(), r, g, voxel.Rule{})
+			if err != nil && !errors.As(err, &refused) {
 				t.Errorf("error is %v", err)
 			}
 			if err == nil && (m.Count() == 0 || len(m.Data) != g.Len() || slices.Max(m.Data) > 1) {

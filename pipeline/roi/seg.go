@@ -11,6 +11,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // A SEGInput is what a Segmentation is made of. The same input gives the same bytes.
@@ -94,7 +95,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	}
 	frames := framesOf(in.Segments, boxes)
 	if len(frames) == 0 {
-		return nil, &Refusal{NoSegment, "no segment has a voxel, and a Segmentation has at least one frame", "leave empty regions out"}
+		return nil, &refusal.Refusal{Code: refusal.SegmentationEmpty, Text: "no segment has a voxel, and a Segmentation has at least one frame", Remedy: "leave empty regions out"}
 	}
 	pixels := pack(in.Segments, boxes, frames, g)
 	contours := "" // the structure set's UID
@@ -186,7 +187,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 // covers.
 func (in SEGInput) check() (voxel.Geometry, []voxel.Box, error) {
 	bad := func(format string, args ...any) (voxel.Geometry, []voxel.Box, error) {
-		return voxel.Geometry{}, nil, &Refusal{Code: BadSegment, Text: fmt.Sprintf(format, args...)}
+		return voxel.Geometry{}, nil, &refusal.Refusal{Code: refusal.SegmentationInput, Text: fmt.Sprintf(format, args...)}
 	}
 	switch e := in.Equipment; {
 	case len(in.Segments) == 0:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 )
 
@@ -165,9 +166,9 @@ func TestSEGAnySize(t *testing.T) {
 			in.Segments = append(in.Segments, roi.Segment{Region: roi.Region{Number: n, TrackingID: "T", TrackingUID: "1.7"}, Mask: &voxel.Mask{Geometry: g, Data: data}})
 		}
 		d, err := roi.WriteSEG(in)
-		var refusal *roi.Refusal
+		var r *refusal.Refusal
 		if !slices.ContainsFunc(in.Segments, func(s roi.Segment) bool { return s.Mask.Count() > 0 }) {
-			if !errors.As(err, &refusal) || refusal.Code != roi.NoSegment {
+			if !errors.As(err, &r) || r.Code != refusal.SegmentationEmpty {
 				rt.Fatalf("no voxel anywhere, error is %v", err)
 			}
 			return
@@ -261,24 +262,24 @@ func TestStructureSetOfAnotherStudy(t *testing.T) {
 
 func TestSEGRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
-		code   string
+		code   refusal.Code
 		change func(in *roi.SEGInput)
 	}{
-		"no segments": {roi.BadSegment, func(in *roi.SEGInput) { in.Segments = nil }},
-		"no header":   {roi.BadSegment, func(in *roi.SEGInput) { in.Source.Header = nil }},
-		"no serial":   {roi.BadSegment, func(in *roi.SEGInput) { in.Equipment.SerialNumber = "" }},
-		"another grid": {roi.BadSegment, func(in *roi.SEGInput) {
+		"no segments": {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Segments = nil }},
+		"no header":   {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Source.Header = nil }},
+		"no serial":   {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Equipment.SerialNumber = "" }},
+		"another grid": {refusal.SegmentationInput, func(in *roi.SEGInput) {
 			in.Segments[1].Mask = &voxel.Mask{Geometry: unit(5, 3, 4), Data: make([]uint8, 60)}
 		}},
-		"short mask":    {roi.BadSegment, func(in *roi.SEGInput) { in.Segments[1].Mask.Data = nil }},
-		"a slice less":  {roi.BadSegment, func(in *roi.SEGInput) { in.Source.SOPInstances = in.Source.SOPInstances[1:] }},
-		"nothing there": {roi.NoSegment, func(in *roi.SEGInput) { clear(in.Segments[0].Mask.Data); clear(in.Segments[1].Mask.Data) }},
+		"short mask":    {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Segments[1].Mask.Data = nil }},
+		"a slice less":  {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Source.SOPInstances = in.Source.SOPInstances[1:] }},
+		"nothing there": {refusal.SegmentationEmpty, func(in *roi.SEGInput) { clear(in.Segments[0].Mask.Data); clear(in.Segments[1].Mask.Data) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := segInput()
 			c.change(&in)
 			_, err := roi.WriteSEG(in)
-			var r *roi.Refusal
+			var r *refusal.Refusal
 			if !errors.As(err, &r) || r.Code != c.code || r.Text == "" {
 				t.Errorf("error is %v, want %s", err, c.code)
 			}
