@@ -271,8 +271,7 @@ func (p *Pipeline) countRefused(why []*refusal.Refusal) {
 func ofTheInput(err error) bool {
 	var refused *refusal.Refusal
 	var malformed *dicom.Error
-	var large *MemoryRefusal
-	return errors.As(err, &refused) || errors.As(err, &malformed) || errors.As(err, &large) ||
+	return errors.As(err, &refused) || errors.As(err, &malformed) ||
 		errors.Is(err, ErrNothingMeasured)
 }
 

@@ -98,7 +98,7 @@ func Measure(ctx context.Context, q Request) (*Measured, error) {
 }
 
 // Measure is [Measure] within this memory. What it will take is known from headers and contours, before a pixel is read: the
-// error is a *[MemoryRefusal] where the volume alone is too large, and a region that is too large is skipped. It waits until
+// error is a *[refusal.Refusal] where the volume alone is too large, and a region that is too large is skipped. It waits until
 // there is room. The caller calls [Measured.Release].
 func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	headers := make([]*dicom.DataSet, len(q.Images))
@@ -232,13 +232,10 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 // asRefusal finds the reason in the list for what kept a region or a study from being measured.
 func asRefusal(err error) *refusal.Refusal {
 	var r *refusal.Refusal
-	var large *MemoryRefusal
 	var malformed *dicom.Error
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.As(err, &large):
-		return &refusal.Refusal{Code: refusal.MemoryLimit, Text: large.Error()}
 	case errors.As(err, &malformed):
 		return &refusal.Refusal{Code: refusal.ObjectMalformed, Text: err.Error()}
 	case errors.Is(err, features.ErrEmptyROI):
@@ -273,11 +270,10 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
 	p := &plan{named: namedImages(regions, headers)}
-	const remedy = "raise memory in the configuration"
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
 	p.kept, p.work = 4*voxels, 16*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
-		return nil, &MemoryRefusal{fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept + p.work, limit, remedy}
+		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
 	}
 	var asked []features.Region
 	report := int64(0)
@@ -305,7 +301,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 		mask := int64(bounds.Len())
 		frames := 4 * plane * int64(bounds.Size()[2]) / 8
 		if all := p.kept + mask + max(p.work, own, report+frames); all > limit {
-			add(asRefusal(&MemoryRefusal{"the region, with the images and the regions before it,", all, limit, remedy + ", or choose a larger spacing"}), voxel.Box{})
+			add(TooLarge("the region, with the images and the regions before it,", all, limit, "raise memory in the configuration, or choose a larger spacing"), voxel.Box{})
 			continue
 		}
 		p.kept, report, p.work = p.kept+mask, report+frames, max(p.work, own, report+frames)

@@ -126,8 +126,8 @@ func TestMemoryRefusal(t *testing.T) {
 	}
 	mem := NewMemory(16 << 10)
 	_, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
-	var refusal *MemoryRefusal
-	if !errors.As(err, &refusal) || refusal.Limit != 16<<10 || refusal.Need <= 16<<10 || !ofTheInput(err) {
+	var refused *refusal.Refusal
+	if !errors.As(err, &refused) || refused.Code != refusal.MemoryLimit || !strings.Contains(refused.Text, "the limit is 0.0 MiB") || !ofTheInput(err) {
 		t.Errorf("volume: %v", err)
 	}
 
@@ -153,8 +153,8 @@ func TestMemoryRefusal(t *testing.T) {
 	}
 
 	const gib = 1 << 30
-	got := (&MemoryRefusal{"it", 5*gib + gib/5, 4 * gib, "raise memory"}).Error()
-	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB: raise memory"; got != want {
+	got := TooLarge("it", 5*gib+gib/5, 4*gib, "raise memory").Error()
+	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB; raise memory [memory.limit]"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -180,7 +180,7 @@ func TestStudyTooLarge(t *testing.T) {
 	state := b.wait(contours.String(dicom.StudyInstanceUID), func(s store.State) bool {
 		return s.Name == StateRefused || s.Name == StateFailed || s.Name == StateComputed
 	})
-	if state.Name != StateRefused || !strings.Contains(state.Reason, "the limit is 1.0 MiB: raise memory") {
+	if state.Name != StateRefused || !strings.Contains(state.Reason, "the limit is 1.0 MiB; raise memory") {
 		t.Errorf("%s: %s", state.Name, state.Reason)
 	}
 	cancel()

@@ -169,7 +169,7 @@ func (c extractCmd) extractNIfTI(ctx context.Context, p features.Profile) ([]row
 			}
 			bounds := mask.Bounds()
 			if need, limit := features.Estimate(g, bounds, p), pipeline.DefaultMemory(); need > limit {
-				return voxel.Box{}, &pipeline.MemoryRefusal{What: "the region", Need: need, Limit: limit, Remedy: "choose a larger spacing in the profile"}
+				return voxel.Box{}, pipeline.TooLarge("the region", need, limit, "choose a larger spacing in the profile")
 			}
 			if c.Diagnostics {
 				return g.Box(), nil
