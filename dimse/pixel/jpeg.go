@@ -72,6 +72,11 @@ func decodeJPEG(stream []byte, rows, columns int, out []int32) (precision, error
 		return precision{}, jpegMalformed("does not begin with a JPEG start of image (FFD8)")
 	}
 	d.at = 2
+	return d.decode()
+}
+
+// decode goes through the marker segments: B.1.1.
+func (d *jpegDecoder) decode() (precision, error) {
 	for {
 		marker, ok := d.marker()
 		if !ok || marker == jpegEOI {
@@ -233,7 +238,15 @@ func (d *jpegDecoder) scan(s []byte) error {
 	case s[2]>>4 > 3 || s[2]&15 > 3:
 		return jpegMalformed("scan names the Huffman tables %02X", s[2])
 	}
-	if d.scratch == nil {
+	if d.scratch == nil { // the first scan has a bit or more of each sample, or of each block: no memory for what cannot come
+		codes := d.blocks()
+		if d.process == jpegSOF3 {
+			codes = d.rows * d.columns
+		}
+		if codes/8 > len(d.stream)-d.at {
+			return jpegMalformed("%d bytes are left for %d × %d samples: they are truncated; send the image again",
+				len(d.stream)-d.at, d.rows, d.columns)
+		}
 		d.scratch = make([]byte, 0, len(d.stream)-d.at+jpegPad)
 	}
 	dc, ac := d.huffman[0][s[2]>>4], d.huffman[1][s[2]&15]
@@ -334,13 +347,15 @@ func (d *jpegDecoder) interval(i int, b *jpegBits) error {
 	return nil
 }
 
-// ended checks that a restart interval took the bits it has. Whole bytes that are left mean that codes were misread.
+// ended checks that a restart interval took the bits it has. Bytes that are left mean that codes were misread, unless they are
+// padding.
 func (d *jpegDecoder) ended(b *jpegBits) error {
 	if b.overrun() {
 		return d.truncated()
 	}
-	if left := (len(b.buf)-jpegPad)*8 - (b.p*8 - int(b.n)); left >= 8 {
-		return jpegMalformed("%d bytes are left before the restart marker at byte %d: the data are damaged; send the image again", left/8, d.at)
+	left := b.buf[b.p-int(b.n)/8 : len(b.buf)-jpegPad]
+	if n := len(left); n > 0 && bytes.Count(left, []byte{0}) < n && bytes.Count(left, []byte{0xFF}) < n {
+		return jpegMalformed("%d bytes are left before byte %d, after the last sample: the data are damaged; send the image again", n, d.at)
 	}
 	return nil
 }

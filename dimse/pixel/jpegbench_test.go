@@ -10,8 +10,8 @@ import (
 
 // BenchmarkJPEG decodes a CT slice from every process; the bytes are those of the samples.
 func BenchmarkJPEG(b *testing.B) {
-	needPrograms(b, "dcmcjpeg")
-	m := benchmarkSlice(b)
+	jpegNeeds(b, "dcmcjpeg")
+	m := jpegSlice(b)
 	dir := b.TempDir()
 	m.write(b, filepath.Join(dir, "in"))
 	for _, options := range []string{"+e1", "+el +sv 4", "+el +sv 6", "+el +sv 7", "+eb +be", "+ee +bt", "+ep +bt"} {
@@ -37,11 +37,11 @@ func BenchmarkJPEG(b *testing.B) {
 	}
 }
 
-func benchmarkSlice(b *testing.B) jpegImage {
+func jpegSlice(b *testing.B) jpegImage {
 	b.Helper()
-	path := filepath.Join(sharedRoot(), "data", "lung1/LUNG1-001/image/1-057.dcm")
+	path := filepath.Join(jpegShared(), "data", "lung1/LUNG1-001/image/1-057.dcm")
 	if _, err := os.Stat(path); err != nil {
 		b.Skipf("reference data is not here (%v): set RADNODE_SHARED", err)
 	}
-	return nativeSamples(b, path)
+	return jpegNative(b, path)
 }

@@ -49,6 +49,9 @@ func (d *jpegDecoder) lossless(h *jpegHuffman, predictor, shift int) error {
 			return jpegMalformed("line %d has samples of more than the %d bits of the JPEG frame: the data are damaged; send the image again", y+1, d.bits-shift)
 		}
 	}
+	if err := d.ended(&b); err != nil {
+		return err
+	}
 	if shift > 0 {
 		for i := range d.out {
 			d.out[i] <<= shift & 31

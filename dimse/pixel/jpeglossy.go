@@ -46,6 +46,9 @@ func (d *jpegDecoder) sequential(dc, ac *jpegHuffman, quant *[64]int32) error {
 		block[0] = dcValue * quant[0]
 		d.output(i, &block)
 	}
+	if err := d.ended(&b); err != nil {
+		return err
+	}
 	d.complete = true
 	return nil
 }

@@ -78,7 +78,7 @@ func (d *jpegDecoder) progressive(dc, ac *jpegHuffman, quant *[64]int32, first, 
 	if eobRun > 0 {
 		return jpegMalformed("a run of %d blocks goes over the end of the scan: the data are damaged; send the image again", eobRun)
 	}
-	return nil
+	return d.ended(&b)
 }
 
 // band reads the first bits of the coefficients of a block: G.1.2.2.
