@@ -163,7 +163,8 @@ func (d *jpegDecoder) segment(marker byte) ([]byte, error) {
 	}
 	n := int(binary.BigEndian.Uint16(rest))
 	if n < 2 || n > len(rest) {
-		return nil, jpegMalformed("JPEG marker FF%02X has a segment of %d bytes where %d are left: it is truncated; send the image again", marker, n, len(rest))
+		return nil, jpegMalformed("JPEG marker FF%02X has a segment of %d bytes where %d are left: it is truncated; send the image again",
+			marker, n, len(rest))
 	}
 	d.at += n
 	return rest[2:n], nil
@@ -177,7 +178,8 @@ func (d *jpegDecoder) frame(marker byte, s []byte) error {
 	if len(s) < 6 || len(s) != 6+3*int(s[5]) {
 		return jpegMalformed("frame header (SOF) of %d bytes", len(s))
 	}
-	bits, rows, columns, components := int(s[0]), int(binary.BigEndian.Uint16(s[1:])), int(binary.BigEndian.Uint16(s[3:])), int(s[5])
+	bits, components := int(s[0]), int(s[5])
+	rows, columns := int(binary.BigEndian.Uint16(s[1:])), int(binary.BigEndian.Uint16(s[3:]))
 	if components != 1 {
 		return jpegUnsupported("has %d components: only one sample a pixel is read, no colour", components)
 	}
@@ -185,7 +187,8 @@ func (d *jpegDecoder) frame(marker byte, s []byte) error {
 		return jpegUnsupported("leaves the number of lines to a DNL segment, which is not read")
 	}
 	if rows != d.rows || columns != d.columns {
-		return jpegMalformed("has %d × %d samples, but Rows (0028,0010) × Columns (0028,0011) are %d × %d", rows, columns, d.rows, d.columns)
+		return jpegMalformed("has %d × %d samples, but Rows (0028,0010) × Columns (0028,0011) are %d × %d",
+			rows, columns, d.rows, d.columns)
 	}
 	// Table B.2
 	switch {
@@ -347,12 +350,9 @@ func (d *jpegDecoder) interval(i int, b *jpegBits) error {
 	return nil
 }
 
-// ended checks that a restart interval took the bits it has. Bytes that are left mean that codes were misread, unless they are
-// padding.
+// ended checks that a restart interval without overrun took all bits it has. Bytes that are left mean that codes were misread,
+// unless they are padding.
 func (d *jpegDecoder) ended(b *jpegBits) error {
-	if b.overrun() {
-		return d.truncated()
-	}
 	left := b.buf[b.p-int(b.n)/8 : len(b.buf)-jpegPad]
 	if n := len(left); n > 0 && bytes.Count(left, []byte{0}) < n && bytes.Count(left, []byte{0xFF}) < n {
 		return jpegMalformed("%d bytes are left before byte %d, after the last sample: the data are damaged; send the image again", n, d.at)

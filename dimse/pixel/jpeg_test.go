@@ -270,6 +270,8 @@ func TestJPEGPeers(t *testing.T) {
 			if m.allocated == 8 {
 				add(false, 0, "1.2.840.10008.1.2.4.50", "dcmcjpeg", "+eb", "+q", q)
 				add(false, 0, "1.2.840.10008.1.2.4.51", "dcmcjpeg", "+ee", "-ho", "+q", q)
+				// Of more than 8 bits GDCM's frames have P = 16, which Table B.2 does not.
+				add(false, 0, "1.2.840.10008.1.2.4.50", "gdcmconv", "--jpeg", "--lossy", "-q", q)
 			} else {
 				add(false, 0, "1.2.840.10008.1.2.4.50", "dcmcjpeg", "+eb", "+be", "+q", q)
 				add(false, 0, "1.2.840.10008.1.2.4.51", "dcmcjpeg", "+ee", "+bt", "+q", q)
@@ -674,6 +676,23 @@ func TestJPEGRefused(t *testing.T) {
 		_, err := decodeJPEG(c.stream, c.rows, c.columns, make([]int32, c.rows*c.columns))
 		if !errors.Is(err, want) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+
+	// Runs of zeros that go over the end of a block, by hand: one code of 1 bit in each table, DC category 0 and ZRL.
+	head := []byte("\xFF\xD8\xFF\xDB\x00\x43\x00" + strings.Repeat("\x01", 64) +
+		"\xFF\xC4\x00\x26\x00\x01" + strings.Repeat("\x00", 16) + "\x10\x01" + strings.Repeat("\x00", 15) + "\xF0")
+	frame := []byte("\xFF\xC0\x00\x0B\x08\x00\x08\x00\x08\x01\x01\x11\x00")
+	scan := func(first, last byte, bits ...byte) []byte {
+		return append([]byte{0xFF, jpegSOS, 0, 8, 1, 1, 0, first, last, 0}, bits...)
+	}
+	for _, s := range [][]byte{
+		slices.Concat(head, frame, scan(0, 63, 0b00000111)),
+		slices.Concat(head, bytes.Replace(frame, []byte{jpegSOF0}, []byte{jpegSOF2}, 1), scan(0, 0, 0b01111111), scan(1, 63, 0b00001111), []byte{0xFF, jpegEOI}),
+	} {
+		_, err := decodeJPEG(s, 8, 8, make([]int32, 64))
+		if !errors.Is(err, dicom.ErrMalformed) || !strings.Contains(err.Error(), "no Huffman table has") {
+			t.Errorf("run over the end: %v", err)
 		}
 	}
 

@@ -46,7 +46,8 @@ func (d *jpegDecoder) lossless(h *jpegHuffman, predictor, shift int) error {
 			all = jpegPredict(predictor, line, d.out[(y-1)*d.columns:][:d.columns])
 		}
 		if all>>(d.bits-shift) != 0 {
-			return jpegMalformed("line %d has samples of more than the %d bits of the JPEG frame: the data are damaged; send the image again", y+1, d.bits-shift)
+			return jpegMalformed("line %d has samples of more than the %d bits of the JPEG frame: the data are damaged; send the image again",
+				y+1, d.bits-shift)
 		}
 	}
 	if err := d.ended(&b); err != nil {
