@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
+	"github.com/radnode/radnode/testdata"
 )
 
 // stored reads an object back from the store.
@@ -170,5 +172,71 @@ func TestAlso(t *testing.T) {
 	}
 	if len(values) != 2 || len(values[0]) == 0 || !slices.EqualFunc(values[0], values[1], func(a, b sr.Measurement) bool { return a.Value == b.Value && a.Concept == b.Concept }) {
 		t.Errorf("%d reports, with other values on the same voxels", len(values))
+	}
+}
+
+// Regions that belong elsewhere, or cannot be computed, are skipped by themselves; the others are measured.
+func TestRegionsSkipped(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(contours *dicom.DataSet)
+		code   refusal.Code
+	}{
+		"another frame of reference": {func(d *dicom.DataSet) {
+			d.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.ReferencedFrameOfReferenceUID, "1.2.3")
+		}, refusal.ContoursFrame},
+		"another series by name": {func(d *dicom.DataSet) {
+			source := dicom.New()
+			source.SetString(dicom.SeriesInstanceUID, "1.2.3")
+			d.Seq(dicom.ROIContourSequence)[0].SetSeq(dicom.SourceSeriesSequence, source)
+		}, refusal.ContoursSeries},
+		"images of another series": {func(d *dicom.DataSet) {
+			for _, c := range d.Seq(dicom.ROIContourSequence)[0].Seq(dicom.ContourSequence) {
+				c.Seq(dicom.ContourImageSequence)[0].SetString(dicom.ReferencedSOPInstanceUID, "1.2.3.4")
+			}
+		}, refusal.ContoursSeries},
+		"a profile that is none": {nil, refusal.MeasureFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contours, images := readStudy(t, testdata.SyntheticCT)
+			if c.change != nil {
+				c.change(contours.DataSet)
+			}
+			choose := func(image *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
+				p, ok, err := simple(image, r)
+				if c.change == nil && r.Number == 1 {
+					p.Aggregate = append(p.Aggregate, "sideways")
+				}
+				return p, ok, err
+			}
+			m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: choose})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Regions) != 1 || len(m.Skipped) != 1 || m.Skipped[0].Region.Number != 1 || m.Skipped[0].Reason.Code != c.code {
+				t.Errorf("%d regions measured, skipped %+v, want ROI 1 with %s", len(m.Regions), m.Skipped, c.code)
+			}
+		})
+	}
+}
+
+// Contours whose bytes break off are refused by name, and the next study is measured.
+func TestMalformedContours(t *testing.T) {
+	b := newBenchWith(t, func(o *Options) { o.ReportRefusals = true })
+	contours, images := bundled(t)
+	data, err := contours.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := dicom.FileMeta{
+		MediaStorageSOPClassUID: contours.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: contours.String(dicom.SOPInstanceUID),
+		TransferSyntaxUID: dicom.ExplicitVRLittleEndian, SourceApplicationEntityTitle: "SCANNER",
+	}
+	if err := b.store.Put(t.Context(), meta, bytes.NewReader(data[:len(data)-3])); err != nil {
+		t.Fatal(err)
+	}
+	b.put(images...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.Report != "" {
+		t.Errorf("%+v", state)
 	}
 }
