@@ -18,6 +18,7 @@ import (
 type Profile struct {
 	Name       string        `yaml:"-"`
 	Voxels     voxel.Rule    `yaml:"voxels,omitempty"` // how contours and segmentations become voxels
+	SUV        string        `yaml:"suv,omitempty"`    // of PET images: bw (empty too), lbm, lbm-james, bsa, ibw; none keeps their unit
 	Resample   Resample      `yaml:"resample"`
 	Resegment  Resegment     `yaml:"resegment"`
 	Discretise Discretise    `yaml:"discretise"`
@@ -124,6 +125,9 @@ func (p Profile) Validate() error {
 	}
 	if err := p.Voxels.Validate(); err != nil {
 		return bad("voxels", "%v", err)
+	}
+	if kinds := []string{"", "none", "bw", "lbm", "lbm-james", "bsa", "ibw"}; !slices.Contains(kinds, p.SUV) {
+		return bad("suv", "%q, want any of%s", p.SUV, strings.Join(kinds, " "))
 	}
 	r := p.Resample
 	if n := len(r.Spacing); n != 0 && n != 3 {
@@ -281,6 +285,9 @@ func (p Profile) Hash() string {
 	line("profile", "1") // changes with this list
 	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
 		line("voxels", fmt.Sprintf("%+v", v))
+	}
+	if p.SUV != "" && p.SUV != "bw" {
+		line("suv", p.SUV)
 	}
 	if p.Resample.interpolates() {
 		line("spacing", numbers(p.Resample.Spacing)...)

@@ -5,6 +5,8 @@ const (
 	// The objects themselves.
 	ObjectMalformed Code = "object.malformed"
 	MemoryLimit     Code = "memory.limit"
+	MeasureFailed   Code = "measure.failed"
+	RulesNone       Code = "rules.none"
 
 	// One image.
 	ImageNone        Code = "image.none"
@@ -66,6 +68,8 @@ const (
 var Reasons = []Reason{
 	{ObjectMalformed, "The bytes of an object break the standard.", "send the object again from its source"},
 	{MemoryLimit, "The measurement needs more memory than it may have.", "raise memory in the configuration"},
+	{MeasureFailed, "The values of the region cannot be computed.", "look at the images and the contours in a viewer"},
+	{RulesNone, "The rules leave every region out.", "change the rules in the configuration"},
 
 	{ImageNone, "There is no image to measure on.", "send the images of the series"},
 	{ImageModality, "The images are of a kind that is not measured.", "send CT, MR, PET or NM volumes"},
