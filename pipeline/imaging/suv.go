@@ -307,7 +307,7 @@ func (s *uptake) fromCounts(p patient, kind SUVKind, to float64) ([]float64, *re
 		if r := s.attenuation(); r != nil {
 			return nil, r
 		}
-		s.input("SUV factor of the scanner %s (7053,xx00)", factorText(toWeight))
+		s.input("SUV %s of the scanner (7053,xx00)", factorText(toWeight))
 		if kind != SUVBodyWeight {
 			from, r := s.norm(p, SUVBodyWeight)
 			if r != nil {
@@ -331,7 +331,7 @@ func (s *uptake) philips(element byte) ([]float64, bool) {
 	var f []float64
 	for _, d := range s.headers {
 		v, err := strconv.ParseFloat(private(d, 0x7053, "Philips PET Private Group", element), 64)
-		if err != nil || !(v > 0) || math.IsInf(v, 0) {
+		if err != nil || !(v > 0 && v < 1e12) {
 			return nil, false
 		}
 		f = append(f, v)

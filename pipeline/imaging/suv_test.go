@@ -516,6 +516,44 @@ func TestSUVTimes(t *testing.T) {
 	}
 }
 
+// FuzzSUV gives the elements any text. Whatever becomes SUV has factors, and what does not has a reason.
+func FuzzSUV(f *testing.F) {
+	for _, c := range vendors {
+		d := changed(c.changes)[0]
+		item := d.Seq(dicom.RadiopharmaceuticalInformationSequence)[0]
+		f.Add(string(c.kind), d.String(dicom.Units), d.String(dicom.DecayCorrection), d.String(dicom.SeriesTime), d.String(dicom.AcquisitionTime), d.String(dicom.FrameReferenceTime),
+			d.String(dicom.ActualFrameDuration), d.String(dicom.PatientWeight), d.String(dicom.PatientSize), item.String(dicom.RadiopharmaceuticalStartDateTime), item.String(dicom.RadionuclideTotalDose),
+			item.String(dicom.RadionuclideHalfLife), d.String(dicom.DecayFactor))
+	}
+	f.Fuzz(func(t *testing.T, kind, units, decay, series, acquired, reference, duration, weight, size, injected, dose, life, factor string) {
+		d := pet(3)
+		owned(0x7053, "", 0x00, dicom.UN, factor)(d)
+		for tag, v := range map[dicom.Tag]string{dicom.Units: units, dicom.DecayCorrection: decay, dicom.SeriesTime: series, dicom.AcquisitionTime: acquired, dicom.FrameReferenceTime: reference,
+			dicom.ActualFrameDuration: duration, dicom.PatientWeight: weight, dicom.PatientSize: size, dicom.DecayFactor: factor} {
+			d.SetBytes(tag, dicom.LO, even(v))
+		}
+		item := d.Seq(dicom.RadiopharmaceuticalInformationSequence)[0]
+		for tag, v := range map[dicom.Tag]string{dicom.RadiopharmaceuticalStartDateTime: injected, dicom.RadionuclideTotalDose: dose, dicom.RadionuclideHalfLife: life} {
+			item.SetBytes(tag, dicom.LO, even(v))
+		}
+		headers := []*dicom.DataSet{d, pet(13)}
+		headers[1].Copy(d, dicom.Units, dicom.DecayCorrection, dicom.PatientWeight, dicom.PatientSize, dicom.RadiopharmaceuticalInformationSequence)
+		factors, suv, unit, notes, err := toSUV(headers, SUVKind(kind))
+		if err != nil {
+			t.Fatalf("the slices do not contradict each other: %v", err)
+		}
+		if unit == "" || factors != nil && (suv == nil || len(factors) != 2) || factors == nil && suv == nil && kind != "none" && len(notes) == 0 {
+			t.Fatalf("%d factors, %v, unit %q, notes %q", len(factors), suv, unit, notes)
+		}
+		for _, f := range factors {
+			// Weight from 0 to 500 kg, 0.1 MBq to 20 GBq, twelve half lives.
+			if !(f >= 0 && f < 1e16) {
+				t.Fatalf("factors %v", factors)
+			}
+		}
+	})
+}
+
 func TestPowersOfTwo(t *testing.T) {
 	worst := 0.0
 	for x := -40.0; x <= 40; x += 0.0137 {
