@@ -313,6 +313,7 @@ import numpy, pydicom
 source, work = sys.argv[1:]
 slices = [pydicom.dcmread(f) for f in sorted(glob.glob(os.path.join(source, "*.dcm")))]
 slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
+slices = slices[10:22]
 a = numpy.stack([d.pixel_array * float(d.get("RescaleSlope", 1)) + float(d.get("RescaleIntercept", 0)) for d in slices]).astype("<f4")
 a.tofile(os.path.join(work, "image"))
 b = a.astype("f8")

@@ -700,14 +700,14 @@ func (s *uptake) start(life float64) ([]time.Time, string, *refusal.Refusal) {
 	}
 
 	near := time.Duration(math.Max(2, float64(0.002*life)) * float64(time.Second)) // 0.14 % of the values
-	counted, ambiguous, sure, why := s.countBack(acquired, life, near)
+	counted, sure, why := s.countBack(acquired, life, near)
 	series, ok := clock(d, dicom.SeriesDate, dicom.SeriesTime)
 	if ok && !series.After(first.Add(sameClock)) && first.Sub(series) < 12*time.Hour {
 		const from = "Series Time (0008,0031)"
 		switch off := counted.Sub(series).Abs(); {
 		case why != nil || off <= near:
 			return all(series), from, nil
-		case off <= ambiguous+near || !sure:
+		case !sure:
 			s.warn("Series Time (0008,0031) is %.0f s from what Frame Reference Time (0054,1300) counts back to: Series Time is taken", off.Seconds())
 			return all(series), from, nil
 		}
@@ -724,11 +724,11 @@ func (s *uptake) start(life float64) ([]time.Time, string, *refusal.Refusal) {
 	return nil, "", why
 }
 
-// countBack is the start of the scan by Frame Reference Time of all slices. ambiguous is by how much the convention moves it;
-// sure says that Decay Factor (0054,1321) of all slices agrees.
-func (s *uptake) countBack(acquired []time.Time, life float64, near time.Duration) (at time.Time, ambiguous time.Duration, sure bool, why *refusal.Refusal) {
-	none := func(format string, a ...any) (time.Time, time.Duration, bool, *refusal.Refusal) {
-		return time.Time{}, 0, false, refusal.New(refusal.PETNoReferenceTime, "", format, a...)
+// countBack is the start of the scan by Frame Reference Time of all slices. sure says that Decay Factor (0054,1321) of all
+// slices agrees, which also tells the convention of Frame Reference Time.
+func (s *uptake) countBack(acquired []time.Time, life float64, near time.Duration) (at time.Time, sure bool, why *refusal.Refusal) {
+	none := func(format string, a ...any) (time.Time, bool, *refusal.Refusal) {
+		return time.Time{}, false, refusal.New(refusal.PETNoReferenceTime, "", format, a...)
 	}
 	least, _, ok := s.frameReference()
 	if !ok {
@@ -744,7 +744,6 @@ func (s *uptake) countBack(acquired []time.Time, life float64, near time.Duratio
 		m, ok := meanTime(d, life)
 		durations = durations && ok
 		mean[i] = m
-		ambiguous = max(ambiguous, m)
 		// 1 is what those write who do not know it.
 		f, ok := d.Float(dicom.DecayFactor)
 		if factors = factors && ok && f > 0 && f < 1e6; !factors || f == 1 {
@@ -779,7 +778,7 @@ func (s *uptake) countBack(acquired []time.Time, life float64, near time.Duratio
 	if counted[n-1].Sub(counted[0]) > 2*near {
 		return none("SeriesTime (0008,0031) is not that of the scan, and the slices count back by FrameReferenceTime (0054,1300) to different times")
 	}
-	return counted[n/2], ambiguous, sure, nil
+	return counted[n/2], sure, nil
 }
 
 // frameReference is the least and the greatest Frame Reference Time; false where a slice has none.
