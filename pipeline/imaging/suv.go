@@ -47,6 +47,15 @@ var suvTypes = []struct {
 	{suvLeanJames120, "LBM", "g/ml{SUVlbm}", "lean body mass (James as printed with 120)"},
 }
 
+// Validate refuses a kind that cannot be asked for; "" is body weight.
+func (k SUVKind) Validate() error {
+	switch k {
+	case "", SUVNone, SUVBodyWeight, SUVLeanJames, SUVLeanJanmahasatian, SUVBodySurface, SUVIdealWeight:
+		return nil
+	}
+	return fmt.Errorf("%q is no kind of SUV, want none, bw, lbm, lbm-james, bsa or ibw", string(k))
+}
+
 // words is the kind as the notes name it.
 func (k SUVKind) words() string {
 	for _, t := range suvTypes {
@@ -646,10 +655,10 @@ func (s *uptake) halfLife(tracer *dicom.DataSet) (float64, *refusal.Refusal) {
 				return n.halfLife, nil
 			case !ok:
 				return 0, refusal.New(refusal.PETNoHalfLife, "", "RadionuclideHalfLife (0018,1075) is absent, and RadionuclideCodeSequence (0054,0300) has the code of %s and another meaning", n.name)
-			case named && math.Abs(float64(60*life)-n.halfLife) < 0.01*n.halfLife:
+			case named && math.Abs(float64(60*life)-n.halfLife) < 0.02*n.halfLife:
 				s.warn("Radionuclide Half Life (0018,1075) is that of %s in minutes: it is taken so", n.name)
 				return 60 * life, nil
-			case math.Abs(life-n.halfLife) > 0.01*n.halfLife:
+			case math.Abs(life-n.halfLife) > 0.02*n.halfLife:
 				s.warn("Radionuclide Half Life (0018,1075) is not that of %s, which Radionuclide Code Sequence (0054,0300) names: it is taken all the same", n.name)
 			}
 			return life, nil

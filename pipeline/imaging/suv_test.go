@@ -385,6 +385,25 @@ func TestSUVContradictions(t *testing.T) {
 	}
 }
 
+func TestSUVKinds(t *testing.T) {
+	for _, k := range []SUVKind{"", "none", "bw", "lbm", "lbm-james", "bsa", "ibw"} {
+		if err := k.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, k := range []SUVKind{"lbm-james-120", "BW", "suv"} {
+		if err := k.Validate(); err == nil || !strings.Contains(err.Error(), "want none, bw, lbm") {
+			t.Errorf("%q: %v", k, err)
+		}
+	}
+	// Every unit leads back to its kind.
+	for _, k := range suvTypes {
+		if got := suvUnit(k.ucum); got != k.kind {
+			t.Errorf("%s is %q, want %q", k.ucum, got, k.kind)
+		}
+	}
+}
+
 func TestSUVNone(t *testing.T) {
 	for units, want := range map[string]string{"BQML": "Bq/ml", "GML": "g/ml{SUVbw}", "CNTS": "{counts}", "PROPCPS": "{propcounts}/s", "1CM": "/cm"} {
 		factors, suv, unit, notes, err := toSUV(changed([]change{set(dicom.Units, units)}), SUVNone)
