@@ -1,6 +1,7 @@
 package pixel
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"sync"
 )
@@ -340,7 +341,109 @@ func (d *jlsDecoder) fill() {
 	}
 }
 
-// lossless is nearLossless with NEAR 0, for speed: the bit buffer is in registers, and a code that it holds whole is taken at once.
+// lossless is nearLossless with NEAR 0, for speed: the bit buffer is in registers, a code that it holds whole is taken at once,
+// and nothing branches on a sample.
 func (d *jlsDecoder) lossless(above, line []int32, corner int32) bool {
-	return d.nearLossless(above, line, corner)
+	maxval, span, reset := int32(d.maxval), int32(d.span), int32(d.reset)
+	most, limit := uint32(1)<<d.qbpp, d.limit-d.qbpp-1
+	gradient := d.gradient
+	in, pos, buf, avail := d.in, d.pos, d.buf, d.avail
+	above = above[:len(line)]
+	a, b, c := above[0], above[0], corner
+	for x := 0; x < len(line); {
+		next := above[min(x+1, len(line)-1)]
+		q := (int32(gradient[next-b+maxval])*9+int32(gradient[b-c+maxval]))*9 + int32(gradient[c-a+maxval])
+		if q == 0 {
+			d.pos, d.buf, d.avail = pos, buf, avail
+			var ok bool
+			if x, ok = d.run(above, line, x, a); !ok {
+				return false
+			}
+			pos, buf, avail = d.pos, d.buf, d.avail
+			if x < len(line) {
+				a, b, c = line[x-1], above[x], above[x-1]
+			}
+			continue
+		}
+		sign := q >> 31 // -1 or 0
+		ctx := &d.contexts[(q^sign-sign)&511]
+
+		p := a + b - c
+		p = max(min(p, max(a, b)), min(a, b))
+		p = min(max(p+(ctx.c^sign-sign), 0), maxval)
+
+		if avail < 32 {
+			if pos+8 <= len(in) {
+				v := binary.BigEndian.Uint64(in[pos:])
+				if (^v-0x0101010101010101)&v&0x8080808080808080 == 0 { // no byte is FF
+					buf |= v >> (avail & 63)
+					pos += (63 - avail) >> 3
+					avail |= 56
+				} else {
+					d.pos, d.buf, d.avail = pos, buf, avail
+					d.fill()
+					pos, buf, avail = d.pos, d.buf, d.avail
+				}
+			} else {
+				d.pos, d.buf, d.avail = pos, buf, avail
+				d.fill()
+				pos, buf, avail = d.pos, d.buf, d.avail
+			}
+		}
+		k := ctx.k
+		zeros := bits.LeadingZeros64(buf)
+		var m uint32
+		if length := zeros + 1 + int(k); length <= avail && zeros < limit {
+			rest := buf << (zeros & 63) << 1
+			m = uint32(zeros)<<(k&31) | uint32(rest>>1>>((63-k)&63))
+			buf = rest << (k & 63)
+			avail -= length
+			if m > most {
+				return false
+			}
+		} else {
+			d.pos, d.buf, d.avail = pos, buf, avail
+			var ok bool
+			if m, ok = d.golomb(k, d.limit); !ok {
+				return false
+			}
+			pos, buf, avail = d.pos, d.buf, d.avail
+		}
+		e := int32(m>>1) ^ -int32(m&1)
+		ca, cb, cn := ctx.a, ctx.b, ctx.n
+		if k == 0 && 2*cb <= -cn {
+			e = ^e
+		}
+
+		ca += uint32(max(e, -e))
+		cb += e
+		if cn == reset {
+			ca >>= 1
+			cb >>= 1
+			cn >>= 1
+		}
+		cn++
+		if cb <= -cn {
+			cb = max(cb+cn, 1-cn)
+			ctx.c = max(ctx.c-1, -128)
+		} else if cb > 0 {
+			cb = min(cb-cn, 0)
+			ctx.c = min(ctx.c+1, 127)
+		}
+		ctx.a, ctx.b, ctx.n = ca, cb, cn
+		ctx.k = golombOrder(ca, uint32(cn))
+
+		v := p + (e ^ sign - sign)
+		if v < 0 {
+			v += span
+		} else if v > maxval {
+			v -= span
+		}
+		v = min(max(v, 0), maxval)
+		line[x] = v
+		x++
+		a, b, c = v, next, b
+	}
+	d.pos, d.buf, d.avail = pos, buf, avail
+	return true
 }
