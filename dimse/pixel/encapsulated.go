@@ -390,7 +390,7 @@ func inflate(stream []byte, n int64) ([]byte, error) {
 	z := flate.NewReader(in)
 	defer z.Close()
 	out := bytes.NewBuffer(make([]byte, 0, min(n, 1032*int64(len(stream)))+bytes.MinRead)) // RFC 1951: 258 bytes in 2 bits at best
-	have, err := out.ReadFrom(io.LimitReader(z, n+1))
+	have, err := out.ReadFrom(io.LimitReader(z, n+2))
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, malformed("the deflate stream is truncated after %d of %d bytes: send the image again", have, n)

@@ -1,12 +1,27 @@
 package pixel
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"math/bits"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"pgregory.net/rapid"
 )
 
 // A jlsEncoder writes JPEG-LS as the procedures of T.87 Annex A stand there, one step after the other: what no peer writes
-// (restart markers, MAXVAL below the range of the bits, DNL) comes from it. CharLS, by pyjpegls, is the witness for it.
+// (restart markers, any number of bits, MAXVAL below their range, DNL) comes from it. CharLS, by pyjpegls, is the witness for it
+// as far as it goes: it ignores MAXVAL.
 type jlsEncoder struct {
 	bits     int
 	near     int
@@ -301,4 +316,306 @@ func (e jlsEncoder) scan(samples []int32, rows, columns int) []byte {
 	return w.out
 }
 
-var _ = bits.Len
+// sum is the SHA-256 of the samples in bytes, two of them where bits are more than 8.
+func sum(samples []int32, bits int, order binary.AppendByteOrder) string {
+	var b []byte
+	for _, v := range samples {
+		if bits <= 8 {
+			b = append(b, byte(v))
+		} else {
+			b = order.AppendUint16(b, uint16(v))
+		}
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}
+
+// TestJPEGLSConformance decodes streams of T.87 Annex E and one with restart markers: testdata/jpegls/README.md.
+func TestJPEGLSConformance(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		size int
+		p    precision
+		sum  string // of the image, most significant byte first as PGM has it
+	}{
+		{"t8nde0", 128, precision{bits: 8}, "3412f83ce18bc5e2cb4964a58d27981b8cc3cfb56f4a15c908ab9b49ec47706d"},
+		{"t8nde3", 128, precision{bits: 8, lossy: true}, "d49ce4a0281bb90abcbcb2154d37e42db6aa9fdbfb24e87df17bd77d4f61c394"},
+		{"t16e3", 256, precision{bits: 12, lossy: true}, "b2983b10d1ff67bbba86df5dd7444a94aaa6194f9d2d5858350390f1d90ae383"},
+		{"test16_rm_5", 256, precision{bits: 12}, "c2b6a978d1d6ade3f33ed6037f8b5c0de8d90dd79124f32452d8ee91cf76b504"},
+	} {
+		b, err := os.ReadFile(filepath.Join("testdata", "jpegls", c.name+".jls"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]int32, c.size*c.size)
+		p, err := decodeJPEGLS(b, c.size, c.size, out)
+		if err != nil || p != c.p || sum(out, p.bits, binary.BigEndian) != c.sum {
+			t.Errorf("%s: %+v %v, sum %s", c.name, p, err, sum(out, p.bits, binary.BigEndian))
+		}
+	}
+}
+
+// drawJPEGLS is an encoder with any parameters, and an image for it.
+func drawJPEGLS(rt *rapid.T) (e jlsEncoder, samples []int32, rows, columns int) {
+	e.bits = rapid.IntRange(2, 16).Draw(rt, "bits")
+	maxval := 1<<e.bits - 1
+	if rapid.Bool().Draw(rt, "preset") {
+		maxval = rapid.IntRange(1, maxval).Draw(rt, "MAXVAL")
+		e.preset[0] = maxval
+		if rapid.Bool().Draw(rt, "reset") {
+			e.preset[4] = rapid.IntRange(3, max(255, maxval)).Draw(rt, "RESET")
+		}
+	}
+	e.near = rapid.SampledFrom([]int{0, 0, 1, 2, 3, 10, 255}).Draw(rt, "NEAR")
+	e.near = min(e.near, maxval/2)
+	if e.preset[0] != 0 && e.near < maxval && rapid.Bool().Draw(rt, "thresholds") {
+		low := e.near + 1
+		for i := 1; i <= 3; i++ {
+			low = rapid.IntRange(low, maxval).Draw(rt, "T")
+			e.preset[i] = low
+		}
+	}
+	rows, columns = rapid.IntRange(1, 12).Draw(rt, "rows"), rapid.IntRange(1, 40).Draw(rt, "columns")
+	e.interval = rapid.IntRange(0, 3).Draw(rt, "interval")
+	e.dnl = rapid.Bool().Draw(rt, "DNL")
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))
+	amplitude := rapid.IntRange(0, maxval).Draw(rt, "amplitude") // 0 is all runs
+	runs := rapid.Float64Range(0, 1).Draw(rt, "runs")
+	samples = make([]int32, rows*columns)
+	for i := range samples {
+		switch {
+		case i > 0 && r.Float64() < runs:
+			samples[i] = samples[i-1]
+		default:
+			samples[i] = int32(maxval/2 + r.IntN(amplitude+1) - amplitude/2)
+		}
+	}
+	return e, samples, rows, columns
+}
+
+// TestJPEGLSCircle encodes and decodes; the fast loop and the plain one agree.
+func TestJPEGLSCircle(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		e, samples, rows, columns := drawJPEGLS(rt)
+		stream := e.encode(samples, rows, columns)
+		got := make([]int32, len(samples))
+		p, err := decodeJPEGLS(stream, rows, columns, got)
+		if err != nil || p != (precision{bits: e.bits, lossy: e.near > 0}) {
+			rt.Fatalf("%+v: %+v %v", e, p, err)
+		}
+		for i, v := range samples {
+			if max(v-got[i], got[i]-v) > int32(e.near) {
+				rt.Fatalf("%+v: sample %d is %d, was %d", e, i, got[i], v)
+			}
+		}
+		if e.near == 0 && e.interval == 0 {
+			if plain := plainLossless(rt, stream, rows, columns); !slices.Equal(got, plain) {
+				rt.Fatalf("%+v: %v, by the plain loop %v", e, got, plain)
+			}
+		}
+	})
+}
+
+// plainLossless decodes a lossless stream by the loop for any NEAR.
+func plainLossless(t interface{ Fatal(...any) }, stream []byte, rows, columns int) []int32 {
+	s, start, err := jlsHeader(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.coding()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := new(jlsDecoder)
+	d.begin(c, columns)
+	d.in, d.pos = stream, start
+	d.restart()
+	out := make([]int32, rows*columns)
+	above, corner := d.zeros, int32(0)
+	for y := range rows {
+		line := out[y*columns : (y+1)*columns]
+		if !d.nearLossless(above, line, corner) {
+			t.Fatal("damaged")
+		}
+		corner, above = above[0], line
+	}
+	return out
+}
+
+const pyjpegls = `
+import sys, hashlib, jpeg_ls
+for line in sys.stdin:
+    name = line.strip()
+    try: print(name, hashlib.sha256(jpeg_ls.decode_buffer(open(name, "rb").read())[0]).hexdigest())
+    except Exception as e: print(name, "error", str(e).replace("\n", " "))
+`
+
+// TestCharLS decodes what no other peer writes, by CharLS too: every number of bits, parameters, restart markers.
+func TestCharLS(t *testing.T) {
+	if out, err := exec.Command(python(), "-c", "import jpeg_ls").CombinedOutput(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("pyjpegls is needed: %v %s", err, out)
+		}
+		t.Skip("python3 with pyjpegls is not here: set RADNODE_PYTHON")
+	}
+	folder := t.TempDir()
+	r := rand.New(rand.NewPCG(5, 6))
+	var names []string
+	want := make(map[string]string)
+	add := func(e jlsEncoder, samples []int32, rows, columns int) {
+		stream := e.encode(samples, rows, columns)
+		name := filepath.Join(folder, fmt.Sprintf("%d.jls", len(names)))
+		if err := os.WriteFile(name, stream, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := make([]int32, len(samples))
+		p, err := decodeJPEGLS(stream, rows, columns, out)
+		if err != nil {
+			t.Errorf("%+v: %v", e, err)
+			return
+		}
+		names = append(names, name)
+		want[name] = fmt.Sprintf("%s %+v %d × %d", sum(out, p.bits, binary.LittleEndian), e, rows, columns)
+	}
+	for bits := 2; bits <= 16; bits++ {
+		for _, near := range []int{0, 1, 3, 10} {
+			if near > (1<<bits-1)/2 {
+				continue
+			}
+			e := jlsEncoder{bits: bits, near: near}
+			add(e, smooth(r, 23, 37, bits, false), 23, 37)
+			add(e, noise(r, 11, 53, bits, false), 11, 53)
+			e.interval = 1 + bits%5
+			add(e, smooth(r, 31, 17, bits, false), 31, 17)
+			e.interval = 0
+			if bits > 4 { // MAXVAL has to be that of the bits: CharLS knows no other
+				e.preset = [5]int{1<<bits - 1, near + 2, near + 4, near + 5, 3 + bits*2}
+				add(e, smooth(r, 23, 37, bits, false), 23, 37)
+			}
+		}
+	}
+	add(jlsEncoder{bits: 16}, make([]int32, 3*5000), 3, 5000)
+	add(jlsEncoder{bits: 12, interval: 7}, smooth(r, 100, 1, 12, false), 100, 1)
+	cmd := exec.Command(python(), "-c", pyjpegls)
+	cmd.Stdin = strings.NewReader(strings.Join(names, "\n") + "\n")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for line := range strings.Lines(string(out)) {
+		name, got, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.HasPrefix(want[name], got) {
+			t.Errorf("CharLS has %s, want %s", got, want[name])
+		}
+		compared++
+	}
+	t.Logf("%d streams", compared)
+	if compared != len(names) || compared < 200 {
+		t.Errorf("%d streams of %d compared", compared, len(names))
+	}
+}
+
+// TestJPEGLSRefused are streams that are damaged, or that ask for what is not read.
+func TestJPEGLSRefused(t *testing.T) {
+	rows, columns := 20, 30
+	samples := smooth(rand.New(rand.NewPCG(7, 8)), rows, columns, 12, false)
+	good := jlsEncoder{bits: 12, preset: [5]int{4095, 18, 67, 276, 64}, interval: 6}.encode(samples, rows, columns)
+	out := make([]int32, len(samples))
+	if _, err := decodeJPEGLS(good, rows, columns, out); err != nil || !slices.Equal(out, samples) {
+		t.Fatal(err)
+	}
+	frame, lse := bytes.Index(good, []byte{0xFF, 0xF7}), bytes.Index(good, []byte{0xFF, 0xF8})
+	dri, scan := bytes.Index(good, []byte{0xFF, 0xDD}), bytes.Index(good, []byte{0xFF, 0xDA})
+	rst := bytes.Index(good, []byte{0xFF, 0xD1})
+	for _, c := range []struct {
+		name string
+		at   int
+		put  []byte
+		kind error
+	}{
+		{"no SOI", 0, []byte{0, 0}, dicom.ErrMalformed},
+		{"lossless JPEG", frame, []byte{0xFF, 0xC3}, dicom.ErrMalformed},
+		{"1 bit", frame + 4, []byte{1}, dicom.ErrMalformed},
+		{"17 bits", frame + 4, []byte{17}, dicom.ErrMalformed},
+		{"21 rows", frame + 5, []byte{0, 21}, dicom.ErrMalformed},
+		{"31 columns", frame + 7, []byte{0, 31}, dicom.ErrMalformed},
+		{"no lines and no DNL", frame + 5, []byte{0, 0}, dicom.ErrMalformed},
+		{"0 columns", frame + 7, []byte{0, 0}, dicom.ErrUnsupported},
+		{"0 components", frame + 9, []byte{0}, dicom.ErrMalformed},
+		{"sampling 0", frame + 11, []byte{0}, dicom.ErrMalformed},
+		{"length of a segment", frame + 2, []byte{0xFF, 0xFF}, dicom.ErrMalformed},
+		{"length 1", frame + 2, []byte{0, 1}, dicom.ErrMalformed},
+		{"MAXVAL", lse + 5, []byte{0xFF, 0xFF}, dicom.ErrMalformed},
+		{"T1", lse + 7, []byte{0xFF, 0xFF}, dicom.ErrMalformed},
+		{"T2 below T1", lse + 9, []byte{0, 1}, dicom.ErrMalformed},
+		{"T3 below T2", lse + 11, []byte{0, 66}, dicom.ErrMalformed},
+		{"RESET", lse + 13, []byte{0, 2}, dicom.ErrMalformed},
+		{"a size in LSE", lse + 4, []byte{4}, dicom.ErrUnsupported},
+		{"LSE 9", lse + 4, []byte{9}, dicom.ErrUnsupported},
+		{"another interval", dri + 4, []byte{0, 7}, dicom.ErrMalformed},
+		{"NEAR", scan + 7, []byte{255}, dicom.ErrMalformed}, // T1 is below
+		{"another component", scan + 5, []byte{9}, dicom.ErrMalformed},
+		{"mapping table", scan + 6, []byte{1}, dicom.ErrUnsupported},
+		{"point transform", scan + 9, []byte{1}, dicom.ErrUnsupported},
+		{"restart marker", rst + 1, []byte{0xD2}, dicom.ErrMalformed},
+		{"EOI in the scan", rst, []byte{0xFF, 0xD9}, dicom.ErrMalformed},
+	} {
+		b := bytes.Clone(good)
+		copy(b[c.at:], c.put)
+		if _, err := decodeJPEGLS(b, rows, columns, out); !errors.Is(err, c.kind) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	for n := range good {
+		if _, err := decodeJPEGLS(good[:n], rows, columns, out); (err == nil) != (n == len(good)-2) && (err == nil) != (n == len(good)-1) {
+			t.Errorf("%d of %d bytes: %v", n, len(good), err)
+		}
+	}
+	long := jlsEncoder{bits: 12}.encode(append(slices.Clone(samples), samples...), 2*rows, columns)
+	binary.BigEndian.PutUint16(long[bytes.Index(long, []byte{0xFF, 0xF7})+5:], uint16(rows))
+	if _, err := decodeJPEGLS(long, rows, columns, out); !errors.Is(err, dicom.ErrMalformed) {
+		t.Errorf("twice the lines: %v", err)
+	}
+	three := slices.Concat(good[:frame], []byte{0xFF, 0xF7, 0, 17, 12, 0, 20, 0, 30, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0}, good[frame+13:])
+	if _, err := decodeJPEGLS(three, rows, columns, out); !errors.Is(err, dicom.ErrUnsupported) || !strings.Contains(err.Error(), "3 components") {
+		t.Errorf("3 components: %v", err)
+	}
+}
+
+// FuzzJPEGLS decodes anything in the time that its pixels take, and a lossless stream the same by both loops.
+func FuzzJPEGLS(f *testing.F) {
+	for _, name := range []string{"t8nde0", "t8nde3", "test16_rm_5"} {
+		b, err := os.ReadFile(filepath.Join("testdata", "jpegls", name+".jls"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, byte(127), byte(127))
+		f.Add(b[:600], byte(255), byte(255))
+	}
+	r := rand.New(rand.NewPCG(9, 10))
+	f.Add(jlsEncoder{bits: 16, interval: 2}.encode(noise(r, 5, 7, 16, false), 5, 7), byte(4), byte(6))
+	f.Add(jlsEncoder{bits: 2, dnl: true}.encode(noise(r, 5, 7, 2, false), 5, 7), byte(4), byte(6))
+	f.Add(jlsEncoder{bits: 12, preset: [5]int{4000, 0, 0, 0, 3000}}.encode(smooth(r, 9, 9, 11, false), 9, 9), byte(8), byte(8))
+	f.Fuzz(func(t *testing.T, stream []byte, y, x byte) {
+		rows, columns := int(y)+1, int(x)+1
+		out := make([]int32, rows*columns)
+		p, err := decodeJPEGLS(stream, rows, columns, out)
+		if err != nil {
+			if !errors.Is(err, dicom.ErrMalformed) && !errors.Is(err, dicom.ErrUnsupported) {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, v := range out {
+			if v < 0 || v>>p.bits != 0 {
+				t.Fatalf("%d has not %d bits", v, p.bits)
+			}
+		}
+		if s, _, _ := jlsHeader(stream); !p.lossy && (s.interval == 0 || s.interval >= rows) {
+			if plain := plainLossless(t, stream, rows, columns); !slices.Equal(plain, out) {
+				t.Fatal("the two loops differ")
+			}
+		}
+	})
+}

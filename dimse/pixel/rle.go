@@ -98,7 +98,7 @@ func rleSegment(in []byte, shift uint, beside bool, out []int32) (int, error) {
 		}
 	}
 	for k, b := range in[at:] {
-		if done == len(out) && b != 0 { // G.3: a zero makes the length even
+		if done == len(out) && b != 0 && b != 0x80 { // G.3: a zero makes the length even
 			return done, malformed("goes on behind its last pixel, at byte %d: Rows (0028,0010) or Columns (0028,0011) is wrong", at+k)
 		}
 	}
