@@ -307,7 +307,7 @@ func TestPeers(t *testing.T) {
 		mu.Unlock()
 	})
 	t.Log(counts)
-	for key, n := range map[string]int{"dcmcrle " + rle: 17, "gdcmconv " + rle: 17, "dcmcjpls " + jls: 36, "gdcmconv " + jls: 14, "dcmcjpls " + near: 12} {
+	for key, n := range map[string]int{"dcmcrle " + rle: 17, "gdcmconv " + rle: 14, "dcmcjpls " + jls: 34, "gdcmconv " + jls: 14, "dcmcjpls " + near: 12} {
 		if counts[key] < n {
 			t.Errorf("%s compressed %d images of %d", key, counts[key], n)
 		}
@@ -651,6 +651,7 @@ func FuzzEncapsulated(f *testing.F) {
 	f.Add(index("1.2.840.10008.1.2.8.1"), byte(4), byte(6), byte(16), byte(16), false, 1, []byte(nil), []byte(nil), deflate(f, make([]byte, 70)), uint16(2), uint16(4))
 	f.Add(index("1.2.840.10008.1.2.1.98"), byte(4), byte(6), byte(1), byte(1), false, 1, []byte(nil), []byte(nil), make([]byte, 6), uint16(2), uint16(4))
 	f.Fuzz(func(t *testing.T, syntax, y, x, allocated, stored byte, signed bool, frames int, table, extended, stream []byte, cut, again uint16) {
+		stored = max(stored, 1)
 		d := image(int(y)+1, int(x)+1, int(allocated), int(stored), signed)
 		d.SetInt(dicom.NumberOfFrames, int(int32(frames)))
 		if n := len(extended) / 2; n > 0 {
