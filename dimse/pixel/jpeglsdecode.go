@@ -8,9 +8,10 @@ import (
 
 // jlsContext is what T.87 A.2.1 keeps of a context, and k of A.5.1, which follows from it.
 type jlsContext struct {
-	a       uint32
-	b, c, n int32
-	k       uint32
+	a    uint32
+	b, n int32
+	c    int16
+	k    uint16
 }
 
 // jlsRunContext is a context of run interruption, 365 and 366: A.7.2.
@@ -90,7 +91,7 @@ func (d *jlsDecoder) restart() {
 
 // choose finds the smallest k with N·2^k ≥ A: A.5.1.
 func (c *jlsContext) choose() {
-	c.k = golombOrder(c.a, uint32(c.n))
+	c.k = uint16(golombOrder(c.a, uint32(c.n)))
 }
 
 func golombOrder(a, n uint32) uint32 {
@@ -149,10 +150,10 @@ func (d *jlsDecoder) nearLossless(above, line []int32, corner int32) bool {
 		// A.4: prediction
 		p := a + b - c
 		p = max(min(p, max(a, b)), min(a, b))
-		p = min(max(p+sign*ctx.c, 0), maxval)
+		p = min(max(p+sign*int32(ctx.c), 0), maxval)
 
 		// A.5: the error
-		k := ctx.k
+		k := uint32(ctx.k)
 		m, ok := d.golomb(k, d.limit)
 		if !ok {
 			return false
@@ -314,7 +315,7 @@ func (d *jlsDecoder) golomb(k uint32, limit int) (uint32, bool) {
 	return m, m <= 1<<d.qbpp
 }
 
-// fill brings more than 48 bits into the buffer. Behind FF a byte has 7 bits, or is a marker: A.1 and C.1. Behind the last bit
+// fill brings more than 48 bits into the buffer, and 63 at most. Behind FF a byte has 7 bits, or is a marker: A.1 and C.1. Behind the last bit
 // come zeros, and who read one of them is found out at the end of the line.
 func (d *jlsDecoder) fill() {
 	for d.avail <= 48 {
@@ -336,8 +337,8 @@ func (d *jlsDecoder) fill() {
 		d.pos += 2
 	}
 	if d.avail <= 48 {
-		d.invented += 64 - d.avail
-		d.avail = 64
+		d.invented += 63 - d.avail
+		d.avail = 63
 	}
 }
 
@@ -370,7 +371,7 @@ func (d *jlsDecoder) lossless(above, line []int32, corner int32) bool {
 
 		p := a + b - c
 		p = max(min(p, max(a, b)), min(a, b))
-		p = min(max(p+(ctx.c^sign-sign), 0), maxval)
+		p = min(max(p+(int32(ctx.c)^sign-sign), 0), maxval)
 
 		if avail < 32 {
 			if pos+8 <= len(in) {
@@ -390,13 +391,12 @@ func (d *jlsDecoder) lossless(above, line []int32, corner int32) bool {
 				pos, buf, avail = d.pos, d.buf, d.avail
 			}
 		}
-		k := ctx.k
+		k := uint32(ctx.k)
 		zeros := bits.LeadingZeros64(buf)
 		var m uint32
 		if length := zeros + 1 + int(k); length <= avail && zeros < limit {
-			rest := buf << (zeros & 63) << 1
-			m = uint32(zeros)<<(k&31) | uint32(rest>>1>>((63-k)&63))
-			buf = rest << (k & 63)
+			m = uint32(buf>>((64-length)&63)) + uint32(zeros-1)<<(k&31) // with the bit that ends the zeros, which is 1<<k
+			buf <<= length & 63
 			avail -= length
 			if m > most {
 				return false
@@ -423,15 +423,11 @@ func (d *jlsDecoder) lossless(above, line []int32, corner int32) bool {
 			cn >>= 1
 		}
 		cn++
-		if cb <= -cn {
-			cb = max(cb+cn, 1-cn)
-			ctx.c = max(ctx.c-1, -128)
-		} else if cb > 0 {
-			cb = min(cb-cn, 0)
-			ctx.c = min(ctx.c+1, 127)
-		}
+		low, high := (cb+cn-1)>>31, -cb>>31 // -1 where B is -N or less, and where it is more than 0
+		cb = min(max(cb+(cn&low)-(cn&high), 1-cn), 0)
+		ctx.c = int16(min(max(int32(ctx.c)+low-high, -128), 127))
 		ctx.a, ctx.b, ctx.n = ca, cb, cn
-		ctx.k = golombOrder(ca, uint32(cn))
+		ctx.k = uint16(golombOrder(ca, uint32(cn)))
 
 		v := p + (e ^ sign - sign)
 		if v < 0 {
@@ -439,8 +435,7 @@ func (d *jlsDecoder) lossless(above, line []int32, corner int32) bool {
 		} else if v > maxval {
 			v -= span
 		}
-		v = min(max(v, 0), maxval)
-		line[x] = v
+		line[x] = v // in range even for a false code, as e has qbpp bits at most
 		x++
 		a, b, c = v, next, b
 	}
