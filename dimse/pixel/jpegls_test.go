@@ -577,6 +577,20 @@ func TestJPEGLSRefused(t *testing.T) {
 	if _, err := decodeJPEGLS(long, rows, columns, out); !errors.Is(err, dicom.ErrMalformed) {
 		t.Errorf("twice the lines: %v", err)
 	}
+	if _, err := decodeJPEGLS(slices.Concat(good[:len(good)-2], []byte{0, 0}, good[len(good)-2:]), rows, columns, out); !errors.Is(err, dicom.ErrMalformed) {
+		t.Errorf("two bytes more: %v", err)
+	}
+	lossy := jlsEncoder{bits: 12}.encode(samples, rows, columns)
+	lossy[bytes.Index(lossy, []byte{0xFF, 0xDA})+7] = 255
+	binary.BigEndian.PutUint16(lossy[bytes.Index(lossy, []byte{0xFF, 0xF7})+4:], 8<<8)
+	if _, err := decodeJPEGLS(lossy, rows, columns, out); !errors.Is(err, dicom.ErrMalformed) || !strings.Contains(err.Error(), "NEAR 255") {
+		t.Errorf("NEAR beyond half of MAXVAL: %v", err)
+	}
+	run := jlsEncoder{bits: 12}.encode(make([]int32, 5), 1, 5)
+	run = slices.Concat(run[:bytes.Index(run, []byte{0xFF, 0xDA})+10], []byte{0xF4, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xD9}) // 4 pixels, and one more up to the end, which a run does not say like that
+	if _, err := decodeJPEGLS(run, 1, 5, out[:5]); !errors.Is(err, dicom.ErrMalformed) {
+		t.Errorf("a run up to the end: %v", err)
+	}
 	three := slices.Concat(good[:frame], []byte{0xFF, 0xF7, 0, 17, 12, 0, 20, 0, 30, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0}, good[frame+13:])
 	if _, err := decodeJPEGLS(three, rows, columns, out); !errors.Is(err, dicom.ErrUnsupported) || !strings.Contains(err.Error(), "3 components") {
 		t.Errorf("3 components: %v", err)
