@@ -7,12 +7,10 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-
-	"github.com/radnode/radnode/dimse/dicom"
 )
 
-// BenchmarkDecode is decoded bytes in a second, of a CT slice of 512 × 512 where the reference data is here, by transfer syntax; and
-// how long the peer's program takes for the same file, its start included.
+// BenchmarkDecode is decoded bytes in a second, of a CT slice of 512 × 512 where the reference data is here, by transfer syntax;
+// and how long the peer's program takes for the same file, its start included.
 func BenchmarkDecode(b *testing.B) {
 	folder := b.TempDir()
 	p := picture{name: "slice", rows: 512, columns: 512, allocated: 16, stored: 12,
@@ -83,5 +81,3 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
-
-var _ = dicom.PixelData

@@ -351,8 +351,8 @@ func (l *layout) settle(p precision, out []int32) error {
 	case l.high != l.stored-1:
 		return malformed("the codestream has %d bits a sample, where High Bit (0028,0102) is %d and Bits Stored (0028,0101) %d: send the image again", p.bits, l.high, l.stored)
 	case l.signed:
-		// The sign would be in a bit that is not there. Without a negative value the writer had no need of it; with one, it is either
-		// in the highest bit that is there, or the value is not negative.
+		// The sign would be in a bit that is not there. A value with the highest bit that is there may be negative, if the writer cut
+		// the sign off there, or not, if it found none that is; the others are the same both ways.
 		for _, v := range out {
 			if uint32(v)>>(p.bits-1) != 0 {
 				return malformed("the codestream has %d bits a sample, Bits Stored (0028,0101) is %d, and where the sign is cannot be told: send the image uncompressed", p.bits, l.stored)

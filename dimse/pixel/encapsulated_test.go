@@ -629,8 +629,8 @@ func TestPlausible(t *testing.T) {
 	}
 }
 
-// FuzzEncapsulated goes through whole images: any fragments, tables and number of frames, in every transfer syntax, up to 256 × 256
-// pixels.
+// FuzzEncapsulated goes through whole images: any fragments, tables and number of frames, in every transfer syntax, up to
+// 256 × 256 pixels.
 func FuzzEncapsulated(f *testing.F) {
 	var syntaxes []string
 	for uid := range codecs {

@@ -315,8 +315,8 @@ func (d *jlsDecoder) golomb(k uint32, limit int) (uint32, bool) {
 	return m, m <= 1<<d.qbpp
 }
 
-// fill brings more than 48 bits into the buffer, and 63 at most. Behind FF a byte has 7 bits, or is a marker: A.1 and C.1. Behind the last bit
-// come zeros, and who read one of them is found out at the end of the line.
+// fill brings more than 48 bits into the buffer, and 63 at most. Behind FF a byte has 7 bits, or is a marker: A.1 and C.1.
+// Behind the last bit come zeros, and who read one of them is found out at the end of the line.
 func (d *jlsDecoder) fill() {
 	for d.avail <= 48 {
 		if d.pos >= len(d.in) {

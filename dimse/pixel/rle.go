@@ -52,7 +52,8 @@ func decodeRLE(stream []byte, rows, columns int, out []int32) (precision, error)
 }
 
 // rleSegment undoes the runs of PS3.5 G.3.1 and puts byte after byte into the samples at a bit, over what is there or beside
-// it. It returns how many there were. Runs may go on over the end of a row, which writers must not do (G.3), and readers need not mind.
+// it. It returns how many there were. Runs may go on over the end of a row, which writers must not do (G.3), and readers need
+// not mind.
 func rleSegment(in []byte, shift uint, beside bool, out []int32) (int, error) {
 	done, at := 0, 0
 	for done < len(out) && at+1 < len(in) {
