@@ -93,7 +93,10 @@ func available(f *dicom.File) error {
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
 	if f.Pixels.Length < 0 {
-		return nil // encapsulated: as long as its transfer syntax makes it
+		if err := pixel.Check(f); err != nil { // encapsulated: as long as its transfer syntax makes it
+			return undecoded(uid, err)
+		}
+		return nil
 	}
 	rows, _ := f.DataSet.Int(dicom.Rows)
 	columns, _ := f.DataSet.Int(dicom.Columns)
@@ -146,13 +149,16 @@ func decode(f *dicom.File, r rescale, into []float32) error {
 		if err != nil {
 			return undecoded(uid, err)
 		}
-		if done || len(frame.Samples) != len(into) {
+		if done || frame.Rows*frame.Columns != len(into) {
 			return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
-				Text:   fmt.Sprintf("PixelData (7FE0,0010) frame %d has %d samples, expected one frame of %d", frame.Index+1, len(frame.Samples), len(into)),
+				Text:   fmt.Sprintf("PixelData (7FE0,0010) frame %d has %d samples, expected one frame of %d", frame.Index+1, frame.Rows*frame.Columns, len(into)),
 				Remedy: "send the image again from its source"}
 		}
 		for i, s := range frame.Samples {
 			into[i] = float32(float64(float64(s)*r.slope) + r.intercept)
+		}
+		for i, s := range frame.Floats { // instead of Samples
+			into[i] = float32(float64(s*r.slope) + r.intercept)
 		}
 		done = true
 	}

@@ -646,11 +646,11 @@ func sharedData(t testing.TB, elem ...string) string {
 }
 
 // petImages reads a folder of slices, from the lowest to the highest z, and the rescaled values of each.
-func petImages(t *testing.T, dir string) (headers []*dicom.DataSet, values [][]float64) {
+func petImages(t *testing.T, pattern string) (headers []*dicom.DataSet, values [][]float64) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "*.dcm"))
+	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no images in %s: %v", dir, err)
+		t.Fatalf("no images in %s: %v", pattern, err)
 	}
 	type slice struct {
 		d      *dicom.DataSet
@@ -708,7 +708,7 @@ func readDICOM(t *testing.T, path string) *dicom.File {
 // scan. The figures are those of shared/data/README.md, from the data set's own SUV images.
 func TestSUVOfSarcoma(t *testing.T) {
 	dir := sharedData(t, "sts_raw", "STS_001", "FDG_PET")
-	headers, values := petImages(t, filepath.Join(dir, "image"))
+	headers, values := petImages(t, filepath.Join(dir, "image", "*.dcm"))
 	position := func(d *dicom.DataSet) [3]float64 {
 		p, _ := d.Floats(dicom.ImagePositionPatient)
 		return [3]float64(p)
@@ -758,17 +758,13 @@ func TestSUVOfSarcoma(t *testing.T) {
 // TestSUVOfReferenceObjects measures the digital reference objects of the IBSI's manual for SUV: a hot sphere of 4, a
 // background of 1 and a cold sphere of 0.2 by body weight, in every unit and decay correction.
 func TestSUVOfReferenceObjects(t *testing.T) {
-	root := sharedData(t, "suv_dro")
-	dirs, err := filepath.Glob(filepath.Join(root, "DRO_*"))
-	if err != nil || len(dirs) == 0 {
-		t.Fatalf("no objects in %s: %v", root, err)
+	paths, err := filepath.Glob(filepath.Join("testdata", "suv", "DRO_*.dcm"))
+	if err != nil || len(paths) != 17 {
+		t.Fatalf("%d objects: %v", len(paths), err)
 	}
-	for _, dir := range dirs {
-		if s, err := os.Stat(filepath.Join(dir, "PT")); err != nil || !s.IsDir() {
-			continue
-		}
-		t.Run(filepath.Base(dir), func(t *testing.T) {
-			headers, values := petImages(t, filepath.Join(dir, "PT"))
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			headers, values := petImages(t, path)
 			factors, suv, _, notes, err := toSUV(headers, SUVBodyWeight)
 			if err != nil || suv == nil {
 				t.Fatal(suv, notes, err)
