@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -183,6 +184,19 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 	m.Volume = volume
 	m.Took.Assemble += time.Since(start)
 	is := &Intensities{Unit: volume.Unit, Notes: volume.Notes}
+	if v.normalise.Used() {
+		note, err := v.normaliseBy(ctx, volume.Grid, plan.all)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			for _, i := range v.order {
+				plan.reasons[i] = refusal.New(refusal.ImageNormalise, "", "%v", err)
+			}
+			return nil
+		}
+		is.Unit, is.Notes = "1", append(slices.Clone(is.Notes), note)
+	}
 
 	rasterised, extracted := make([]time.Duration, len(plan.regions)), make([]time.Duration, len(plan.regions))
 	// Each region fills its own place, so the order of the results is that of the contours whoever finishes first.
@@ -246,14 +260,49 @@ func asRefusal(err error) *refusal.Refusal {
 
 // A view is the images as some of the regions want them.
 type view struct {
-	suv   string
-	batch *features.Batch
-	order []int // of the regions that are measured: the largest first, so that the last ones are short
+	suv       string
+	normalise features.Normalise
+	voxels    voxel.Rule // of the region that normalisation refers to
+	batch     *features.Batch
+	order     []int // of the regions that are measured: the largest first, so that the last ones are short
+}
+
+// reference is the region that normalisation refers to, nil where it is the whole image.
+func (v *view) reference(all []roi.Region) (*roi.Region, error) {
+	if v.normalise.Region == "" {
+		return nil, nil
+	}
+	re, err := regexp.Compile(v.normalise.Region)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if re.MatchString(r.Name) {
+			return &r, nil
+		}
+	}
+	return nil, fmt.Errorf("no region has a name that matches normalise.region %q", v.normalise.Region)
+}
+
+// normaliseBy normalises the image, and says how.
+func (v *view) normaliseBy(ctx context.Context, g *voxel.Grid, all []roi.Region) (note string, err error) {
+	var mask *voxel.Mask
+	r, err := v.reference(all)
+	if err != nil {
+		return "", err
+	}
+	if r != nil {
+		if mask, _, err = roi.Rasterise(ctx, *r, g.Geometry, v.voxels); err != nil {
+			return "", fmt.Errorf("reference region %q: %w", r.Name, err)
+		}
+	}
+	return v.normalise.Apply(ctx, g, mask)
 }
 
 // A plan says which regions are measured, and what memory that takes.
 type plan struct {
-	named    []string // images that the contours name
+	named    []string     // images that the contours name
+	all      []roi.Region // of the contours, measured or not
 	regions  []roi.Region
 	profiles []features.Profile
 	reasons  []*refusal.Refusal // why a region is not measured
@@ -269,7 +318,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
-	p := &plan{named: namedImages(regions, headers)}
+	p := &plan{named: namedImages(regions, headers), all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
 	p.kept, p.work = 4*voxels, 16*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
@@ -308,6 +357,11 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 		p.view(layout.Modality, profile).order = append(p.view(layout.Modality, profile).order, len(p.regions))
 		add(nil, bounds)
 	}
+	for _, v := range p.views {
+		if r, err := v.reference(regions); err == nil && r != nil {
+			p.work = max(p.work, int64(roi.Bounds(*r, g).Len()))
+		}
+	}
 	p.need, p.results = make([]int64, len(p.regions)), make([]MeasuredRegion, len(p.regions))
 	for room := limit - p.kept - p.work; ; room = 0 {
 		work, shared := p.work, int64(0)
@@ -336,12 +390,15 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 
 // view finds or makes the view that a profile wants of images of a modality.
 func (p *plan) view(modality string, profile features.Profile) *view {
-	want := view{}
+	want := view{normalise: profile.Normalise}
 	if modality == "PT" {
 		want.suv = profile.SUV
 	}
+	if want.normalise.Region != "" {
+		want.voxels = profile.Voxels
+	}
 	for _, v := range p.views {
-		if v.suv == want.suv {
+		if v.suv == want.suv && v.normalise == want.normalise && v.voxels == want.voxels {
 			return v
 		}
 	}

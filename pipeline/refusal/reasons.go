@@ -19,6 +19,7 @@ const (
 	ImageRescale     Code = "image.rescale"
 	ImageCompressed  Code = "image.compressed"
 	ImagePixels      Code = "image.pixels"
+	ImageNormalise   Code = "image.normalise"
 
 	// Images together.
 	SeriesMixed          Code = "series.mixed"
@@ -80,6 +81,7 @@ var Reasons = []Reason{
 	{ImagePhotometric, "The image has not one grey value a pixel.", "send the original images of the scanner"},
 	{ImageRescale, "The stored values do not lead to physical values.", "send the original images of the scanner"},
 	{ImageCompressed, "The transfer syntax is not decoded.", "send the images uncompressed: Explicit VR Little Endian"},
+	{ImageNormalise, "The image cannot be normalised as the profile says.", "change normalise in the profile, or draw the region that it refers to"},
 	{ImagePixels, "The pixels are absent, short or cannot be decoded.", "send the image again from its source"},
 
 	{SeriesMixed, "The images are of several series or studies.", "measure one series at a time"},
