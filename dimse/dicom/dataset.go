@@ -148,6 +148,31 @@ func (d *DataSet) Bytes(t Tag) []byte { return d.Element(t).Bytes() }
 // Seq returns the items of a sequence, nil when the element is absent, empty or no sequence.
 func (d *DataSet) Seq(t Tag) []*DataSet { return d.Element(t).Items() }
 
+// Private finds a private element by what its maker calls it: the group, the private creator and the last two digits of the element,
+// (0019,xx0C) of "SIEMENS MR HEADER". The creator has any of the blocks 10 to FF, another one in every file: PS3.5 7.8.1. False says
+// that it has none in this group; the element itself may be absent. Private elements of an item have their creator in that item.
+func (d *DataSet) Private(group uint16, creator string, element byte) (Tag, bool) {
+	if d == nil || group&1 == 0 || creator == "" {
+		return 0, false
+	}
+	base := Tag(group) << 16
+	i, _ := d.search(base | 0x10)
+	var first Tag
+	for ; i < len(d.elems) && d.elems[i].Tag <= base|0xFF; i++ {
+		if d.elems[i].first() != creator {
+			continue
+		}
+		t := base | (d.elems[i].Tag&0xFF)<<8 | Tag(element)
+		if d.Has(t) {
+			return t, true
+		}
+		if first == 0 { // one creator may have several blocks
+			first = t
+		}
+	}
+	return first, first != 0
+}
+
 // Bytes returns the value as it is encoded, as [DataSet.Bytes] does.
 func (e *Element) Bytes() []byte {
 	if e == nil {

@@ -1,8 +1,12 @@
 package dicom
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -148,5 +152,32 @@ func TestTags(t *testing.T) {
 	}
 	if info, err := tag.FindByKeyword("ROIContourSequence"); err != nil || Tag(info.Tag.Uint32()) != ROIContourSequence {
 		t.Error(err)
+	}
+}
+
+// TestTagNumbers holds every constant of tags.go against the dictionary: its name is the keyword that PS3.6 gives to its number.
+func TestTagNumbers(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "tags.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		v, err := strconv.ParseUint(spec.Values[0].(*ast.BasicLit).Value, 0, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := spec.Names[0].Name; Tag(v).Keyword() != name {
+			t.Errorf("%s is %s, which is %q", name, Tag(v), Tag(v).Keyword())
+		}
+		n++
+		return true
+	})
+	if n < 500 {
+		t.Errorf("only %d constants", n)
 	}
 }

@@ -426,3 +426,41 @@ func TestGetters(t *testing.T) {
 		}()
 	}
 }
+
+// TestPrivate finds blocks of private elements by their creators: PS3.5 7.8.1.
+func TestPrivate(t *testing.T) {
+	f, err := le().short(0x00190010, "LO", "SIEMENS MR HEADER ").short(0x00190011, "LO", "OTHER ").short(0x00190012, "LO", "TWO BLOCKS").
+		long(0x001900FF, "UN", "TWO BLOCKS").short(0x0019100C, "IS", "1000").short(0x0019110C, "IS", "7 ").
+		short(0x0019FF01, "DS", "3.5 ").short(0x00200010, "SH", "OTHER ").read(ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		group   uint16
+		creator string
+		element byte
+		want    Tag
+	}{
+		{0x0019, "SIEMENS MR HEADER", 0x0C, 0x0019100C},
+		{0x0019, "OTHER", 0x0C, 0x0019110C},
+		{0x0019, "OTHER", 0x0D, 0x0019110D}, // the block is there, the element is not
+		{0x0019, "TWO BLOCKS", 0x01, 0x0019FF01},
+		{0x0019, "TWO BLOCKS", 0x02, 0x00191202},
+		{0x0019, "SIEMENS", 0x0C, 0},
+		{0x0019, "", 0x0C, 0},
+		{0x0029, "OTHER", 0x0C, 0},
+		{0x0020, "OTHER", 0x0C, 0}, // an even group has no creators
+	} {
+		got, ok := f.DataSet.Private(c.group, c.creator, c.element)
+		if got != c.want || ok != (c.want != 0) {
+			t.Errorf("(%04X,xx%02X) of %q is %s, %v; want %s", c.group, c.element, c.creator, got, ok, c.want)
+		}
+	}
+	if v, _ := f.DataSet.Int(0x0019100C); v != 1000 {
+		t.Error(v)
+	}
+	var none *DataSet
+	if _, ok := none.Private(0x0019, "OTHER", 0x0C); ok {
+		t.Error("a block in nothing")
+	}
+}
