@@ -44,7 +44,7 @@ func TestCharsets(t *testing.T) {
 		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xe9", `Л^é`, PN},
 		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xfb", "Л^ћ", LO},
 	} {
-		cs, note := parseCharset(strings.Split(c.terms, `\`))
+		cs, note := parseCharset([]byte(c.terms))
 		if note != "" {
 			t.Errorf("%s: %s", c.terms, note)
 		}
@@ -79,17 +79,47 @@ func TestCharsetFaults(t *testing.T) {
 		{`ISO_IR 192`, "J\xe9", "Jé", false, true},
 		{`ISO_IR 6`, "J\xe9", "Jé", false, true},
 		{`GB18030`, "\xcd", "Í", false, true},
-		{`\ISO 2022 IR 87`, "\x1b$B;", "$B;", false, true},        // cut
-		{`\ISO 2022 IR 87`, "\x1b%G\xc3\xa9", "%Gé", false, true}, // an escape of another world
-		{`\ISO 2022 IR 149`, "\x1b$)C\xfb", "$)Cû", false, true},
-		{``, "\x1b$)C\xb1\xe6", "길", false, false}, // escapes without Specific Character Set speak for themselves
+		{`\ISO 2022 IR 87`, "\x1b$B;", "�", false, true},                                 // cut
+		{`\ISO 2022 IR 87`, "Yamada=\x1b$B;3E", "Yamada=山�", false, true},                // cut within a letter
+		{`\ISO 2022 IR 87`, "Yamada=\x1b$B;3ED\x1b", "Yamada=山田�", false, true},          // cut within an escape sequence
+		{`\ISO 2022 IR 87`, "\x1b%G\xc3\xa9", "%Gé", false, true},                        // an escape of another world
+		{`\ISO 2022 IR 149`, "\x1b$)C\xfb", "�", false, true},                            // half a letter
+		{`\ISO 2022 IR 149`, "\x1b$)C\xb1\xe6\\\xb5\xbf", `길\동`, false, true},            // no escape sequence behind the delimiter
+		{``, "\x1b$)C\xb1\xe6", "길", false, true},                                        // escapes speak for themselves
+		{`ISO_IR 100`, "J\xe9 \x1b$)C\xb1\xe6", "Jé 길", false, true},                     // the same
+		{`ISO_IR 192`, "\x1b$)C\xb1\xe6", "길", false, true},                              // the same
+		{`GB18030`, "\x1b$)C\xb1\xe6", "길", false, true},                                 // the same
+		{`ISO_IR 192`, "\x1bé", "é", false, true},                                        // nothing behind the escape
+		{`ISO_IR 192`, "Müller^J\xc3", "Müller^J�", false, true},                         // UTF-8 cut within a letter
+		{`ISO_IR 192`, "山\xe5\xb0 ", "山�", false, true},                                  // the same, padded
+		{`ISO_IR 192`, "M\xfcller^J\xc3", "Müller^JÃ", false, true},                      // Latin-1 all along
+		{`GB18030`, "\xcd\xf5^\xd0", "王^�", false, true},                                 // cut
+		{`GBK`, "\xcd\xf5^\xff\xff\xcd\xf5", "Íõ^ÿÿÍõ", false, true},                     // no GBK
+		{`GBK`, "\xe7\x8e\x8b", "王", false, true},                                        // UTF-8 that GBK does not have
+		{`ISO_IR 100`, "Jérôme", "JÃ©rÃ´me", false, true},                                // fits, so it is what is declared
+		{`ISO_IR 100`, "JÉRÔME", "JÉRÔME", false, true},                                  // does not fit: Latin-1 has no 89
+		{`ISO_IR 100`, "D\x92Arc \x80", "D’Arc €", false, true},                          // Windows-1252
+		{`ISO_IR 126`, "Διονυσιος", "Διονυσιος", false, true},                            // UTF-8 that is no ISO 8859-7
+		{`ISO_IR 13`, "\x8eR\x93c", "山田", false, true},                                   // Shift JIS
+		{`ISO_IR 13`, "\xd4\xcf\xc0\xde=\x8eR\x93c", "ﾔﾏﾀﾞ=山田", false, true},             // Shift JIS with half-width letters
+		{`ISO_IR 13`, "\xff\xff", "ÿÿ", false, true},                                     // nothing at all
+		{`ISO_IR 149`, "\xb1\xe6\xb5\xbf", "길동", true, false},                            // without escape sequences
+		{`ISO_IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},                             // with
+		{`ISO 2022 GBK`, "\xcd\xf5", "王", true, false},                                   //
+		{`ISO_IR 192\ISO 2022 IR 100`, "Jé", "Jé", true, false},                          // stands alone
+		{`\ISO_IR 192`, "Jé", "Jé", true, true},                                          // may not follow
+		{`ISO 2022 IR 6\ISO_IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},               // may not follow under this name
+		{`ISO 2022 IR 6\ISO2022 IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},           // misspelt behind the first
+		{`ISO 2022 IR 6\KLINGON`, "J\xe9", "Jé", true, true},                             //
+		{`ISO_IR 99999999999999999999999999999999999999`, "J\xe9", "Jé", true, true},     //
+		{strings.Repeat(`\ISO 2022 IR 87`, 100), "\x1b$B;3ED\x1b(B", "山田", false, false}, //
 	} {
 		var cs *charset
 		note := ""
 		if c.terms != "" {
-			cs, note = parseCharset(strings.Split(c.terms, `\`))
+			cs, note = parseCharset([]byte(c.terms))
 		}
-		if (note != "") != c.noted {
+		if (note != "") != c.noted || len(note) > 200 {
 			t.Errorf("%s: note %q", c.terms, note)
 		}
 		got, note := cs.decode(LO, []byte(c.in))

@@ -18,8 +18,13 @@
 // deep at most, elements are counted, an inflated data set has a limit, and the last byte must be reached exactly. A truncated
 // object is an error that says where; it never becomes a data set with elements missing. The one exception is a cut behind a
 // complete element of a bare data set, which no reader can see: there the pixels are missed, by package pixel.
-// Pixel data is located and not loaded. Memory is at most nine times the bytes without pixels (10^6 items of one element each), and
-// little more than those bytes in a real object. Small faults are forgiven, and noted in [File].Notes.
+// Small faults are forgiven, and noted in [File].Notes.
+//
+// Pixel data is located and not loaded. What is held of a data set of n bytes, pixels not counted, is at most 16n + 256 KiB, and what is
+// allocated on the way 24n + 256 KiB: the worst is a list of empty elements, which are 8 bytes in a file and 56 in memory, twice while
+// they are collected. A real object takes little more than its bytes. A deflated data set counts as what it inflates to, pixels
+// included, and may inflate to 64 MiB, or to 200 times its bytes up to 1 GiB; it may have 2^18 elements and four more for each byte.
+// No data set has more than 2^23 elements, items and fragments, or values of more than 1 GiB without its pixels.
 //
 // # What github.com/suyashkumar/dicom is for
 //

@@ -64,14 +64,18 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 		gePix:  ts.UID == gePrivateDLX,
 	}
 	if ts.Deflated {
-		b, err := inflate(r, offset, size)
+		b, note, err := inflate(r, offset, size)
 		if err != nil {
 			return nil, err
 		}
 		if len(b) == 0 {
 			return nil, &Error{Offset: offset, Err: malformed("there is no data set")}
 		}
+		if note != "" {
+			g.note(0, "%s", note)
+		}
 		g.cursor = inMemory(b)
+		g.limit = int(min(maxElements, freeElements+elementRatio*(size-offset)))
 	}
 	d, err := g.dataSet(context{coding: coding{explicit: ts.ExplicitVR, bigEndian: ts.BigEndian}}, g.size, false)
 	if err != nil {
