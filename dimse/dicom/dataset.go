@@ -269,7 +269,17 @@ func (e *Element) printed(n int) []string {
 			out = append(out, attributeTag(b).String())
 		}
 		return out
-	case US, SS, UL, SL, UV, SV:
+	case UV: // which may be beyond int
+		values, err := fixed(e.value, 8, n, e.VR, binary.LittleEndian.Uint64)
+		if err != nil {
+			return nil
+		}
+		out := make([]string, len(values))
+		for i, v := range values {
+			out[i] = strconv.FormatUint(v, 10)
+		}
+		return out
+	case US, SS, UL, SL, SV:
 		values, err := e.ints(n)
 		if err != nil {
 			return nil

@@ -116,6 +116,8 @@ func (e *Element) floats(n int) ([]float64, error) {
 	switch e.VR {
 	case FL, OF:
 		return fixed(b, 4, n, e.VR, func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) })
+	case UV, OV:
+		return fixed(b, 8, n, e.VR, func(b []byte) float64 { return float64(binary.LittleEndian.Uint64(b)) })
 	case FD, OD:
 		return fixed(b, 8, n, e.VR, func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) })
 	}
