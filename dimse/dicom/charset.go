@@ -91,6 +91,11 @@ var designated = func() map[string]repertoire {
 	return m
 }()
 
+// jisLetters are characters of JIS X 0208 that golang.org/x/text reads as Microsoft does, and the standard and other readers otherwise.
+var jisLetters = map[string]string{
+	"\uFF5E": "\u301C", "\u2225": "\u2016", "\uFF0D": "\u2212", "\uFFE0": "\u00A2", "\uFFE1": "\u00A3", "\uFFE2": "\u00AC",
+}
+
 // spellings are terms that are not in the standard and found in files, reduced to letters and digits.
 var spellings = map[string]string{
 	"ISO88591": "100", "LATIN1": "100", "WINDOWS1252": "100", "CP1252": "100",
@@ -413,6 +418,9 @@ func (c *charset) decode2022(vr VR, b []byte) (out []byte, marks int) {
 			if v, size := utf8.DecodeRune(text[:n]); err != nil || size != n || v == utf8.RuneError {
 				bad(2)
 				continue
+			}
+			if v, ok := jisLetters[string(text[:n])]; ok && r == kanji {
+				n = copy(text[:], v)
 			}
 			out = append(out, text[:n]...)
 			b = b[2:]
