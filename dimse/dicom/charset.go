@@ -91,7 +91,8 @@ var designated = func() map[string]repertoire {
 	return m
 }()
 
-// jisLetters are characters of JIS X 0208 that golang.org/x/text reads as Microsoft does, and the standard and other readers otherwise.
+// jisLetters are characters of JIS X 0208 that golang.org/x/text reads as Microsoft does, and the standard and other readers
+// otherwise.
 var jisLetters = map[string]string{
 	"\uFF5E": "\u301C", "\u2225": "\u2016", "\uFF0D": "\u2212", "\uFFE0": "\u00A2", "\uFFE1": "\u00A3", "\uFFE2": "\u00AC",
 }
@@ -112,7 +113,7 @@ func parseCharset(value []byte) (c *charset, note string) {
 	if all == "" {
 		return nil, ""
 	}
-	c = &charset{name: string(clip([]byte(all)))}
+	c = &charset{name: clip(all)}
 	wrong := func(format string, args ...any) {
 		if note == "" {
 			note = fmt.Sprintf(format, args...)
@@ -128,16 +129,16 @@ func parseCharset(value []byte) (c *charset, note string) {
 		number, proper := registration(term)
 		r, known := registered[number]
 		if number != "" && !proper && (known || alone(number)) {
-			wrong("character set %q is misspelt", clip([]byte(term)))
+			wrong("character set %q is misspelt", clip(term))
 		}
 		if i > 0 { // code extensions: the escape sequences in the text name them
 			switch {
 			case alone(number):
-				wrong("character set %q stands alone and may not follow another", clip([]byte(term)))
+				wrong("character set %q stands alone and may not follow another", clip(term))
 			case !known && term != "":
-				wrong("%q is no character set that may follow another", clip([]byte(term)))
+				wrong("%q is no character set that may follow another", clip(term))
 			case known && proper && !strings.HasPrefix(term, "ISO 2022 "):
-				wrong("character set %q may not follow another, %q may", clip([]byte(term)), "ISO 2022 IR "+number)
+				wrong("character set %q may not follow another, %q may", clip(term), "ISO 2022 IR "+number)
 			}
 			c.escapes = true
 			continue
@@ -153,14 +154,14 @@ func parseCharset(value []byte) (c *charset, note string) {
 		case known:
 			c.escapes = strings.HasPrefix(term, "ISO 2022") || !proper
 			if r.double != nil && strings.HasPrefix(term, "ISO_IR") {
-				wrong("character set %q is not in the standard, %q is", term, "ISO 2022 IR "+number)
+				wrong("character set %q is not in the standard, %q is", clip(term), "ISO 2022 IR "+number)
 				c.escapes = true
 			}
 			if number != "87" && number != "159" { // these need an escape sequence even where they stand first
 				c.initial = r.repertoire
 			}
 		default:
-			return nil, fmt.Sprintf("character set %q is unknown; text is read as UTF-8 or Windows-1252", clip([]byte(term)))
+			return nil, fmt.Sprintf("character set %q is unknown; text is read as UTF-8 or Windows-1252", clip(term))
 		}
 	}
 	if c.utf8 || c.whole != nil {
@@ -172,8 +173,11 @@ func parseCharset(value []byte) (c *charset, note string) {
 	return c, note
 }
 
-// registration finds what a term means: the number of a registration, "192", "GB18030" or "GBK". proper says that it is spelt as the
-// standard does, in Tables C.12-2 to C.12-5.
+// clip keeps a wrong term short enough for a log line.
+func clip(term string) string { return term[:min(len(term), 20)] }
+
+// registration finds what a term means: the number of a registration, "192", "GB18030" or "GBK". proper says that it is
+// spelt as the standard does, in Tables C.12-2 to C.12-5.
 func registration(term string) (number string, proper bool) {
 	key := strings.Map(func(r rune) rune {
 		switch {
@@ -307,8 +311,8 @@ func (c *charset) decodeWhole(b []byte) (out []byte, cut bool) {
 	return out, false
 }
 
-// plain reports whether b reads the same in every character set: ASCII without escapes. It sees every contour point, eight bytes
-// at a time.
+// plain reports whether b reads the same in every character set: ASCII without escapes. It sees every contour point, eight
+// bytes at a time.
 func plain(b []byte) bool {
 	if bytes.IndexByte(b, 0x1B) >= 0 {
 		return false

@@ -126,6 +126,23 @@ func TestCharsetFaults(t *testing.T) {
 		if string(got) != c.want || (note != "") != c.noteText {
 			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
 		}
+		// What a report takes over of it is UTF-8, without a fault.
+		f, err := le().short(SpecificCharacterSet, "CS", c.terms).short(PatientID, "LO", c.in).read(ExplicitVRLittleEndian)
+		if err != nil {
+			t.Errorf("%s: %q: %v", c.terms, c.in, err)
+			continue
+		}
+		report := New()
+		report.Copy(f.DataSet, PatientID)
+		b, err := report.EncodedBytes()
+		if err != nil {
+			t.Errorf("%s: %q: %v", c.terms, c.in, err)
+			continue
+		}
+		again, err := (&raw{b: b}).read(ExplicitVRLittleEndian)
+		if err != nil || len(again.Notes) > 0 || strings.Join(again.DataSet.Strings(PatientID), `\`) != c.want {
+			t.Errorf("%s: %q is written as %q: %v %q", c.terms, c.in, b, err, again.Notes)
+		}
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// pydicomCharsets writes a file for every defined term of PS3.3 C.12.1.1.2 into a folder, with every character of its sets, and prints
-// for each what pydicom reads in it: the name of the file, the terms, and the text of each element in hexadecimal digits.
+// pydicomCharsets writes a file for every defined term of PS3.3 C.12.1.1.2 into a folder, with every character of its sets,
+// and prints for each what pydicom reads in it: the name of the file, the terms, and the text of each element in hexadecimal
+// digits.
 const pydicomCharsets = `
 import sys, warnings
 warnings.simplefilter("ignore")
@@ -92,8 +93,8 @@ for i, (terms, name, text, want) in enumerate(files):
     print(path, "\\".join(terms), str(ds.PatientName).rstrip().encode().hex(), ds[0x0040A160].value.rstrip().encode().hex(), want.encode().hex(), sep="\t")
 `
 
-// TestCharsetWitness reads every character of every defined term of PS3.3 C.12.1.1.2, in files, and holds it against pydicom and, where DCMTK
-// knows the term, against what that makes of it in UTF-8.
+// TestCharsetWitness reads every character of every defined term of PS3.3 C.12.1.1.2, in files, and holds it against pydicom
+// and, where DCMTK knows the term, against what that makes of it in UTF-8.
 func TestCharsetWitness(t *testing.T) {
 	peers(t, "dcmconv")
 	pydicomHere(t)

@@ -211,8 +211,8 @@ func compareDCMTK(t *testing.T, where string, d *DataSet, found map[string]dcmtk
 	return compared
 }
 
-// TestDCMTK writes the reference data by DCMTK in every layout of PS3.5, and holds every element, those inside of sequences too, and the
-// pixels against what DCMTK reads in the same file.
+// TestDCMTK writes the reference data by DCMTK in every layout of PS3.5, and holds every element, those inside of sequences
+// too, and the pixels against what DCMTK reads in the same file.
 func TestDCMTK(t *testing.T) {
 	peers(t, "dcmconv", "dcm2xml")
 	var paths []string
@@ -353,8 +353,8 @@ for ts, label in [(uid.ExplicitVRLittleEndian, "explicit"), (uid.ImplicitVRLittl
     if label in ("explicit", "deflated"): write(sys.argv[1] + "/unknown-%s.dcm" % label, ts, unknown)
 `
 
-// TestUnusual holds what other writers do not use against pydicom, which writes it, and DCMTK: the 64-bit representations, OL, OD and OF in
-// every byte order, and sequences as UN (CP-246).
+// TestUnusual holds what other writers do not use against pydicom, which writes it, and DCMTK: the 64-bit representations,
+// OL, OD and OF in every byte order, and sequences as UN (CP-246).
 func TestUnusual(t *testing.T) {
 	peers(t, "dcm2xml")
 	pydicomHere(t)

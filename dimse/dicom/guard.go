@@ -22,8 +22,9 @@ const (
 	maxNotes    = 20
 )
 
-// What an inflated data set may grow to: PS3.5 A.5 sets no limit. Masks do shrink a thousandfold, so small ones may. Elements do
-// not: the functional groups of a segmentation, which are alike from frame to frame, take a byte and a half each.
+// What an inflated data set may grow to: PS3.5 A.5 sets no limit. Masks do shrink a thousandfold, so small ones may.
+// Elements do not: the functional groups of a segmentation, which are alike from frame to frame, take a byte and a half
+// each.
 const (
 	maxInflated  = 1 << 30
 	freeInflated = 64 << 20
@@ -222,7 +223,8 @@ func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
 			break
 		}
 		if end-g.pos < 8 {
-			if ctx.depth == 0 && g.zeros(end-g.pos) {
+			// A single zero in big endian is the first byte of any tag.
+			if ctx.depth == 0 && g.zeros(end-g.pos) && (end-g.pos > 1 || !ctx.bigEndian) {
 				g.note(0, "%d zero bytes after the last element", end-g.pos)
 				g.pos = end
 				break
@@ -719,8 +721,8 @@ func inflate(r io.ReaderAt, offset, size int64) (b []byte, note string, err erro
 	return b, note, nil
 }
 
-// zlibHeader reports whether b starts a stream with the header of RFC 1950 2.2, which PS3.5 A.5 does not allow and some writers make. As
-// deflate its first byte begins a stored block, whose length stands there twice (RFC 1951 3.2.4).
+// zlibHeader reports whether b starts a stream with the header of RFC 1950 2.2, which PS3.5 A.5 does not allow and some
+// writers make. As deflate its first byte begins a stored block, whose length stands there twice (RFC 1951 3.2.4).
 func zlibHeader(b []byte) bool {
 	if len(b) < 5 || b[0]&0x0F != 8 || b[1]&0x20 != 0 || binary.BigEndian.Uint16(b)%31 != 0 {
 		return false

@@ -17,8 +17,8 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
-// TestMemoryBound reads the data sets that cost the most memory for their bytes, each of about 1 MB, and holds what is allocated to
-// the bound of the package comment.
+// TestMemoryBound reads the data sets that cost the most memory for their bytes, each of about 1 MB, and holds what is
+// allocated to the bound of the package comment.
 func TestMemoryBound(t *testing.T) {
 	const ex, im, size = ExplicitVRLittleEndian, ImplicitVRLittleEndian, 1 << 20
 	repeat := func(r *raw, one func(r *raw, i int)) *raw {
@@ -139,8 +139,8 @@ func TestMemoryBound(t *testing.T) {
 	}
 }
 
-// What reading may allocate, bytes that are freed again too: so much for each byte of the data set without its pixels, after inflating,
-// and so much for any data set. The package comment states it.
+// What reading may allocate, bytes that are freed again too: so much for each byte of the data set without its pixels, after
+// inflating, and so much for any data set. The package comment states it.
 const (
 	allocatedPerByte = 24
 	allocatedOnce    = 256 << 10

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -171,6 +172,36 @@ func TestPydicom(t *testing.T) {
 	t.Logf("%d files, %d elements, %d values", len(paths), compared, values)
 	if values < compared*9/10 {
 		t.Errorf("only %d of %d values compared", values, compared)
+	}
+}
+
+// TestDictionary holds keywords and representations of all attributes of PS3.6 against pydicom's dictionary.
+func TestDictionary(t *testing.T) {
+	pydicomHere(t)
+	out := run(t, python(), "-c", `
+from pydicom._dicom_dict import DicomDictionary
+for tag, (vr, vm, name, retired, keyword) in DicomDictionary.items(): print("%08X" % tag, keyword, vr, sep="\t")
+`)
+	n := 0
+	for line := range strings.Lines(string(out)) {
+		p := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		v, err := strconv.ParseUint(p[0], 16, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tg := Tag(v)
+		// Commands and File Meta Information are no part of a data set; some retired attributes have no keyword; and
+		// (0028,04xx) is retired in two ways.
+		if tg.Group() < 8 || tg.Group() == 0xFFFE || p[1] == "" || tg>>8 == 0x002804 {
+			continue
+		}
+		n++
+		if vr, _, _ := strings.Cut(p[2], " or "); tg.Keyword() != p[1] || tg.VR().String() != vr && !tg.allows(parseVR(vr)) {
+			t.Errorf("%s is %q %s, pydicom has %s %s", tg, tg.Keyword(), tg.VR(), p[1], p[2])
+		}
+	}
+	if n < 4900 {
+		t.Errorf("only %d attributes", n)
 	}
 }
 
