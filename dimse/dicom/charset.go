@@ -35,7 +35,7 @@ type charset struct {
 	utf8    bool
 	escapes bool // code extensions of ISO 2022 may follow: PS3.5 6.1.2.5
 
-	decoder *encoding.Decoder // of whole
+	decoder *encoding.Decoder // of whole, or of Shift JIS behind ISO_IR 13
 }
 
 // repertoire is a coded character set of ISO 2022 as a decoder sees it: ASCII where all fields are empty.
@@ -212,78 +212,134 @@ func registration(term string) (number string, proper bool) {
 // alone reports whether a term of this number stands alone.
 func alone(number string) bool { return number == "192" || number == "GB18030" || number == "GBK" }
 
+// A remark is what is wrong with a text and how it was read all the same. It is put into words only when somebody listens: a
+// hostile data set has a million of them.
+type remark struct{ fault, reading uint8 }
+
+// The faults; the first is none.
+const (
+	fits = iota
+	uncovered
+	notOfVR
+	notUTF8
+	notOfSet
+	doubtful
+	cutOff
+	unknownLetters
+	unannounced
+	notRepeated
+	senseless
+)
+
+var faultWords = [...]string{
+	uncovered:      "has letters that no character set covers",
+	notOfVR:        "has letters that VR %[1]s cannot have",
+	notUTF8:        "is not the UTF-8 that it should be",
+	notOfSet:       "does not fit character set %[2]q",
+	doubtful:       "is read in character set %[2]q, as declared, and would be valid UTF-8",
+	cutOff:         "ends within a letter; U+FFFD stands for it",
+	unknownLetters: "has letters that its character set does not have, or that are cut off; U+FFFD stands for them",
+	unannounced:    "has escape sequences of ISO 2022, which Specific Character Set does not announce; they are followed",
+	notRepeated:    "lacks an escape sequence after a delimiter; the set before it is taken",
+	senseless:      "has escape characters, which are left out",
+}
+
+const (
+	asUTF8 = iota + 1
+	asWindows
+	asShiftJIS
+)
+
+var readingWords = [...]string{"", asUTF8: "; read as UTF-8", asWindows: "; read as Windows-1252", asShiftJIS: "; read as Shift JIS"}
+
+// words are those of the remark on a text of VR vr that came in c; none where it fits.
+func (r remark) words(vr VR, c *charset) string {
+	if r.fault == fits {
+		return ""
+	}
+	name := "none"
+	if c != nil {
+		name = c.name
+	}
+	text := faultWords[r.fault]
+	if strings.Contains(text, "%") {
+		text = fmt.Sprintf(text+"%.0[1]s%.0[2]s", vr, name)
+	}
+	return text + readingWords[r.reading]
+}
+
 // decode turns the bytes of a text value into UTF-8, as charset says. It may return b itself.
-func (c *charset) decode(vr VR, b []byte) (text []byte, note string) {
+func (c *charset) decode(vr VR, b []byte) (text []byte, r remark) {
 	if plain(b) {
-		return b, ""
+		return b, remark{}
 	}
 	if !vrs[vr].charset {
-		return fallback(b, "has letters that "+vr.String()+" cannot have")
+		return fallback(b, notOfVR)
 	}
 	escaped := bytes.IndexByte(b, 0x1B) >= 0
 	switch {
 	case c == nil && !escaped:
-		return fallback(b, "has letters that no character set covers")
+		return fallback(b, uncovered)
 	case c != nil && c.utf8 && !escaped:
 		if utf8.Valid(b) {
-			return b, ""
+			return b, remark{}
 		}
 		if n := len(trimNumber(b)); n > 0 {
 			if end := lastRune(b[:n]); end > 0 && !plain(b[:end]) && utf8.Valid(b[:end]) {
-				return append(bytes.Clone(b[:end]), "\uFFFD"...), "ends within a letter; U+FFFD stands for it"
+				return append(append(make([]byte, 0, end+3), b[:end]...), "\uFFFD"...), remark{fault: cutOff}
 			}
 		}
-		return fallback(b, "is not the UTF-8 that it should be")
+		return fallback(b, notUTF8)
 	case c != nil && c.whole != nil && !escaped:
-		if out, cut := c.decodeWhole(b); out != nil {
-			if cut && utf8.Valid(b) {
-				return fallback(b, "does not fit character set "+c.name)
-			}
-			if cut {
-				return out, "ends within a letter; U+FFFD stands for it"
-			}
-			return out, ""
+		switch out, cut := c.decodeWhole(b); {
+		case out == nil, cut && utf8.Valid(b):
+			return fallback(b, notOfSet)
+		case cut:
+			return out, remark{fault: cutOff}
+		default:
+			return out, remark{}
 		}
-		return fallback(b, "does not fit character set "+c.name)
 	}
 	sets := c
 	if c == nil || c.utf8 || c.whole != nil {
-		sets = &charset{}
+		sets = &onlyEscapes
 	}
-	const unannounced = "has escape sequences of ISO 2022, which Specific Character Set does not announce; they are followed"
 	switch out, marks := sets.decode2022(vr, b); {
 	case marks&(followed|missing) == followed|missing:
-		return out, "has letters that its character set does not have, or that are cut off; U+FFFD stands for them"
+		return out, remark{fault: unknownLetters}
 	case marks&carried != 0:
-		return out, "lacks an escape sequence after a delimiter; the set before it is taken"
+		return out, remark{fault: notRepeated}
 	case marks&followed != 0 && (sets != c || !c.escapes):
-		return out, unannounced
+		return out, remark{fault: unannounced}
 	case c == nil:
-		return fallback(b, "has letters that no character set covers")
-	case sets != c:
-		return c.withoutEscapes(vr, b)
-	case marks&missing != 0 && c.initial.kana && !utf8.Valid(b):
-		if sjis, err := japanese.ShiftJIS.NewDecoder().Bytes(b); err == nil && !bytes.ContainsRune(sjis, utf8.RuneError) {
-			return sjis, "does not fit character set " + c.name + "; read as Shift JIS"
+		return fallback(b, uncovered)
+	case sets != c: // no sense is in the escape characters
+		text, r = c.decode(vr, bytes.ReplaceAll(b, []byte{0x1B}, nil))
+		if r.fault == fits {
+			r.fault = senseless
 		}
-		return fallback(b, "does not fit character set "+c.name)
+		return text, r
+	case marks&missing != 0 && c.initial.kana && !utf8.Valid(b):
+		if c.decoder == nil {
+			c.decoder = japanese.ShiftJIS.NewDecoder()
+		}
+		c.decoder.Reset()
+		sjis, n, err := transform.Append(c.decoder.Transformer, make([]byte, 0, 2*len(b)), b)
+		if err == nil && n == len(b) && !bytes.ContainsRune(sjis, utf8.RuneError) {
+			return sjis, remark{notOfSet, asShiftJIS}
+		}
+		return fallback(b, notOfSet)
 	case marks&missing != 0:
-		return fallback(b, "does not fit character set "+c.name)
+		return fallback(b, notOfSet)
 	case c.initial.single == charmap.ISO8859_1 && marks == 0 && utf8.Valid(b):
-		return out, "is read in character set " + c.name + ", as declared, and would be valid UTF-8"
+		return out, remark{fault: doubtful}
 	default:
-		return out, ""
+		return out, remark{}
 	}
 }
 
-// withoutEscapes decodes text in whose escape sequences there is no sense.
-func (c *charset) withoutEscapes(vr VR, b []byte) ([]byte, string) {
-	text, note := c.decode(vr, bytes.ReplaceAll(b, []byte{0x1B}, nil))
-	if note == "" {
-		note = "has escape characters, which are left out"
-	}
-	return text, note
-}
+// onlyEscapes is text that says itself what it is in.
+var onlyEscapes charset
 
 // lastRune is where the last character of b starts, if b is UTF-8.
 func lastRune(b []byte) int {
@@ -331,12 +387,12 @@ func plain(b []byte) bool {
 }
 
 // fallback keeps valid UTF-8 and takes all other bytes for Windows-1252.
-func fallback(b []byte, why string) ([]byte, string) {
+func fallback(b []byte, fault uint8) ([]byte, remark) {
 	if bytes.IndexByte(b, 0x1B) >= 0 {
 		b = bytes.ReplaceAll(b, []byte{0x1B}, nil)
 	}
 	if utf8.Valid(b) {
-		return b, why + "; read as UTF-8"
+		return b, remark{fault, asUTF8}
 	}
 	high := 0
 	for _, ch := range b {
@@ -348,7 +404,7 @@ func fallback(b []byte, why string) ([]byte, string) {
 	for _, ch := range b {
 		out = utf8.AppendRune(out, charmap.Windows1252.DecodeByte(ch)) // every byte has a character
 	}
-	return out, why + "; read as Windows-1252"
+	return out, remark{fault, asWindows}
 }
 
 // What decode2022 found in a text.

@@ -48,9 +48,9 @@ func TestCharsets(t *testing.T) {
 		if note != "" {
 			t.Errorf("%s: %s", c.terms, note)
 		}
-		got, note := cs.decode(c.vr, []byte(c.in))
-		if string(got) != c.want || note != "" {
-			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
+		got, r := cs.decode(c.vr, []byte(c.in))
+		if string(got) != c.want || r.fault != fits {
+			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, r.words(c.vr, cs), c.want)
 		}
 	}
 }
@@ -122,7 +122,8 @@ func TestCharsetFaults(t *testing.T) {
 		if (note != "") != c.noted || len(note) > 200 {
 			t.Errorf("%s: note %q", c.terms, note)
 		}
-		got, note := cs.decode(LO, []byte(c.in))
+		got, r := cs.decode(LO, []byte(c.in))
+		note = r.words(LO, cs)
 		if string(got) != c.want || (note != "") != c.noteText {
 			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
 		}

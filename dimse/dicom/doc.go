@@ -20,12 +20,12 @@
 // cut behind a complete element of a bare data set, which no reader can see: there the pixels are missed, by package pixel.
 // Small faults are forgiven, and noted in [File].Notes.
 //
-// Pixel data is located and not loaded. What is held of a data set of n bytes, pixels not counted, is at most 16n + 256 KiB,
-// and what is allocated on the way 24n + 256 KiB: the worst is a list of empty elements, which are 8 bytes in a file and 56
-// in memory, twice while they are collected. A real object takes little more than its bytes. A deflated data set counts as
-// what it inflates to, pixels included, and may inflate to 64 MiB, or to 200 times its bytes up to 1 GiB; it may have 2^18
-// elements and four more for each byte. No data set has more than 2^23 elements, items and fragments, or values of more than
-// 1 GiB without its pixels.
+// Pixel data is located and not loaded. Reading a data set of n bytes, pixels not counted, allocates at most 24n + 256 KiB,
+// and so never holds more: the worst is a list of empty elements, which are 8 bytes in a file and 56 in memory, twice while
+// they are collected. A real object takes little more than its bytes. A deflated data set counts as what it inflates to,
+// pixels included, and may inflate to 64 MiB, or to 200 times its bytes up to 1 GiB; it may have 2^18 elements and four more
+// for each byte. No data set has more than 2^23 elements, items and fragments, or values of more than 1 GiB without its
+// pixels. TestMemoryBound and the fuzz targets hold the code to this.
 //
 // # What github.com/suyashkumar/dicom is for
 //

@@ -254,12 +254,14 @@ func FuzzCharset(f *testing.F) {
 		vr := vrs[int(which)%len(vrs)]
 		before := bytes.Clone(text)
 		var out []byte
-		var termNote, note string
+		var c *charset
+		var termNote string
+		var r remark
 		bounded(t, len(terms)+len(text), func() {
-			var c *charset
 			c, termNote = parseCharset(terms)
-			out, note = c.decode(vr, text)
+			out, r = c.decode(vr, text)
 		})
+		note := r.words(vr, c)
 		switch {
 		case !utf8.Valid(out):
 			t.Fatalf("%q is no UTF-8 (%s)", out, note)

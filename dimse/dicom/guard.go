@@ -112,6 +112,7 @@ type guard struct {
 	limit  int // of them
 	notes  []string
 	more   int // notes beyond maxNotes
+	trying bool
 
 	// Elements and items are collected on stacks and then cut from slabs, so that a data set takes what it needs and no more.
 	elemStack stack[Element]
@@ -180,7 +181,7 @@ func (g *guard) where(t Tag) string {
 
 func (g *guard) fail(t Tag, err error) error {
 	var already *Error
-	if errors.As(err, &already) {
+	if g.trying || errors.As(err, &already) { // where it is only tried, nobody asks for the place
 		return err
 	}
 	return &Error{Path: g.where(t), Offset: g.pos, Err: err}
@@ -382,7 +383,7 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 		return e, false, g.fail(t, err)
 	}
 	if h.length&1 == 1 {
-		g.note(t, "odd length %d", h.length)
+		g.note(t, "odd length")
 	}
 	switch {
 	case vr == UN && ctx.explicit:
@@ -405,22 +406,30 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 		ctx.signed = len(value) > 0 && value[0] == 1
 	}
 	if vrs[vr].text {
-		var note string
-		if value, note = ctx.text.decode(vr, value); note != "" {
-			g.note(t, "%s", note)
+		var r remark
+		if value, r = ctx.text.decode(vr, value); r.fault != fits {
+			if len(g.notes) < maxNotes {
+				g.note(t, "%s", r.words(vr, ctx.text))
+			} else {
+				g.more++
+			}
 		}
 	}
 	return Element{Tag: t, VR: vr, value: value}, true, nil
 }
 
-// maxTexts is how many different character sets one data set may have and be read fast.
-const maxTexts = 16
+// maxTexts is how many different character sets one data set may have. The standard's terms are 30, and real objects have three.
+const maxTexts = 256
 
 // charset reads the value of Specific Character Set.
 func (g *guard) charset(value []byte) *charset {
 	c, known := g.texts[string(value)]
 	if known {
 		return c
+	}
+	if len(g.texts) == maxTexts {
+		g.note(SpecificCharacterSet, "is not followed: the data set has had more than 256 character sets")
+		return nil
 	}
 	c, note := parseCharset(value)
 	if note != "" {
@@ -429,9 +438,7 @@ func (g *guard) charset(value []byte) *charset {
 	if g.texts == nil {
 		g.texts = make(map[string]*charset)
 	}
-	if len(g.texts) < maxTexts {
-		g.texts[string(value)] = c
-	}
+	g.texts[string(value)] = c
 	return c
 }
 
@@ -501,12 +508,16 @@ func (g *guard) sequence(ctx context, t Tag, length, end int64) ([]*DataSet, err
 
 // unknownSequence reads the items inside of a UN value; where that fails the value stays what it was.
 func (g *guard) unknownSequence(ctx *context, t Tag, value []byte) ([]*DataSet, bool) {
-	outer, path, notes, more, elems, items := g.cursor, len(g.path), len(g.notes), g.more, g.elemStack.n, g.itemStack.n
-	g.cursor = cursor{size: int64(len(value)), window: value, own: true}
+	if len(value) > 0 && !bytes.HasPrefix(value, []byte{0xFE, 0xFF, 0x00, 0xE0}) {
+		g.note(t, "is UN and could not be read as a sequence")
+		return nil, false
+	}
+	outer, path, notes, more, elems, items, trying := g.cursor, len(g.path), len(g.notes), g.more, g.elemStack.n, g.itemStack.n, g.trying
+	g.cursor, g.trying = cursor{size: int64(len(value)), window: value, own: true}, true
 	sub := *ctx
 	sub.coding = implicitLE
 	found, err := g.sequence(sub, t, g.size, g.size)
-	g.cursor = outer
+	g.cursor, g.trying = outer, trying
 	if err != nil {
 		g.path, g.notes, g.more, g.elemStack.n, g.itemStack.n = g.path[:path], g.notes[:notes], more, elems, items
 		g.texts = nil // their notes are gone

@@ -73,9 +73,34 @@ func TestMemoryBound(t *testing.T) {
 		{"16 deep again and again", ex, false, repeat(le(), func(r *raw, i int) { r.text(string(nested(16).b)) })},
 		{"UN sequences", ex, true, repeat(open(), func(r *raw, i int) { r.text(item(le().text(unknown(1)))) })},
 		{"UN sequences 15 deep", ex, true, repeat(open(), func(r *raw, i int) { r.text(item(le().text(unknown(15)))) })},
+		{"short text again and again", im, false, repeat(le(), func(r *raw, i int) { r.implicit(PatientID, "\xe9") })},
+		{"short text with an escape", im, false, repeat(le(), func(r *raw, i int) { r.implicit(PatientID, "\x1b") })},
+		{"short text that does not fit", im, false, repeat(le().implicit(SpecificCharacterSet, "ISO_IR 126"), func(r *raw, i int) { r.implicit(PatientID, "\xff") })},
+		{"short text with an escape in UTF-8", im, false, repeat(le().implicit(SpecificCharacterSet, "ISO_IR 192"), func(r *raw, i int) { r.implicit(PatientID, "\x1b") })},
+		{"short text with an escape in GBK", im, false, repeat(le().implicit(SpecificCharacterSet, "GBK "), func(r *raw, i int) { r.implicit(PatientID, "\x1b\xcd\xf5") })},
+		{"short text of GBK", im, false, repeat(le().implicit(SpecificCharacterSet, "GBK "), func(r *raw, i int) { r.implicit(PatientID, "\xcd\xf5") })},
+		{"short text of Shift JIS", im, false, repeat(le().implicit(SpecificCharacterSet, "ISO_IR 13"), func(r *raw, i int) { r.implicit(PatientID, "\x93c") })},
+		{"short kanji", im, false, repeat(le().implicit(SpecificCharacterSet, `\ISO 2022 IR 149`), func(r *raw, i int) { r.implicit(PatientID, "\x1b$)C\xb1\xe6") })},
+		{"the same character set", im, false, repeat(le(), func(r *raw, i int) { r.implicit(SpecificCharacterSet, "GBK") })},
+		{"other character sets", im, false, repeat(le(), func(r *raw, i int) {
+			r.implicit(SpecificCharacterSet, string([]byte{byte('A' + i%26), byte('A' + i/26%26)}))
+		})},
+		{"empty UN sequences", ex, false, repeat(le(), func(r *raw, i int) { r.long(ContentSequence, "UN", "") })},
+		{"wrong UN sequences", ex, false, repeat(le(), func(r *raw, i int) { r.long(ContentSequence, "UN", "x") })},
+		{"unknown attributes", im, false, repeat(le(), func(r *raw, i int) { r.implicit(0x0008FFFE, "x") })},
 		{"UN that is no sequence", ex, true, repeat(open(), func(r *raw, i int) { r.text(item(le().long(ContentSequence, "UN", "abcdefgh"))) })},
 		{"UN sequences that end wrong", ex, true, repeat(open(), func(r *raw, i int) {
 			r.text(item(le().long(ContentSequence, "UN", strings.Repeat(item(le().short(CodeValue, "SH", "")), 9)+"x")))
+		})},
+		{"UN sequences deep inside that end wrong", ex, true, repeat(open(), func(r *raw, i int) {
+			in := le()
+			for range 50 {
+				in.long(ContentSequence, "UN", item(le())+"x")
+			}
+			for range 14 {
+				in = le().long(ContentSequence, "SQ", item(in))
+			}
+			r.text(item(in))
 		})},
 		{"character sets", ex, true, repeat(open(), func(r *raw, i int) {
 			r.text(item(le().short(SpecificCharacterSet, "CS", "GB18030 ").short(CodeValue, "SH", "\x81\x40")))
@@ -201,7 +226,7 @@ func TestUnbelievableSequences(t *testing.T) {
 		t.Errorf("%d items", len(v))
 	}
 	want := []string{
-		"(0040,A043): odd length 69",
+		"(0040,A043): odd length",
 		"(0040,A043): is UN and could not be read as a sequence",
 		"(0040,A730)[1]: is in explicit VR where implicit VR was announced",
 		`(0040,A730)[1].(0008,0005): character set "KLINGON" is unknown; text is read as UTF-8 or Windows-1252`,
