@@ -179,6 +179,34 @@ func TestCharsetInheritance(t *testing.T) {
 	}
 }
 
+// TestManyCharsets gives each of 300 items a character set of its own: the last ones are not followed, and nothing is lost.
+func TestManyCharsets(t *testing.T) {
+	in := le().open(ContentSequence, "SQ")
+	const n = 300
+	for i := range n {
+		item := le().short(SpecificCharacterSet, "CS", `\ISO 2022 IR 87\`+strings.Repeat(" ", i)+"X").short(CodeMeaning, "LO", "\x1b$B;3")
+		in.tag(itemTag).u32(uint32(len(item.b))).text(string(item.b))
+	}
+	f, err := in.tag(sequenceEndTag).u32(0).read(ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, item := range f.DataSet.Seq(ContentSequence) {
+		if item.String(CodeMeaning) != "山" {
+			t.Errorf("item %d: %q", i+1, item.String(CodeMeaning))
+		}
+	}
+	g := guard{}
+	for i := range n {
+		if c := g.charset([]byte(strings.Repeat(" ", i) + "ISO_IR 144")); (c == nil) != (i >= maxTexts) {
+			t.Errorf("character set %d: %v", i+1, c)
+		}
+	}
+	if len(g.notes) != maxNotes || !strings.Contains(g.notes[0], "not followed") || g.more != n-maxTexts-maxNotes {
+		t.Errorf("%q and %d", g.notes, g.more)
+	}
+}
+
 func TestNameGroups(t *testing.T) {
 	const in = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 	if p := ParseName(in); p != (NameGroups{"Yamada^Tarou", "山田^太郎", "やまだ^たろう"}) || p.String() != in {

@@ -228,7 +228,11 @@ func TestDCMTK(t *testing.T) {
 	dir := t.TempDir()
 	files, compared, pixels := 0, 0, 0
 	for n, path := range paths {
-		for _, options := range []string{"", "+ti +e", "+ti -e", "+te +e", "+te -e", "+tb +e", "+tb -e", "+td +e", "+td -e +g"} {
+		layouts := []string{"", "+ti -e", "+tb +e", "+td -e +g"}
+		if info, err := os.Stat(path); err == nil && info.Size() < 100<<10 {
+			layouts = append(layouts, "+ti +e", "+te +e", "+te -e", "+tb -e", "+td +e")
+		}
+		for _, options := range layouts {
 			in := path
 			if options != "" {
 				in = filepath.Join(dir, fmt.Sprintf("%d%s.dcm", n, strings.ReplaceAll(options, " ", "")))

@@ -30,7 +30,7 @@
 // # What github.com/suyashkumar/dicom is for
 //
 // Its dictionary (PS3.6) and its names of UIDs are the ones used here, and it reads what radnode writes in the tests, beside
-// grailbio/go-dicom and pydicom. It does not parse what peers send. To check the lengths the guard has to find every
+// grailbio/go-dicom, pydicom and DCMTK. It does not parse what peers send. To check the lengths the guard has to find every
 // element, with its tag, its VR, its place; to feed the parser after that, in a form in which it neither panics nor guesses,
 // the guard would have to write it all again as Explicit VR Little Endian with every VR neutralised (it splits Contour Data
 // into strings, reads OF and 64-bit integers as text, and wants a character set that it knows), and then convert what comes

@@ -17,10 +17,10 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
-// TestMemoryBound reads the data sets that cost the most memory for their bytes, each of about 1 MB, and holds what is
+// TestMemoryBound reads the data sets that cost the most memory for their bytes, each of half a megabyte, and holds what is
 // allocated to the bound of the package comment.
 func TestMemoryBound(t *testing.T) {
-	const ex, im, size = ExplicitVRLittleEndian, ImplicitVRLittleEndian, 1 << 20
+	const ex, im, size = ExplicitVRLittleEndian, ImplicitVRLittleEndian, 1 << 19
 	repeat := func(r *raw, one func(r *raw, i int)) *raw {
 		for i := 0; len(r.b) < size; i++ {
 			one(r, i)
