@@ -167,8 +167,8 @@ func TestMemoryBound(t *testing.T) {
 // What reading may allocate, bytes that are freed again too: so much for each byte of the data set without its pixels, after
 // inflating, and so much for any data set. The package comment states it.
 const (
-	allocatedPerByte = 24
-	allocatedOnce    = 256 << 10
+	allocatedPerByte = 24 * raceDetector
+	allocatedOnce    = 256 << 10 * raceDetector
 )
 
 // TestInflate reads deflated data sets that end otherwise than PS3.5 A.5 says. The inflated bytes are the same in all of them.
