@@ -45,7 +45,7 @@ const (
 	maxLevels       = 32 // Table A.15
 	maxProgressions = 64 // of POC; no writer is known to use more than one for each resolution
 	maxPlanes       = 30 // of a code-block: a magnitude and its half bit (E.1.1.2) are an int32
-	maxBits         = 28 // of a sample: the reversible wavelet adds up to three bits on the way, and has int32
+	maxBits         = 24 // of a sample; no encoder at hand is right above 25
 )
 
 // Bits of the code-block style, Table A.19, and T.814 A.4.
@@ -64,7 +64,7 @@ const (
 type coding struct {
 	order      int // of progression, Table A.16
 	layers     int
-	sop, eph   bool // markers that may be before and after a packet header
+	eph        bool // after each packet header
 	levels     int  // of the wavelet
 	cbx, cby   int  // exponents of the size of a code-block
 	style      byte
@@ -314,9 +314,12 @@ func (p *parameters) readMarker(mark int, s []byte) error {
 			return short()
 		}
 		p.order, p.layers = int(s[1]), int(binary.BigEndian.Uint16(s[2:]))
-		p.sop, p.eph = s[0]&2 != 0, s[0]&4 != 0
+		p.eph = s[0]&4 != 0
 		if p.order > 4 || p.layers == 0 {
 			return malformed("COD has progression order %d, %d layers", p.order, p.layers)
+		}
+		if s[0]&^7 != 0 {
+			return unsupported("coding style %02X: send the image uncompressed", s[0])
 		}
 		if !p.coc {
 			return p.coding.readBlocks(s[0], s[5:])
@@ -549,11 +552,15 @@ func (c *codestream) decodeTile(i int, out []int32, columns int) error {
 	}
 	// Level shift (G.1.2). A quality below lossless may overshoot.
 	if t.parameters.reversible {
-		samples := t.reconstruct53()
+		var last []int32
+		if len(c.tiles) == 1 {
+			last = out
+		}
+		samples := t.reconstruct53(last)
 		for y := range area.height() {
-			row := samples[y*area.width():]
-			for x := range to(y) {
-				to(y)[x] = min(high, max(low, row[x]+shift))
+			line := to(y)
+			for x, v := range samples[y*area.width() : (y+1)*area.width()] {
+				line[x] = min(high, max(low, v+shift))
 			}
 		}
 		return nil

@@ -353,7 +353,22 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 			}
 		}
 	}
-	return passes == 3*planes-2, nil
+	return passes == 3*planes-2 || plane == 0 && !d.remains(pass), nil
+}
+
+// remains says whether the passes from pass on would have bits to code in the plane; there are encoders that leave out the last one
+// where it has none.
+func (d *blockDecoder) remains(pass int) bool {
+	for y := range d.h {
+		f := (y/4+1)*(d.w+2) + 1
+		for x := range d.w {
+			flags := d.flags[f+x] >> (3 * (y % 4))
+			if flags&flagPi == 0 && (flags&here == 0 || pass == 1) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // become makes row i of the stripe column at f significant.

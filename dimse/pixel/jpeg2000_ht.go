@@ -174,8 +174,9 @@ func (d *blockDecoder) decodeHT(block *codeBlock, planes int, style byte) (whole
 		if plane == 0 {
 			return false, malformed("a code-block is refined below its last plane")
 		}
-		s := &block.segments[1]
-		d.htRefine(s.data, plane, s.passes == 2, style&styleCausal != 0)
+		if s := &block.segments[1]; len(s.data) > 0 {
+			d.htRefine(s.data, plane, s.passes == 2, style&styleCausal != 0)
+		}
 	}
 	return plane == 0, nil
 }

@@ -311,8 +311,8 @@ func (r *packetReader) bits(n int) int {
 
 // packet reads the packet of a precinct and a layer: the header (B.10), then the bytes of its code-blocks.
 func (r *packetReader) packet(res *resolution, k, layer int) error {
-	if r.sop && len(r.data)-r.pos >= 6 && r.data[r.pos] == markSOP>>8 && r.data[r.pos+1] == markSOP&0xff {
-		r.pos += 6 // A.8.1: may be there
+	if len(r.data)-r.pos >= 6 && r.data[r.pos] == markSOP>>8 && r.data[r.pos+1] == markSOP&0xff {
+		r.pos += 6 // A.8.1; no header begins so
 	}
 	if r.pos >= len(r.data) {
 		return incomplete("packets are missing")

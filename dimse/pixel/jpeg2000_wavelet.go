@@ -22,8 +22,8 @@ func mirrored(i, n int) int {
 	return i
 }
 
-// reconstruct53 is the tile after the reversible wavelet.
-func (t *tile) reconstruct53() []int32 {
+// reconstruct53 is the tile after the reversible wavelet, in last where that has the room.
+func (t *tile) reconstruct53(last []int32) []int32 {
 	current := t.resolutions[0].bands[0].coefficients
 	row := grown(&t.scratch.row, t.area.width())
 	for r := 1; r < len(t.resolutions); r++ {
@@ -34,7 +34,10 @@ func (t *tile) reconstruct53() []int32 {
 			continue
 		}
 		px, py := int(res.area.x0&1), int(res.area.y0&1)
-		next := grown(&t.scratch.planes[r&1], w*h)
+		next := last
+		if r < len(t.resolutions)-1 || len(last) != w*h {
+			next = grown(&t.scratch.planes[r&1], w*h)
+		}
 		low, hl, lh, hh := t.quarters(r)
 		for y := range h {
 			var l, g []int32
