@@ -1,5 +1,11 @@
 package pixel
 
+import (
+	"fmt"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
 // precision is what a codestream says of its samples.
 type precision struct {
 	bits   int  // of a sample
@@ -9,3 +15,11 @@ type precision struct {
 
 // A decoder turns the compressed bytes of one frame into out, rows x columns samples as the codestream holds them.
 type decoder func(stream []byte, rows, columns int, out []int32) (precision, error)
+
+func malformed(format string, args ...any) error {
+	return kindError{dicom.ErrMalformed, fmt.Sprintf(format, args...)}
+}
+
+func unsupported(format string, args ...any) error {
+	return kindError{dicom.ErrUnsupported, fmt.Sprintf(format, args...)}
+}

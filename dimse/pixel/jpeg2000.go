@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-
-	"github.com/radnode/radnode/dimse/dicom"
 )
 
 // JPEG 2000 as ITU-T T.800 (ISO/IEC 15444-1) rules it, and its high throughput block coder of ITU-T T.814 (15444-15); clauses
@@ -109,16 +107,18 @@ func (r rect) empty() bool { return r.x1 <= r.x0 || r.y1 <= r.y0 }
 
 func ceilDiv(a, b int64) int64       { return (a + b - 1) / b }
 func ceilShift(a int64, n int) int64 { return (a + 1<<n - 1) >> n }
-func malformed(f string, a ...any) error {
-	return kindError{dicom.ErrMalformed, fmt.Sprintf("JPEG 2000: "+f, a...)}
-}
-func unsupported(f string, a ...any) error {
-	return kindError{dicom.ErrUnsupported, fmt.Sprintf("JPEG 2000: "+f, a...)}
-}
 
 // incomplete is the sentence for a codestream whose end is missing.
 func incomplete(f string, a ...any) error {
 	return malformed("the codestream is truncated: "+f+"; send the image again", a...)
+}
+
+func damaged(f string, a ...any) error {
+	return malformed("the codestream is damaged: "+f+"; send the image again", a...)
+}
+
+func beyond(f string, a ...any) error {
+	return unsupported("the codestream has "+f+", which is not read: send the image uncompressed", a...)
 }
 
 type codestream struct {
@@ -191,7 +191,7 @@ func unbox(b []byte) ([]byte, error) {
 		}
 		b = b[n:]
 	}
-	return nil, malformed("a JP2 file without a codestream")
+	return nil, damaged("it is a JP2 file without one")
 }
 
 // marker reads the next marker, and the rest of its segment where it has one.
@@ -206,11 +206,11 @@ func (c *codestream) marker() (mark int, segment []byte, err error) {
 		return mark, nil, nil
 	}
 	if mark < 0xff4f || len(b) < 4 {
-		return 0, nil, malformed("a marker should be at byte %d of the codestream", c.pos)
+		return 0, nil, damaged("a marker should be at byte %d", c.pos)
 	}
 	n := int(binary.BigEndian.Uint16(b[2:]))
 	if n < 2 {
-		return 0, nil, malformed("the segment of marker %04X has length %d", mark, n)
+		return 0, nil, damaged("the segment of marker %04X has length %d", mark, n)
 	}
 	if n+2 > len(b) {
 		return 0, nil, incomplete("it ends within the segment of marker %04X", mark)
@@ -221,7 +221,7 @@ func (c *codestream) marker() (mark int, segment []byte, err error) {
 
 func (c *codestream) readMainHeader(rows, columns int) error {
 	if len(c.stream) < 2 || binary.BigEndian.Uint16(c.stream) != markSOC {
-		return malformed("no codestream: it does not begin with FF4F")
+		return damaged("it does not begin with FF4F")
 	}
 	c.pos = 2
 	mark, segment, err := c.marker()
@@ -229,7 +229,7 @@ func (c *codestream) readMainHeader(rows, columns int) error {
 		return err
 	}
 	if mark != markSIZ {
-		return malformed("marker %04X where SIZ must be", mark)
+		return damaged("marker %04X where SIZ must be", mark)
 	}
 	if err := c.readSize(segment, rows, columns); err != nil {
 		return err
@@ -243,7 +243,7 @@ func (c *codestream) readMainHeader(rows, columns int) error {
 		switch mark {
 		case markSOT:
 			if !c.cod || !c.qcd {
-				return malformed("no COD or no QCD in the main header")
+				return damaged("no COD or no QCD in the main header")
 			}
 			c.pos = before
 			return nil
@@ -266,36 +266,37 @@ func (c *codestream) readMainHeader(rows, columns int) error {
 // readSize reads SIZ, Table A.9.
 func (c *codestream) readSize(s []byte, rows, columns int) error {
 	if len(s) < 36 {
-		return malformed("SIZ has %d bytes", len(s))
+		return damaged("SIZ has %d bytes", len(s))
 	}
 	word := func(i int) int64 { return int64(binary.BigEndian.Uint32(s[2+4*i:])) }
 	c.area = rect{word(2), word(3), word(0), word(1)}
 	c.tile = rect{word(6), word(7), word(6) + word(4), word(7) + word(5)}
 	if w, h := c.area.x1-c.area.x0, c.area.y1-c.area.y0; w != int64(columns) || h != int64(rows) {
-		return malformed("the codestream has %d rows and %d columns, Rows and Columns say %d and %d", h, w, rows, columns)
+		return malformed("the codestream has %d rows and %d columns, Rows (0028,0010) and Columns (0028,0011) say %d and %d: send the image again",
+			h, w, rows, columns)
 	}
 	if n := int(binary.BigEndian.Uint16(s[34:])); n != 1 {
-		return unsupported("%d components: only images with one sample a pixel are read, no colour", n)
+		return unsupported("the codestream has %d components: only images with one sample a pixel are read, no colour", n)
 	}
 	if len(s) != 39 {
-		return malformed("SIZ has %d bytes", len(s))
+		return damaged("SIZ has %d bytes", len(s))
 	}
 	c.bits, c.signed = int(s[36]&0x7f)+1, s[36]&0x80 != 0
 	if c.bits > maxBits {
-		return unsupported("%d bits a sample: up to %d are read; send the image uncompressed", c.bits, maxBits)
+		return beyond("%d bits a sample", c.bits)
 	}
 	if s[37] != 1 || s[38] != 1 {
-		return unsupported("samples lie %d by %d grid points apart: send the image uncompressed", s[37], s[38])
+		return beyond("samples that lie %d by %d grid points apart", s[37], s[38])
 	}
 	// B.3: the first tile holds the first pixel.
 	if c.tile.empty() || c.tile.x0 > c.area.x0 || c.tile.y0 > c.area.y0 || c.tile.x1 <= c.area.x0 || c.tile.y1 <= c.area.y0 {
-		return malformed("the tiles do not cover the image")
+		return damaged("the tiles do not cover the image")
 	}
 	across := ceilDiv(c.area.x1-c.tile.x0, c.tile.x1-c.tile.x0)
 	down := ceilDiv(c.area.y1-c.tile.y0, c.tile.y1-c.tile.y0)
 	// Each has a tile-part of 14 bytes at least, and Isot counts to 65534 (A.4.2).
 	if n := across * down; n > 65535 {
-		return malformed("%d tiles", n)
+		return damaged("%d tiles", n)
 	} else if n > int64(len(c.stream)/14) {
 		return incomplete("%d tiles cannot be in %d bytes", n, len(c.stream))
 	}
@@ -306,7 +307,7 @@ func (c *codestream) readSize(s []byte, rows, columns int) error {
 
 // readMarker reads a segment that both kinds of header may hold.
 func (p *parameters) readMarker(mark int, s []byte) error {
-	short := func() error { return malformed("the segment of marker %04X has %d bytes", mark, len(s)) }
+	short := func() error { return damaged("the segment of marker %04X has %d bytes", mark, len(s)) }
 	switch mark {
 	case markCOM, markPLT:
 	case markCOD: // Table A.13
@@ -316,10 +317,10 @@ func (p *parameters) readMarker(mark int, s []byte) error {
 		p.order, p.layers = int(s[1]), int(binary.BigEndian.Uint16(s[2:]))
 		p.eph = s[0]&4 != 0
 		if p.order > 4 || p.layers == 0 {
-			return malformed("COD has progression order %d, %d layers", p.order, p.layers)
+			return damaged("COD has progression order %d, %d layers", p.order, p.layers)
 		}
 		if s[0]&^7 != 0 {
-			return unsupported("coding style %02X: send the image uncompressed", s[0])
+			return beyond("coding style %02X", s[0])
 		}
 		if !p.coc {
 			return p.coding.readBlocks(s[0], s[5:])
@@ -350,7 +351,7 @@ func (p *parameters) readMarker(mark int, s []byte) error {
 		}
 		if s[0] == 0 {
 			if s[1] != 0 {
-				return unsupported("a region of interest of style %d: send the image uncompressed", s[1])
+				return beyond("a region of interest of style %d", s[1])
 			}
 			p.roi = int(s[2])
 		}
@@ -364,16 +365,16 @@ func (p *parameters) readMarker(mark int, s []byte) error {
 		for ; len(s) > 0; s = s[7:] {
 			e := progression{int(s[6]), int(s[0]), int(s[4]), int(binary.BigEndian.Uint16(s[2:]))}
 			if e.order > 4 || len(p.progressions) == maxProgressions {
-				return malformed("POC has progression order %d, or more than %d changes of order", e.order, maxProgressions)
+				return damaged("POC has progression order %d, or more than %d changes of order", e.order, maxProgressions)
 			}
 			if s[1] == 0 {
 				p.progressions = append(p.progressions, e)
 			}
 		}
 	case markPPM, markPPT:
-		return unsupported("packed packet headers (PPM, PPT): send the image uncompressed")
+		return beyond("packed packet headers (PPM, PPT)")
 	default:
-		return unsupported("marker %04X: send the image uncompressed", mark)
+		return beyond("marker %04X", mark)
 	}
 	return nil
 }
@@ -382,20 +383,20 @@ func (p *parameters) readMarker(mark int, s []byte) error {
 func (c *coding) readBlocks(style byte, s []byte) error {
 	c.levels, c.cbx, c.cby, c.style = int(s[0]), int(s[1])+2, int(s[2])+2, s[3]
 	if c.levels > maxLevels {
-		return malformed("%d levels of the wavelet", c.levels)
+		return damaged("%d levels of the wavelet", c.levels)
 	}
 	if c.cbx > 10 || c.cby > 10 || c.cbx+c.cby > 12 { // Table A.18
-		return malformed("code-blocks of 2^%d by 2^%d", c.cbx, c.cby)
+		return damaged("code-blocks of 2^%d by 2^%d", c.cbx, c.cby)
 	}
 	if s[4] > 1 {
-		return unsupported("wavelet %d: send the image uncompressed", s[4])
+		return beyond("wavelet %d", s[4])
 	}
 	c.reversible = s[4] == 1
 	switch {
 	case c.style&styleMixed != 0:
-		return unsupported("code-block style %02X: send the image uncompressed", c.style)
+		return beyond("code-block style %02X", c.style)
 	case c.style&styleHT != 0 && c.style&^(styleHT|styleCausal) != 0:
-		return unsupported("high throughput blocks of style %02X: send the image uncompressed", c.style)
+		return beyond("high throughput blocks of style %02X", c.style)
 	}
 	for r := range c.precinct {
 		c.precinct[r] = 0xff
@@ -404,12 +405,12 @@ func (c *coding) readBlocks(style byte, s []byte) error {
 		return nil
 	}
 	if len(s) < 5+c.levels+1 {
-		return malformed("precincts are missing")
+		return damaged("precincts are missing")
 	}
 	for r := range c.levels + 1 {
 		c.precinct[r] = s[5+r]
 		if r > 0 && (s[5+r]&15 == 0 || s[5+r]>>4 == 0) { // Table A.21
-			return malformed("precincts of one sample")
+			return damaged("precincts of one sample")
 		}
 	}
 	return nil
@@ -417,7 +418,7 @@ func (c *coding) readBlocks(style byte, s []byte) error {
 
 func (q *quantisation) read(s []byte) error {
 	if len(s) < 2 {
-		return malformed("quantisation is missing")
+		return damaged("quantisation is missing")
 	}
 	q.kind, q.guard, q.steps = int(s[0]&31), int(s[0]>>5), nil
 	for s = s[1:]; len(s) > 0; {
@@ -429,7 +430,7 @@ func (q *quantisation) read(s []byte) error {
 			q.steps = append(q.steps, binary.BigEndian.Uint16(s))
 			s = s[2:]
 		default:
-			return malformed("quantisation of style %d", q.kind)
+			return damaged("quantisation of style %d", q.kind)
 		}
 	}
 	return nil
@@ -442,7 +443,7 @@ func (q *quantisation) subband(i int) (exponent, mantissa int, err error) {
 		j = 0
 	}
 	if j >= len(q.steps) {
-		return 0, 0, malformed("the quantisation of subband %d is missing", i)
+		return 0, 0, damaged("the quantisation of subband %d is missing", i)
 	}
 	exponent, mantissa = int(q.steps[j]>>11), int(q.steps[j]&0x7ff)
 	if q.kind == 1 && i > 0 { // E-5
@@ -464,11 +465,11 @@ func (c *codestream) readTileParts() error {
 			return err
 		}
 		if len(s) != 8 {
-			return malformed("SOT has %d bytes", len(s))
+			return damaged("SOT has %d bytes", len(s))
 		}
 		index, length := int(binary.BigEndian.Uint16(s)), int(binary.BigEndian.Uint32(s[2:]))
 		if index >= len(c.tiles) {
-			return malformed("tile %d of %d", index, len(c.tiles))
+			return damaged("tile %d of %d", index, len(c.tiles))
 		}
 		end := start + length
 		if length == 0 || end > len(c.stream) { // 0: the last tile-part goes on to the end
@@ -492,7 +493,7 @@ func (c *codestream) readTileParts() error {
 				continue
 			}
 			if t.parts > 0 && mark != markPOC && mark != markPPT { // Table A.2
-				return malformed("marker %04X in the header of a later tile-part", mark)
+				return damaged("marker %04X in the header of a later tile-part", mark)
 			}
 			if t.parameters == &c.main {
 				p := c.main
@@ -504,7 +505,7 @@ func (c *codestream) readTileParts() error {
 			}
 		}
 		if c.pos > end {
-			return malformed("tile-part of %d bytes, less than its header", length)
+			return damaged("tile-part of %d bytes, less than its header", length)
 		}
 		t.parts++
 		if part := c.stream[c.pos:end:end]; t.data == nil {
@@ -529,7 +530,7 @@ func (c *codestream) decodeTile(i int, out []int32, columns int) error {
 		min(c.tile.x0+(p+1)*w, c.area.x1), min(c.tile.y0+(q+1)*h, c.area.y1),
 	}
 	if area.empty() {
-		return malformed("the tile lies outside the image")
+		return damaged("the tile lies outside the image")
 	}
 	t, err := newTile(area, c.tiles[i].parameters, c.bits, c.tiles[i].data, &c.scratch)
 	if err != nil {

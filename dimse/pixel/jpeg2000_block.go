@@ -265,7 +265,7 @@ func (t *tile) decodeBlocks(d *blockDecoder) error {
 func (t *tile) decodeBlock(d *blockDecoder, b *band, block *codeBlock, area rect) error {
 	p := t.parameters
 	d.w, d.h = area.width(), area.height()
-	d.data = grown(&d.data, d.w*d.h)
+	d.data = room(&d.data, d.w*d.h)
 	clear(d.data)
 	var whole bool
 	var err error
@@ -307,13 +307,13 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 	planes -= int(block.leading)
 	passes := int(block.passes)
 	if planes < 1 || passes > 3*planes-2 {
-		return false, malformed("%d passes over %d bit planes", passes, planes)
+		return false, damaged("%d passes over %d bit planes", passes, planes)
 	}
 	if planes > maxPlanes {
-		return false, unsupported("%d bit planes: send the image uncompressed", planes)
+		return false, beyond("%d bit planes", planes)
 	}
 	stripes := (d.h + 3) / 4
-	d.flags = grown(&d.flags, (stripes+2)*(d.w+2))
+	d.flags = room(&d.flags, (stripes+2)*(d.w+2))
 	clear(d.flags)
 	zero := &zeroContext[[4]int{0, 1, 0, 2}[orientation]]
 	d.mq.reset()
@@ -342,7 +342,7 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 						v = v<<1 | d.mq.bit(contextUniform)
 					}
 					if v != 0b1010 { // D.5
-						return false, malformed("a code-block is damaged: its segmentation symbol is wrong")
+						return false, damaged("a segmentation symbol is wrong")
 					}
 				}
 				plane--

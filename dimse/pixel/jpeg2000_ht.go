@@ -159,20 +159,20 @@ func (m *melDecoder) symbol() bool {
 // decodeHT decodes a block; whole says that all its planes are there.
 func (d *blockDecoder) decodeHT(block *codeBlock, planes int, style byte) (whole bool, err error) {
 	if planes > maxPlanesHT {
-		return false, unsupported("%d bit planes: send the image uncompressed", planes)
+		return false, beyond("%d bit planes", planes)
 	}
 	cleanup := &block.segments[0]
 	missing := int(block.leading) + (cleanup.passes-1)/3 // B.3: three passes before the first one stand for a plane
 	plane := planes - 1 - missing
 	if plane < 0 {
-		return false, malformed("a code-block with %d of %d bit planes missing", missing, planes)
+		return false, damaged("a code-block with %d of %d bit planes missing", missing, planes)
 	}
 	if err := d.htCleanup(cleanup.data, missing, plane); err != nil {
 		return false, err
 	}
 	if len(block.segments) > 1 {
 		if plane == 0 {
-			return false, malformed("a code-block is refined below its last plane")
+			return false, damaged("a code-block is refined below its last plane")
 		}
 		if s := &block.segments[1]; len(s.data) > 0 {
 			d.htRefine(s.data, plane, s.passes == 2, style&styleCausal != 0)
@@ -185,11 +185,11 @@ func (d *blockDecoder) decodeHT(block *codeBlock, planes int, style byte) (whole
 func (d *blockDecoder) htCleanup(data []byte, missing, plane int) error {
 	n := len(data)
 	if n < 2 {
-		return malformed("a code-block of %d bytes", n)
+		return damaged("a code-block of %d bytes", n)
 	}
 	suffix := int(data[n-1])<<4 | int(data[n-2]&15) // Scup of 7.1.1
 	if suffix < 2 || suffix > min(n, 4079) {
-		return malformed("a code-block of %d bytes with a suffix of %d", n, suffix)
+		return damaged("a code-block of %d bytes with a suffix of %d", n, suffix)
 	}
 	magnitudes := forwardBits{data: data[:n-suffix], fill: 0xff}
 	mel := melDecoder{data: data[n-suffix : n-1]}
@@ -198,7 +198,7 @@ func (d *blockDecoder) htCleanup(data []byte, missing, plane int) error {
 		vlc.bits, vlc.n = 7, 3
 	}
 	quads := (d.w + 1) / 2
-	above, below := grown(&d.ht.above, 2*quads+3), grown(&d.ht.below, 2*quads+3)
+	above, below := room(&d.ht.above, 2*quads+3), room(&d.ht.below, 2*quads+3)
 	clear(above)
 	limit := missing + 2 // of an exponent: no magnitude has more bits
 	for y := 0; y < d.h; y += 2 {
@@ -237,7 +237,7 @@ func (d *blockDecoder) htCleanup(data []byte, missing, plane int) error {
 				}
 				exponent += int(u[k])
 				if exponent > limit {
-					return malformed("a code-block has magnitudes of more than %d bits", limit)
+					return damaged("a code-block has magnitudes of more than %d bits", limit)
 				}
 				for i := range 4 { // 7.3.8
 					if rho>>i&1 == 0 {
@@ -345,7 +345,7 @@ func offsetExtension(suffix uint32, vlc *backwardBits) uint32 {
 // below the one of the cleanup pass.
 func (d *blockDecoder) htRefine(data []byte, plane int, both, causal bool) {
 	stride := d.w + 2
-	sig := grown(&d.ht.significant, stride*(d.h+2))
+	sig := room(&d.ht.significant, stride*(d.h+2))
 	clear(sig)
 	for y := range d.h {
 		for x := range d.w {

@@ -16,8 +16,8 @@ type tileScratch struct {
 	floatRow     []float64
 }
 
-// grown is a slice of n elements in the memory of s where it suffices.
-func grown[T any](s *[]T, n int) []T {
+// room is a slice of n elements in the memory of s where it suffices.
+func room[T any](s *[]T, n int) []T {
 	if cap(*s) < n {
 		*s = make([]T, n)
 	}
@@ -86,7 +86,7 @@ type codewordSegment struct {
 func newTile(area rect, p *parameters, precision int, data []byte, scratch *tileScratch) (*tile, error) {
 	t := &tile{area: area, parameters: p, scratch: scratch, lossy: !p.reversible}
 	t.resolutions = make([]resolution, p.levels+1)
-	free := grown(&scratch.coefficients, area.width()*area.height())
+	free := room(&scratch.coefficients, area.width()*area.height())
 	clear(free)
 	packets := int64(0)
 	for r := range t.resolutions {
@@ -201,7 +201,7 @@ func (t *tile) readPackets(data []byte) error {
 	for _, res := range t.resolutions {
 		for i := range res.precincts {
 			if res.precincts[i].layers < t.parameters.layers {
-				return malformed("POC leaves packets out")
+				return damaged("POC leaves packets out")
 			}
 		}
 	}
@@ -336,7 +336,7 @@ func (r *packetReader) packet(res *resolution, k, layer int) error {
 	}
 	if r.eph {
 		if len(r.data)-r.pos < 2 || r.data[r.pos] != markEPH>>8 || r.data[r.pos+1] != markEPH&0xff {
-			return malformed("a packet header does not end with EPH")
+			return damaged("a packet header does not end with EPH")
 		}
 		r.pos += 2
 	}
@@ -369,7 +369,7 @@ func (r *packetReader) block(g *blocks, j, layer int) error {
 		}
 		for b.leading = 0; !g.leading.below(r, j%g.across, j/g.across, int(b.leading)+1); b.leading++ { // B.10.5
 			if b.leading > 80 || r.over { // more than any Mb
-				return malformed("a code-block without a bit plane")
+				return damaged("a code-block without a bit plane")
 			}
 		}
 		b.included, b.lblock = true, 3
@@ -377,14 +377,14 @@ func (r *packetReader) block(g *blocks, j, layer int) error {
 	n := r.passes()
 	for r.bit() == 1 {
 		if b.lblock++; b.lblock > 31 {
-			return malformed("a code-block of more than 2^31 bytes")
+			return damaged("a code-block of more than 2^31 bytes")
 		}
 	}
 	if r.over {
 		return incomplete("it ends within a packet header")
 	}
 	if b.passes += int16(n); b.passes > 3*80 {
-		return malformed("a code-block of %d passes", b.passes)
+		return damaged("a code-block of %d passes", b.passes)
 	}
 	for first := true; n > 0; first = false {
 		last := len(b.segments) - 1
@@ -392,18 +392,18 @@ func (r *packetReader) block(g *blocks, j, layer int) error {
 			b.segments = append(b.segments, codewordSegment{limit: r.limit(b, n)})
 			last++
 		} else if !first {
-			return malformed("a code-block without end")
+			return damaged("a code-block without end")
 		}
 		s := &b.segments[last]
 		if s.limit == 0 {
-			return unsupported("a code-block of several high throughput sets: send the image uncompressed")
+			return beyond("a code-block of several high throughput sets")
 		}
 		take := min(n, s.limit-s.passes)
 		s.passes += take
 		n -= take
 		width := int(b.lblock) + bits.Len(uint(take)) - 1 // B.10.7.1
 		if width > 31 {
-			return malformed("a code-block of more than 2^31 bytes")
+			return damaged("a code-block of more than 2^31 bytes")
 		}
 		r.pending = append(r.pending, pendingSegment{b, last, r.bits(width)})
 	}

@@ -25,7 +25,7 @@ func mirrored(i, n int) int {
 // reconstruct53 is the tile after the reversible wavelet, in last where that has the room.
 func (t *tile) reconstruct53(last []int32) []int32 {
 	current := t.resolutions[0].bands[0].coefficients
-	row := grown(&t.scratch.row, t.area.width())
+	row := room(&t.scratch.row, t.area.width())
 	for r := 1; r < len(t.resolutions); r++ {
 		res := &t.resolutions[r]
 		w, h := res.area.width(), res.area.height()
@@ -36,7 +36,7 @@ func (t *tile) reconstruct53(last []int32) []int32 {
 		px, py := int(res.area.x0&1), int(res.area.y0&1)
 		next := last
 		if r < len(t.resolutions)-1 || len(last) != w*h {
-			next = grown(&t.scratch.planes[r&1], w*h)
+			next = room(&t.scratch.planes[r&1], w*h)
 		}
 		low, hl, lh, hh := t.quarters(r)
 		for y := range h {
@@ -121,11 +121,11 @@ func lift53(a []int32, odd int) {
 // machine fuses it with the sum.
 func (t *tile) reconstruct97() []float64 {
 	ll := &t.resolutions[0].bands[0]
-	current := grown(&t.scratch.floats[0], len(ll.coefficients))
+	current := room(&t.scratch.floats[0], len(ll.coefficients))
 	for i, v := range ll.coefficients {
 		current[i] = float64(v) * (ll.step / 2) // coefficients are in halves
 	}
-	row := grown(&t.scratch.floatRow, t.area.width())
+	row := room(&t.scratch.floatRow, t.area.width())
 	for r := 1; r < len(t.resolutions); r++ {
 		res := &t.resolutions[r]
 		w, h := res.area.width(), res.area.height()
@@ -134,7 +134,7 @@ func (t *tile) reconstruct97() []float64 {
 			continue
 		}
 		px, py := int(res.area.x0&1), int(res.area.y0&1)
-		next := grown(&t.scratch.floats[r&1], w*h)
+		next := room(&t.scratch.floats[r&1], w*h)
 		low, hl, lh, hh := t.quarters(r)
 		for y := range h {
 			if y&1 == py {
