@@ -237,13 +237,7 @@ func (t *tile) decodeBlocks(d *blockDecoder) error {
 		for k := range res.precincts {
 			for i := range res.precincts[k].bands {
 				g, b := &res.precincts[k].bands[i], &res.bands[i]
-				px, py, sx, sy := res.firstX+int64(k%res.across), res.first+int64(k/res.across), res.ppx, res.ppy
-				if b.orientation != 0 {
-					sx, sy = sx-1, sy-1
-				}
-				inside := rect{ // the precinct in the subband
-					max(b.area.x0, px<<sx), max(b.area.y0, py<<sy), min(b.area.x1, (px+1)<<sx), min(b.area.y1, (py+1)<<sy),
-				}
+				inside := res.part(b, k)
 				for j := range g.blocks {
 					if g.blocks[j].passes == 0 {
 						continue
@@ -278,12 +272,8 @@ func (t *tile) decodeBlock(d *blockDecoder, b *band, block *codeBlock, area rect
 		return err
 	}
 	t.lossy = t.lossy || !whole
-	if p.roi > 0 { // H.1: background coefficients lie below the shift, in whole planes
-		for i, v := range d.data {
-			if m := v &^ signBit; uint64(m) >= 2<<min(p.roi, 40) {
-				d.data[i] = v&signBit | m>>p.roi
-			}
-		}
+	if p.roi > 0 {
+		unshift(d.data, p.roi)
 	}
 	half := 0
 	if p.reversible {
@@ -300,6 +290,15 @@ func (t *tile) decodeBlock(d *blockDecoder, b *band, block *codeBlock, area rect
 		}
 	}
 	return nil
+}
+
+// unshift brings the coefficients of a region of interest back to their place (H.1). The background lies below the shift.
+func unshift(data []uint32, shift int) {
+	for i, v := range data {
+		if m := v &^ signBit; uint64(m) >= 2<<min(shift, 40) { // in halves
+			data[i] = v&signBit | m>>shift
+		}
+	}
 }
 
 // decode decodes a block of Annex D; whole says that all its planes are there.

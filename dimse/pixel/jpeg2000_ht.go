@@ -267,42 +267,27 @@ func nonzero(e uint8) uint32 {
 	return 0
 }
 
-// offsets reads the offsets u of a pair of quads (7.3.6): prefixes, then suffixes, then extensions.
+// offsets reads the offsets u of a pair of quads (7.3.6): the prefixes, then the suffixes. The extensions that may follow begin at
+// 33 bits, which no exponent has here.
 func offsets(u *[2]uint32, has0, has1, first bool, vlc *backwardBits, mel *melDecoder) {
-	if !has0 && !has1 {
-		return
-	}
 	more := uint32(0)
-	if has0 && has1 && first {
-		if mel.symbol() {
-			more = 2
-		} else {
-			u[0] = offsetPrefix(vlc)
-			if u[0] > 2 { // the other one is 1 or 2
-				u[1] = vlc.take(1) + 1
-				s := offsetSuffix(u[0], vlc)
-				u[0] += s + offsetExtension(s, vlc)
-				return
-			}
-			u[1] = offsetPrefix(vlc)
-			s := offsetSuffix(u[1], vlc)
-			u[1] += s + offsetExtension(s, vlc)
-			return
-		}
+	if has0 && has1 && first && mel.symbol() {
+		more = 2
 	}
-	var s [2]uint32
 	if has0 {
 		u[0] = offsetPrefix(vlc)
 	}
-	if has1 {
+	switch {
+	case has0 && has1 && first && more == 0 && u[0] > 2:
+		u[1] = vlc.take(1) + 1
+		u[0] += offsetSuffix(u[0], vlc)
+		return
+	case has1:
 		u[1] = offsetPrefix(vlc)
 	}
-	for k := range s {
-		s[k] = offsetSuffix(u[k], vlc)
-	}
-	for k := range s {
+	for k := range u {
 		if u[k] > 0 {
-			u[k] += s[k] + offsetExtension(s[k], vlc) + more
+			u[k] += offsetSuffix(u[k], vlc) + more
 		}
 	}
 }
@@ -332,13 +317,6 @@ func offsetSuffix(prefix uint32, vlc *backwardBits) uint32 {
 		return vlc.take(5)
 	}
 	return 0
-}
-
-func offsetExtension(suffix uint32, vlc *backwardBits) uint32 {
-	if suffix < 28 {
-		return 0
-	}
-	return 4 * vlc.take(4)
 }
 
 // htRefine is the significance propagation pass (7.4) and, where both is set, the magnitude refinement pass (7.5) over the plane

@@ -35,12 +35,12 @@ type tile struct {
 
 // resolution is one of the levels + 1 sizes in which the tile can be had, the smallest first.
 type resolution struct {
-	area          rect
-	ppx, ppy      int // exponents of the size of a precinct
-	across, down  int // precincts
-	firstX, first int64
-	bands         []band
-	precincts     []precinct
+	area           rect
+	ppx, ppy       int   // exponents of the size of a precinct
+	across, down   int   // precincts
+	firstX, firstY int64 // of them, in a grid that begins at 0
+	bands          []band
+	precincts      []precinct
 }
 
 // band is one subband: LL alone, or HL, LH, HH.
@@ -95,9 +95,9 @@ func newTile(area rect, p *parameters, precision int, data []byte, scratch *tile
 		res.area = rect{ceilShift(area.x0, n), ceilShift(area.y0, n), ceilShift(area.x1, n), ceilShift(area.y1, n)} // B-14
 		res.ppx, res.ppy = int(p.precinct[r]&15), int(p.precinct[r]>>4)
 		if !res.area.empty() { // B-16
-			res.firstX, res.first = res.area.x0>>res.ppx, res.area.y0>>res.ppy
+			res.firstX, res.firstY = res.area.x0>>res.ppx, res.area.y0>>res.ppy
 			res.across = int(ceilShift(res.area.x1, res.ppx) - res.firstX)
-			res.down = int(ceilShift(res.area.y1, res.ppy) - res.first)
+			res.down = int(ceilShift(res.area.y1, res.ppy) - res.firstY)
 		}
 		packets += int64(res.across) * int64(res.down) * int64(p.layers)
 		if packets > int64(len(data)) {
@@ -139,6 +139,15 @@ func newTile(area rect, p *parameters, precision int, data []byte, scratch *tile
 	return t, nil
 }
 
+// part is precinct k in subband b.
+func (res *resolution) part(b *band, k int) rect {
+	x, y, ppx, ppy := res.firstX+int64(k%res.across), res.firstY+int64(k/res.across), res.ppx, res.ppy
+	if b.orientation != 0 {
+		ppx, ppy = ppx-1, ppy-1
+	}
+	return rect{max(b.area.x0, x<<ppx), max(b.area.y0, y<<ppy), min(b.area.x1, (x+1)<<ppx), min(b.area.y1, (y+1)<<ppy)}
+}
+
 // open makes the code-blocks of precinct k, which no packet needs before it has bytes for them.
 func (res *resolution) open(k int) *precinct {
 	p := &res.precincts[k]
@@ -146,16 +155,9 @@ func (res *resolution) open(k int) *precinct {
 		return p
 	}
 	p.bands = make([]blocks, len(res.bands))
-	px, py := res.firstX+int64(k%res.across), res.first+int64(k/res.across)
 	for i := range res.bands {
 		b, g := &res.bands[i], &p.bands[i]
-		ppx, ppy := res.ppx, res.ppy
-		if b.orientation != 0 {
-			ppx, ppy = ppx-1, ppy-1
-		}
-		area := rect{
-			max(b.area.x0, px<<ppx), max(b.area.y0, py<<ppy), min(b.area.x1, (px+1)<<ppx), min(b.area.y1, (py+1)<<ppy),
-		}
+		area := res.part(b, k)
 		if area.empty() {
 			continue
 		}
@@ -271,7 +273,7 @@ func (t *tile) positions(p progression) []position {
 		res, n := &t.resolutions[r], t.parameters.levels-r
 		for k := range res.precincts {
 			i, j := int64(k%res.across), int64(k/res.across)
-			at := position{(res.firstX + i) << (res.ppx + n), (res.first + j) << (res.ppy + n), r, k}
+			at := position{(res.firstX + i) << (res.ppx + n), (res.firstY + j) << (res.ppy + n), r, k}
 			// The first precinct begins with the tile where the tile does not begin with a precinct.
 			at.x, at.y = max(at.x, t.area.x0), max(at.y, t.area.y0)
 			all = append(all, at)

@@ -174,7 +174,7 @@ func lift97(a []float64, odd int) {
 		a[i] *= lift97K
 	}
 	for i := 1 - odd; i < n; i += 2 {
-		a[i] /= lift97K
+		a[i] *= 1 / lift97K
 	}
 	for s, f := range [...]float64{lift97Delta, lift97Gamma, lift97Beta, lift97Alpha} {
 		for i := odd ^ s&1; i < n; i += 2 {
