@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// JPEG 2000 as ITU-T T.800 (ISO/IEC 15444-1) rules it, and its high throughput block coder of ITU-T T.814 (15444-15); clauses
-// are of T.800 where no other is named. One component, as Frames reads no colour.
+// JPEG 2000 as ITU-T T.800 (ISO/IEC 15444-1) rules it, and its high throughput block coder of ITU-T T.814 (15444-15);
+// clauses are of T.800 where no other is named. One component, as Frames reads no colour.
 //
 // This file reads the markers and puts the tiles together; jpeg2000_packet.go finds the bytes of each code-block,
 // jpeg2000_block.go and jpeg2000_ht.go decode them, jpeg2000_wavelet.go turns coefficients into samples.
@@ -140,9 +140,9 @@ type codestream struct {
 
 // decodeJPEG2000 decodes the frame of a JPEG 2000 or HTJ2K transfer syntax (PS3.5 A.4.4, 8.2.4).
 //
-// Each packet that the headers promise must be there, in the lossy transfer syntaxes as well: a codestream that was cut short is an
-// error and never a blurred image. EOC (A.4.4) may be missing after the last packet, as some writers leave it out, and bytes may
-// follow it, as an item has an even length (PS3.5 A.4).
+// Each packet that the headers promise must be there, in the lossy transfer syntaxes as well: a codestream that was cut
+// short is an error and never a blurred image. EOC (A.4.4) may be missing after the last packet, as some writers leave it
+// out, and bytes may follow it, as an item has an even length (PS3.5 A.4).
 func decodeJPEG2000(stream []byte, rows, columns int, out []int32) (precision, error) {
 	stream, err := unbox(stream)
 	if err != nil {
@@ -166,7 +166,8 @@ func decodeJPEG2000(stream []byte, rows, columns int, out []int32) (precision, e
 	return precision{bits: c.bits, signed: c.signed, lossy: c.lossy}, nil
 }
 
-// unbox finds the codestream in a JP2 file (Annex I). PS3.5 A.4.4 wants the codestream alone, yet there are writers of whole files.
+// unbox finds the codestream in a JP2 file (Annex I). PS3.5 A.4.4 wants the codestream alone, yet there are writers of
+// whole files.
 func unbox(b []byte) ([]byte, error) {
 	const signature = "\x00\x00\x00\x0cjP  \r\n\x87\n"
 	if len(b) < len(signature) || string(b[:len(signature)]) != signature {
@@ -272,8 +273,8 @@ func (c *codestream) readSize(s []byte, rows, columns int) error {
 	c.area = rect{word(2), word(3), word(0), word(1)}
 	c.tile = rect{word(6), word(7), word(6) + word(4), word(7) + word(5)}
 	if w, h := c.area.x1-c.area.x0, c.area.y1-c.area.y0; w != int64(columns) || h != int64(rows) {
-		return malformed("the codestream has %d rows and %d columns, Rows (0028,0010) and Columns (0028,0011) say %d and %d: send the image again",
-			h, w, rows, columns)
+		return malformed("the codestream has %d rows and %d columns, "+
+			"Rows (0028,0010) and Columns (0028,0011) say %d and %d: send the image again", h, w, rows, columns)
 	}
 	if n := int(binary.BigEndian.Uint16(s[34:])); n != 1 {
 		return unsupported("the codestream has %d components: only images with one sample a pixel are read, no colour", n)
@@ -436,7 +437,8 @@ func (q *quantisation) read(s []byte) error {
 	return nil
 }
 
-// subband is exponent and mantissa of a subband, counted from LL, which lies lower levels below the first one of three (E.1.1).
+// subband is exponent and mantissa of a subband, counted from LL, which lies lower levels below the first one of three
+// (E.1.1).
 func (q *quantisation) subband(i int) (exponent, mantissa int, err error) {
 	j := i
 	if q.kind == 1 {

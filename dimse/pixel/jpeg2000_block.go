@@ -2,8 +2,8 @@ package pixel
 
 import "math/bits"
 
-// Coefficients are held in halves (E.1.1.2, r = 1/2): twice the magnitude, and where planes are missing below the last one that
-// was decoded, the middle of what is possible. The sign is the highest bit.
+// Coefficients are held in halves (E.1.1.2, r = 1/2): twice the magnitude, and where planes are missing below the last one
+// that was decoded, the middle of what is possible. The sign is the highest bit.
 const signBit = 1 << 31
 
 // blockDecoder decodes code-blocks one after the other in the same memory.
@@ -70,8 +70,8 @@ var zeroContext = func() (t [3][window + 1]uint8) {
 	return t
 }()
 
-// signContext is Tables D.2 and D.3: context and, in bit 7, the prediction, by significance (odd bits) and sign (even bits) of the
-// neighbours above, left, right, below.
+// signContext is Tables D.2 and D.3: context and, in bit 7, the prediction, by significance (odd bits) and sign (even
+// bits) of the neighbours above, left, right, below.
 var signContext = func() (t [256]uint8) {
 	for f := range t {
 		at := func(i int) int { // +1, 0, -1
@@ -355,8 +355,8 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 	return passes == 3*planes-2 || plane == 0 && !d.remains(pass), nil
 }
 
-// remains says whether the passes from pass on would have bits to code in the plane; there are encoders that leave out the last one
-// where it has none.
+// remains says whether the passes from pass on would have bits to code in the plane; there are encoders that leave out the
+// last one where it has none.
 func (d *blockDecoder) remains(pass int) bool {
 	for y := range d.h {
 		f := (y/4+1)*(d.w+2) + 1

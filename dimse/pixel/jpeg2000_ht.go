@@ -14,8 +14,8 @@ type htDecoder struct {
 	found        []int   // by the latter among four columns
 }
 
-// vlcTable finds the row of a context, the upper bits, by the next 7 bits of the stream: length, offset << 3, rho << 4, e_k << 8,
-// e_1 << 12.
+// vlcTable finds the row of a context, the upper bits, by the next 7 bits of the stream: length, offset << 3, rho << 4,
+// e_k << 8, e_1 << 12.
 var vlcTable = func() (t [2][8 << 7]uint16) {
 	for i := range vlcRows {
 		for _, row := range vlcRows[i] {
@@ -65,8 +65,8 @@ func (r *forwardBits) take(n uint) uint32 {
 	return v
 }
 
-// backwardBits reads from the last byte to the first, and 7 bits of a byte that would look like a marker with the one behind it
-// (7.1.4, 7.1.6).
+// backwardBits reads from the last byte to the first, and 7 bits of a byte that would look like a marker with the one
+// behind it (7.1.4, 7.1.6).
 type backwardBits struct {
 	data []byte
 	last byte
@@ -267,8 +267,8 @@ func nonzero(e uint8) uint32 {
 	return 0
 }
 
-// offsets reads the offsets u of a pair of quads (7.3.6): the prefixes, then the suffixes. The extensions that may follow begin at
-// 33 bits, which no exponent has here.
+// offsets reads the offsets u of a pair of quads (7.3.6): the prefixes, then the suffixes. The extensions that may follow
+// begin at 33 bits, which no exponent has here.
 func offsets(u *[2]uint32, has0, has1, first bool, vlc *backwardBits, mel *melDecoder) {
 	more := uint32(0)
 	if has0 && has1 && first && mel.symbol() {
@@ -319,8 +319,8 @@ func offsetSuffix(prefix uint32, vlc *backwardBits) uint32 {
 	return 0
 }
 
-// htRefine is the significance propagation pass (7.4) and, where both is set, the magnitude refinement pass (7.5) over the plane
-// below the one of the cleanup pass.
+// htRefine is the significance propagation pass (7.4) and, where both is set, the magnitude refinement pass (7.5) over the
+// plane below the one of the cleanup pass.
 func (d *blockDecoder) htRefine(data []byte, plane int, both, causal bool) {
 	stride := d.w + 2
 	sig := room(&d.ht.significant, stride*(d.h+2))

@@ -81,8 +81,8 @@ type codewordSegment struct {
 	data          []byte
 }
 
-// newTile lays the tile out. The memory it takes grows with the area; the packets of a codestream that is whole have a byte each, so
-// that their count is bound by the length of data.
+// newTile lays the tile out. The memory it takes grows with the area; the packets of a codestream that is whole have a
+// byte each, so that their count is bound by the length of data.
 func newTile(area rect, p *parameters, precision int, data []byte, scratch *tileScratch) (*tile, error) {
 	t := &tile{area: area, parameters: p, scratch: scratch, lossy: !p.reversible}
 	t.resolutions = make([]resolution, p.levels+1)

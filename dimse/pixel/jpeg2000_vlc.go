@@ -1,7 +1,7 @@
 package pixel
 
-// vlcRows are Tables C.1 and C.2 of T.814, for the first line of quads and for the others. Hexadecimal digits from the left: the context, and 8
-// more where an offset u follows; rho; e_k; e_1; the codeword, its first bit lowest; its length.
+// vlcRows are Tables C.1 and C.2 of T.814, for the first line of quads and for the others. Hexadecimal digits from the
+// left: the context, and 8 more where an offset u follows; rho; e_k; e_1; the codeword, its first bit lowest; its length.
 var vlcRows = [2][]uint32{
 	{
 		0x0100064, 0x81113f7, 0x0200003, 0x82227f7, 0x0300115, 0x83225f7, 0x83311f7, 0x0400023, 0x8444136, 0x05000e5,

@@ -89,8 +89,8 @@ func line[T int32 | float64](s []T, width, y int) []T {
 	return s[y*width : (y+1)*width]
 }
 
-// interleave puts low-pass samples to the even places of the reference grid, high-pass samples to the odd ones; the row begins at
-// an odd place where odd is 1.
+// interleave puts low-pass samples to the even places of the reference grid, high-pass samples to the odd ones; the row
+// begins at an odd place where odd is 1.
 func interleave(row, low, high []int32, odd int) {
 	for i, v := range low {
 		row[2*i+odd] = v
@@ -117,8 +117,8 @@ func lift53(a []int32, odd int) {
 	}
 }
 
-// reconstruct97 is the tile after dequantisation (E.1.1) and the irreversible wavelet. Each product is rounded by itself, so that no
-// machine fuses it with the sum.
+// reconstruct97 is the tile after dequantisation (E.1.1) and the irreversible wavelet. Each product is rounded by itself,
+// so that no machine fuses it with the sum.
 func (t *tile) reconstruct97() []float64 {
 	ll := &t.resolutions[0].bands[0]
 	current := room(&t.scratch.floats[0], len(ll.coefficients))
