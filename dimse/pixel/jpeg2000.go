@@ -1,6 +1,7 @@
 package pixel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -189,6 +190,9 @@ func unbox(b []byte) ([]byte, error) {
 		}
 		if n > uint64(len(b)) {
 			break
+		}
+		if string(b[4:8]) == "jp2h" && bytes.Contains(b[head:n], []byte("pclr")) { // I.5.3.4
+			return nil, beyond("a palette")
 		}
 		b = b[n:]
 	}
@@ -553,7 +557,7 @@ func (c *codestream) decodeTile(i int, out []int32, columns int) error {
 		at := (int(area.y0-c.area.y0)+y)*columns + int(area.x0-c.area.x0)
 		return out[at : at+area.width()]
 	}
-	// Level shift (G.1.2). A quality below lossless may overshoot.
+	// Level shift (G.1.2). What overshoots is cut, and shows that coefficients were left out, even where no code-block says so.
 	if t.parameters.reversible {
 		var last []int32
 		if len(c.tiles) == 1 {
@@ -563,7 +567,10 @@ func (c *codestream) decodeTile(i int, out []int32, columns int) error {
 		for y := range area.height() {
 			line := to(y)
 			for x, v := range samples[y*area.width() : (y+1)*area.width()] {
-				line[x] = min(high, max(low, v+shift))
+				if v += shift; v < low || v > high {
+					v, c.lossy = min(high, max(low, v)), true
+				}
+				line[x] = v
 			}
 		}
 		return nil

@@ -482,6 +482,7 @@ func TestJPEG2000Refused(t *testing.T) {
 		{"JP2 without a codestream", []byte(signature + "\x00\x00\x00\x08free"), dicom.ErrMalformed},
 		{"JP2 with a box of no length", []byte(signature + "\x00\x00\x00\x07free"), dicom.ErrMalformed},
 		{"JP2 with a box of 2^64 bytes", []byte(signature + "\x00\x00\x00\x01free\xff\xff\xff\xff\xff\xff\xff\xff"), dicom.ErrMalformed},
+		{"JP2 with a palette", []byte(signature + "\x00\x00\x00\x10jp2h\x00\x00\x00\x08pclr"), dicom.ErrUnsupported},
 		{"COD before SIZ", append([]byte{0xff, 0x4f}, stream[45:]...), dicom.ErrMalformed},
 		{"another width", set(8, 0, 0, 0, 22), dicom.ErrMalformed},
 		{"another height", set(12, 0, 0, 0, 18), dicom.ErrMalformed},
@@ -587,6 +588,20 @@ func TestJPEG2000Headers(t *testing.T) {
 		} else if !slices.Equal(out, want) {
 			t.Errorf("%s: another picture", name)
 		}
+	}
+}
+
+// TestJPEG2000Overshoot declares a bit less than the samples have: they are cut, and not called lossless.
+func TestJPEG2000Overshoot(t *testing.T) {
+	c := j2kFixtures[1]
+	stream, want := j2kFixture(t, c)
+	stream[42]--
+	for i, v := range want {
+		want[i] = min(1<<14-1, max(-1<<14, v))
+	}
+	c.bits, c.lossy = 15, 1
+	if n, _ := j2kCompare(t, c, stream, want); n > 0 {
+		t.Errorf("%d samples differ", n)
 	}
 }
 
