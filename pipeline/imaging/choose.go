@@ -243,10 +243,8 @@ func (c *chooser) solve(frames []*frame) (stack, error) {
 		if ambiguous == nil || codeOf(err) != refusal.GeometryGap { // with a gap it may as well be one stack that is not complete
 			return picked, ambiguous
 		}
-		if s, err = regular(frames); err == nil { // in order again
-			return s, nil
-		}
 	}
+	s, err = regular(frames) // all along one normal again
 	if duplicate {
 		rest, twins, different := c.pair(s.frames, err)
 		if different != nil {
@@ -609,8 +607,8 @@ func ranked(frames []*frame, a *attribute, values []string) *division {
 	for i, f := range frames {
 		at[f] = values[i]
 	}
-	ordered := slices.Clone(frames)
-	slices.SortStableFunc(ordered, func(a, b *frame) int { return cmp.Compare(a.along, b.along) })
+	s, _ := regular(frames) // for the order alone
+	ordered := s.frames
 	n := 0 // frames a place
 	var groups [][]*frame
 	for i := 0; i < len(ordered); {

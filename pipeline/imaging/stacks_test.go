@@ -535,8 +535,27 @@ func TestAnyVolume(t *testing.T) {
 	})
 }
 
-// FuzzFunctionalGroups feeds any bytes as a multi-frame image: what is accepted is a valid grid with a value for each voxel, and
-// of no more voxels than there are bytes.
+// replace gives the nth element of a data set, counted through its sequences, another value; a sequence is taken away.
+func replace(d *dicom.DataSet, n *int, value []byte) {
+	for _, e := range slices.Collect(d.Elements()) {
+		if *n--; *n == -1 {
+			if len(e.Items()) > 0 {
+				d.Remove(e.Tag)
+			} else {
+				d.SetBytes(e.Tag, e.VR, value)
+			}
+			return
+		}
+		for _, item := range e.Items() {
+			if replace(item, n, value); *n < 0 {
+				return
+			}
+		}
+	}
+}
+
+// FuzzFunctionalGroups feeds any bytes as a multi-frame image, with two elements replaced: what is accepted is a valid grid with a
+// value for each voxel, and of no more voxels than there are bytes.
 func FuzzFunctionalGroups(f *testing.F) {
 	mapped := mrs(3)
 	mapping(mapped, "ms", -5000, 5000)
@@ -549,9 +568,13 @@ func FuzzFunctionalGroups(f *testing.F) {
 		if err := dicom.WriteFile(&b, dicom.FileMeta{TransferSyntaxUID: dicom.ExplicitVRLittleEndian}, d); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(b.Bytes())
+		f.Add(b.Bytes(), uint16(math.MaxUint16), []byte(nil), uint16(math.MaxUint16), []byte(nil))
+		for n := range uint16(60) { // each of the first elements in turn
+			f.Add(b.Bytes(), n, []byte("0"), uint16(math.MaxUint16), []byte(nil))
+			f.Add(b.Bytes(), n, []byte("1e300\\-1e300\\NaN"), n/2, []byte{0xFF, 0xFF})
+		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, b []byte, i uint16, x []byte, k uint16, y []byte) {
 		if len(b) > 1<<16 {
 			return
 		}
@@ -559,6 +582,10 @@ func FuzzFunctionalGroups(f *testing.F) {
 		if err != nil {
 			return
 		}
+		at := int(i)
+		replace(d.DataSet, &at, bytes.ToValidUTF8(x, nil))
+		at = int(k)
+		replace(d.DataSet, &at, y)
 		for _, o := range []imaging.Options{{}, {NamedFrames: map[string][]int{d.DataSet.String(dicom.SOPInstanceUID): {1}}}} {
 			l, checked := imaging.Check([]*dicom.DataSet{d.DataSet}, o)
 			v, err := imaging.Assemble(context.Background(), []*dicom.File{d}, o)

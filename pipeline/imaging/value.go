@@ -325,9 +325,6 @@ func transformsOf(frames []*frame) (ts []transform, notes []string, err error) {
 // flat is the header of a frame as a single-frame image would have it: the attributes of the functional groups beside those of
 // all frames (PS3.3 C.7.6.16.1).
 func (f *frame) flat() *dicom.DataSet {
-	if f.own == nil {
-		return f.header
-	}
 	d := dicom.New()
 	put := func(from *dicom.DataSet) {
 		for e := range from.Elements() {
@@ -351,7 +348,7 @@ func (f *frame) flat() *dicom.DataSet {
 	return d
 }
 
-// uptake makes standardised uptake values of PET, PS3.3 C.8.9.1.1.3 and what package comment says of SUV.
+// uptake asks for standardised uptake values of PET, unless a mapping has led to something else than activity.
 func (l *Layout) uptake(frames []*frame, ts []transform, kind SUVKind) error {
 	if kind == "" {
 		kind = SUVBodyWeight
@@ -363,14 +360,13 @@ func (l *Layout) uptake(frames []*frame, ts []transform, kind SUVKind) error {
 	}
 	headers := make([]*dicom.DataSet, len(frames))
 	for k, f := range frames {
-		headers[k] = f.flat()
+		headers[k] = f.header
+		if f.own != nil {
+			headers[k] = f.flat()
+		}
 		if mapped { // it stands for Units (0054,1001), which enhanced PET has not
-			d := dicom.New()
-			for e := range headers[k].Elements() {
-				d.Copy(headers[k], e.Tag)
-			}
-			d.SetString(dicom.Units, "BQML")
-			headers[k] = d
+			headers[k] = f.flat()
+			headers[k].SetString(dicom.Units, "BQML")
 		}
 	}
 	factors, suv, own, notes, err := toSUV(headers, kind)
