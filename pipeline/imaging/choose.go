@@ -586,7 +586,7 @@ func compareValues(a, b string) int {
 
 // holds makes the stacks of a division regular, and says whether they are.
 func (d *division) holds(sharing bool) bool {
-	low, high := math.Inf(-1), math.Inf(1)
+	low, high, extent := math.Inf(-1), math.Inf(1), 0.0
 	for i := range d.stacks {
 		if n := len(d.stacks[i].frames); n < leastProper && !sharing {
 			return false
@@ -596,9 +596,10 @@ func (d *division) holds(sharing bool) bool {
 			return false
 		}
 		d.stacks[i] = s
-		low, high = max(low, s.frames[0].along), min(high, s.frames[len(s.frames)-1].along)
+		bottom, top := s.frames[0].along, s.frames[len(s.frames)-1].along
+		low, high, extent = max(low, bottom), min(high, top), max(extent, top-bottom)
 	}
-	return low < high+samePlace
+	return high-low > extent/2-samePlace // else they lie one behind the other
 }
 
 // ranked divides frames by the order of their times in each place: times may differ a little from place to place.

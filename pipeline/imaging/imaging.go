@@ -30,9 +30,10 @@
 //
 // Where the images are no regular stack, the attributes that tell acquisitions apart (echo time, b-value, phase, time, image
 // type and the like) are tried one by one, then in pairs, then all at once. An attribute tells stacks apart when its values
-// divide the images into at least two regular stacks with as many slices each, which overlap along the normal. Times, which
-// may differ from slice to slice, also do by their order: the first, the second, the third image of each place. The stack
-// that holds all images named in [Options] is taken, and a note says which it was; otherwise the series is refused.
+// divide the images into at least two regular stacks with as many slices each, at least half of which lie side by side. Times,
+// which may differ from slice to slice, also do by their order: the first, the second, the third image of each place. The
+// stack that holds all images named in [Options] is taken, and a note says which it was; otherwise the series is refused.
+// Stacks that share no place need three slices each, and where slices seem to be missing, [Options] that name one of them.
 //
 // # What is left out
 //

@@ -338,6 +338,67 @@ func TestLeftOut(t *testing.T) {
 	})
 }
 
+// TestCareful has series that a hasty rule would divide.
+func TestCareful(t *testing.T) {
+	t.Run("two and two", func(t *testing.T) { // too few for a stack that shares no place with another
+		s := series(4)
+		for k, d := range s {
+			d.SetInt(dicom.AcquisitionNumber, k%2)
+			move(d, []float64{0, 0, 1, 1}[k]) // 0, 2, 5, 7 mm
+		}
+		_, err := imaging.Check(s, imaging.Options{Named: uids(s[:1])})
+		var r *refusal.Refusal
+		if !errors.As(err, &r) || r.Code != refusal.GeometryGap {
+			t.Errorf("error is %v", err)
+		}
+	})
+	t.Run("times of an incomplete copy", func(t *testing.T) {
+		s := series(4)
+		for k, d := range series(4)[:3] {
+			d.SetString(dicom.SOPInstanceUID, d.String(dicom.SOPInstanceUID)+".2")
+			d.SetFloat(dicom.TriggerTime, float64(500+k))
+			s[k].SetFloat(dicom.TriggerTime, float64(k))
+			s = append(s, d)
+		}
+		s[3].SetFloat(dicom.TriggerTime, 3)
+		l, err := imaging.Check(s, imaging.Options{})
+		if err != nil || len(l.Twins) != 3 {
+			t.Errorf("%v, twins %v", err, l.Twins)
+		}
+		sameVolume(t, assemble(t, s, imaging.Options{}), assemble(t, s[:4], imaging.Options{}))
+		s[5].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 12))
+		_, err = imaging.Assemble(context.Background(), files(t, s), imaging.Options{})
+		var r *refusal.Refusal
+		if !errors.As(err, &r) || r.Code != refusal.GeometryDuplicate || !strings.Contains(r.Text, "pixel") {
+			t.Errorf("error is %v", err)
+		}
+	})
+	t.Run("a copy with rounded directions", func(t *testing.T) { // far from the origin, where half a milliradian is half a millimetre
+		s := append(series(5), ct(2))
+		s[5].SetString(dicom.SOPInstanceUID, "1.2.3.0")
+		s[5].SetFloat(dicom.ImageOrientationPatient, row[0], row[1], row[2], column[0]+5e-4*normal[0], column[1]+5e-4*normal[1], column[2]+5e-4*normal[2])
+		for k, d := range s {
+			p, _ := d.Floats(dicom.ImagePositionPatient)
+			d.SetFloat(dicom.ImagePositionPatient, p[0]-1000, p[1]+1000, p[2]+1000)
+			d.SetString(dicom.AcquisitionTime, []string{"10", "10", "20", "20", "20", "10"}[k]) // divides, into no stacks
+		}
+		l, err := imaging.Check(s, imaging.Options{})
+		if err != nil || len(l.Twins) != 1 {
+			t.Errorf("%v, twins %v", err, l.Twins)
+		}
+	})
+	t.Run("own groups before shared ones", func(t *testing.T) {
+		e := enhanced(dicom.EnhancedCTImageStorage, series(4))
+		decoy := dicom.New()
+		decoy.SetFloat(dicom.RescaleSlope, 9)
+		decoy.SetFloat(dicom.RescaleIntercept, 9)
+		decoy.SetFloat(dicom.ImagePositionPatient, 9, 9, 9)
+		e.Seq(dicom.SharedFunctionalGroupsSequence)[0].SetSeq(dicom.PixelValueTransformationSequence, decoy)
+		e.Seq(dicom.SharedFunctionalGroupsSequence)[0].SetSeq(dicom.PlanePositionSequence, decoy)
+		sameVolume(t, assemble(t, []*dicom.DataSet{e}, imaging.Options{}), assemble(t, series(4), imaging.Options{}))
+	})
+}
+
 // TestNM places the slices of a reconstructed NM image by Slice Vector, in front of the first one where the spacing is negative.
 func TestNM(t *testing.T) {
 	for _, spacing := range []float64{2, -2} {
@@ -416,6 +477,22 @@ func TestValues(t *testing.T) {
 		}(), "ms", "(0040,9096)", func(s float64, k int) float64 { return math.Sqrt(s + 3) }},
 		"MR table": {func() []*dicom.DataSet { s := mrs(4); table(s, 300, -2); return s }(), "1", "(0028,3000)",
 			func(s float64, k int) float64 { return 2 * max(0, min(299, s+2)) }},
+		"MR table of 2^16": {func() []*dicom.DataSet { s := mrs(4); table(s, 1<<16, -2); return s }(), "1", "(0028,3000)",
+			func(s float64, k int) float64 { return 2 * max(0, s+2) }},
+		"MR table of bytes": {func() []*dicom.DataSet {
+			s := mrs(4)
+			table(s, 200, -2)
+			for _, d := range s {
+				lut := d.Seq(dicom.ModalityLUTSequence)[0]
+				lut.SetBytes(dicom.LUTDescriptor, dicom.US, []byte{200, 0, 0xFE, 0xFF, 8, 0})
+				data := make([]byte, 200)
+				for i := range data {
+					data[i] = byte(255 - i)
+				}
+				lut.SetBytes(dicom.LUTData, dicom.OW, data)
+			}
+			return s
+		}(), "1", "(0028,3000)", func(s float64, k int) float64 { return 255 - max(0, min(199, s+2)) }},
 		"MR inverted": {func() []*dicom.DataSet {
 			s := mrs(4)
 			each(s, dicom.PhotometricInterpretation, "MONOCHROME1")
