@@ -293,13 +293,13 @@ func outlier(frames []*frame) int {
 
 // pair takes one of the frames that share a place: a named one, else the first by UID. Frames must be in order along the normal.
 func (c *chooser) pair(frames []*frame, err error) (rest []*frame, twins []twin, _ error) {
-	values := make([][]string, len(attributes))
+	values := make([][]string, len(traits))
 	index := make(map[*frame]int, len(frames))
 	for i, f := range frames {
 		index[f] = i
 	}
-	for a := range attributes {
-		values[a] = attributes[a].values(frames)
+	for a := range traits {
+		values[a] = traits[a].values(frames)
 	}
 	for i := 0; i < len(frames); {
 		n := i + 1
@@ -321,7 +321,7 @@ func (c *chooser) pair(frames []*frame, err error) (rest []*frame, twins []twin,
 			if math.Hypot(f.beside[0]-of.beside[0], f.beside[1]-of.beside[1]) > f.offLine() {
 				return nil, nil, err // side by side
 			}
-			for a, attr := range attributes {
+			for a, attr := range traits {
 				if x, y := values[a][k], values[a][kept]; x != y && !attr.time {
 					return nil, nil, f.refuse(refusal.GeometryDuplicate, "", "lies in the place of image %s, ImagePositionPatient (0020,0032), and %s is %s, not %s",
 						of.uid, attr.name, attr.print(x), attr.print(y))
@@ -338,8 +338,8 @@ func (c *chooser) pair(frames []*frame, err error) (rest []*frame, twins []twin,
 	return rest, twins, nil
 }
 
-// An attribute tells acquisitions apart.
-type attribute struct {
+// A trait tells acquisitions apart.
+type trait struct {
 	name   string
 	tag    dicom.Tag   // in a single-frame image
 	multi  dicom.Tag   // in a multi-frame image, where it is another one
@@ -358,8 +358,8 @@ type attribute struct {
 
 func in(groups ...dicom.Tag) []dicom.Tag { return groups }
 
-// attributes, those that say most of an image first.
-var attributes = []attribute{
+// traits, those that say most of an image first.
+var traits = []trait{
 	{name: "Stack ID (0020,9056)", tag: dicom.StackID, groups: in(dicom.FrameContentSequence)},
 	{name: "Diffusion b-value (0018,9087)", tag: dicom.DiffusionBValue, groups: in(dicom.MRDiffusionSequence), unit: "s/mm2"},
 	{name: "b-value (0019,xx0C) of SIEMENS MR HEADER", group: 0x0019, creator: "SIEMENS MR HEADER", element: 0x0C, vr: dicom.IS, unit: "s/mm2"},
@@ -396,7 +396,7 @@ var attributes = []attribute{
 }
 
 // print writes a value with its unit.
-func (a *attribute) print(v string) string {
+func (a *trait) print(v string) string {
 	if v == "" {
 		return "absent"
 	}
@@ -407,7 +407,7 @@ func (a *attribute) print(v string) string {
 }
 
 // values are those of the frames, "" where it is absent.
-func (a *attribute) values(frames []*frame) []string {
+func (a *trait) values(frames []*frame) []string {
 	out := make([]string, len(frames))
 	vectors := make(map[*dicom.DataSet][]int)
 	for i, f := range frames {
@@ -430,7 +430,7 @@ func (a *attribute) values(frames []*frame) []string {
 	return out
 }
 
-func (a *attribute) value(f *frame) string {
+func (a *trait) value(f *frame) string {
 	t, d := a.tag, f.header
 	if f.own != nil {
 		if a.multi != 0 {
@@ -459,7 +459,7 @@ func (a *attribute) value(f *frame) string {
 }
 
 // private reads the first value of a private element, whose representation is lost in implicit VR.
-func (a *attribute) private(d *dicom.DataSet) string {
+func (a *trait) private(d *dicom.DataSet) string {
 	t, ok := d.Private(a.group, a.creator, a.element)
 	e := d.Element(t)
 	switch {
@@ -485,12 +485,12 @@ type division struct {
 // only then can a stack have less than three slices.
 func divide(frames []*frame, sharing bool) *division {
 	type varying struct {
-		*attribute
+		*trait
 		values []string
 	}
 	var strong, times []varying
-	for i := range attributes {
-		v := varying{&attributes[i], attributes[i].values(frames)}
+	for i := range traits {
+		v := varying{&traits[i], traits[i].values(frames)}
 		if !slices.ContainsFunc(v.values, func(x string) bool { return x != v.values[0] }) {
 			continue
 		}
@@ -561,7 +561,7 @@ func divide(frames []*frame, sharing bool) *division {
 	}
 	if sharing {
 		for _, v := range times {
-			if d := ranked(frames, v.attribute, v.values); d != nil && d.holds(sharing) {
+			if d := ranked(frames, v.trait, v.values); d != nil && d.holds(sharing) {
 				return d
 			}
 		}
@@ -603,7 +603,7 @@ func (d *division) holds(sharing bool) bool {
 }
 
 // ranked divides frames by the order of their times in each place: times may differ a little from place to place.
-func ranked(frames []*frame, a *attribute, values []string) *division {
+func ranked(frames []*frame, a *trait, values []string) *division {
 	at := make(map[*frame]string, len(frames))
 	for i, f := range frames {
 		at[f] = values[i]

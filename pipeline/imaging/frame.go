@@ -200,21 +200,21 @@ func suitable(d *dicom.DataSet) error {
 // split lists the frames of one image.
 func split(d *dicom.DataSet, image int) ([]*frame, error) {
 	c := classes[d.String(dicom.SOPClassUID)]
-	new := func(i, of int) *frame {
+	at := func(i, of int) *frame {
 		return &frame{Place: Place{image, i}, uid: d.String(dicom.SOPInstanceUID), modality: c.modality, header: d, of: of}
 	}
 	n := 1
 	if filled(d, dicom.NumberOfFrames) {
 		var ok bool
 		if n, ok = d.Int(dicom.NumberOfFrames); !ok || n < 1 {
-			return nil, new(0, 1).refuse(refusal.ImageMultiFrame, sendOriginals, "Number of Frames (0028,0008) is %q", d.String(dicom.NumberOfFrames))
+			return nil, at(0, 1).refuse(refusal.ImageMultiFrame, sendOriginals, "Number of Frames (0028,0008) is %q", d.String(dicom.NumberOfFrames))
 		}
 	}
 	switch {
 	case c.groups:
 		own := d.Seq(dicom.PerFrameFunctionalGroupsSequence)
 		if len(own) != n {
-			return nil, new(0, 1).refuse(refusal.ImageMultiFrame, sendOriginals,
+			return nil, at(0, 1).refuse(refusal.ImageMultiFrame, sendOriginals,
 				"Number of Frames (0028,0008) is %d, and Per-Frame Functional Groups Sequence (5200,9230) describes %d", n, len(own))
 		}
 		var shared *dicom.DataSet
@@ -223,7 +223,7 @@ func split(d *dicom.DataSet, image int) ([]*frame, error) {
 		}
 		out := make([]*frame, n)
 		for i := range out {
-			f := new(i, n)
+			f := at(i, n)
 			f.own, f.shared = own[i], shared
 			if err := f.readPlane(f.grouped(dicom.PixelSpacing, dicom.PixelMeasuresSequence),
 				f.grouped(dicom.ImagePositionPatient, dicom.PlanePositionSequence),
@@ -234,20 +234,20 @@ func split(d *dicom.DataSet, image int) ([]*frame, error) {
 		}
 		return out, nil
 	case c.modality == "NM":
-		return splitNM(d, n, new)
+		return splitNM(d, n, at)
 	}
-	f := new(0, 1)
+	f := at(0, 1)
 	return []*frame{f}, f.readPlane(d, d, d)
 }
 
 // splitNM lists the frames of a reconstructed NM image. The detector has the position of the first slice, and the others lie
 // along the normal as Slice Vector (0054,0080) counts them: PS3.3 C.8.4.8, C.8.4.11, C.8.4.15.
-func splitNM(d *dicom.DataSet, n int, new func(i, of int) *frame) ([]*frame, error) {
+func splitNM(d *dicom.DataSet, n int, at func(i, of int) *frame) ([]*frame, error) {
 	detector := d
 	if items := d.Seq(dicom.DetectorInformationSequence); len(items) > 0 && filled(items[0], dicom.ImagePositionPatient) {
 		detector = items[0] // a reconstruction has one, whatever number of heads turned
 	}
-	first := new(0, n)
+	first := at(0, n)
 	if err := first.readPlane(d, detector, detector); err != nil {
 		return nil, err
 	}
@@ -266,11 +266,12 @@ func splitNM(d *dicom.DataSet, n int, new func(i, of int) *frame) ([]*frame, err
 	normal := unit(cross(first.row, first.column))
 	out := make([]*frame, n)
 	for i := range out {
-		f := new(i, n)
+		f := at(i, n)
 		if slice[i] < 1 || slice[i] > mostFrames {
 			return nil, f.refuse(refusal.ImageMultiFrame, sendOriginals, "Slice Vector (0054,0080) has slice %d", slice[i])
 		}
-		f.rows, f.columns, f.rowSpacing, f.columnSpacing, f.row, f.column = first.rows, first.columns, first.rowSpacing, first.columnSpacing, first.row, first.column
+		f.rows, f.columns, f.row, f.column = first.rows, first.columns, first.row, first.column
+		f.rowSpacing, f.columnSpacing = first.rowSpacing, first.columnSpacing
 		f.position = add(first.position, scale(normal, float64(slice[i]-1)*spacing))
 		out[i] = f
 	}
@@ -301,16 +302,16 @@ func (f *frame) readPlane(measures, position, orientation *dicom.DataSet) error 
 	// PS3.3 10.7.1.3: first the spacing between rows, then that between columns.
 	f.rowSpacing, f.columnSpacing = spacing[0], spacing[1]
 
-	at, err := position.Floats(dicom.ImagePositionPatient)
+	place, err := position.Floats(dicom.ImagePositionPatient)
 	switch {
 	case err != nil:
 		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, "cannot be read: "+err.Error())
-	case len(at) != 3:
-		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, fmt.Sprintf("has %d values and needs 3", len(at)))
-	case !finite(at):
+	case len(place) != 3:
+		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, fmt.Sprintf("has %d values and needs 3", len(place)))
+	case !finite(place):
 		return bad(refusal.ImageAttribute, dicom.ImagePositionPatient, "is not a finite number")
 	}
-	f.position = [3]float64(at)
+	f.position = [3]float64(place)
 
 	direction, err := orientation.Floats(dicom.ImageOrientationPatient)
 	switch {

@@ -334,10 +334,10 @@ func TestRefusals(t *testing.T) {
 			return s
 		}, true},
 		"two echoes in one place": {refusal.GeometryDuplicate, "(0018,0081)", func(s images) images {
-			s = mrs(5)
-			s[4].SetString(dicom.ImagePositionPatient, s[3].Strings(dicom.ImagePositionPatient)...)
-			s[4].SetFloat(dicom.EchoTime, 80)
-			return s
+			p := mrs(5)
+			p[4].SetString(dicom.ImagePositionPatient, p[3].Strings(dicom.ImagePositionPatient)...)
+			p[4].SetFloat(dicom.EchoTime, 80)
+			return p
 		}, false},
 		"side by side": {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images {
 			s[4].SetString(dicom.ImagePositionPatient, s[3].Strings(dicom.ImagePositionPatient)...)

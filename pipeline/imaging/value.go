@@ -266,7 +266,8 @@ func realWorld(f *frame) (t transform, ok bool, err error) {
 	if filled(first, dicom.RealWorldValueLUTData) {
 		table, err := first.Floats(dicom.RealWorldValueLUTData)
 		// No more entries than 16 bits count, and so many: the first is that of the first value mapped.
-		if err != nil || t.high-t.low >= 1<<16 || t.low != math.Trunc(t.low) || len(table) != int(t.high-t.low)+1 || !finite(table) || slices.ContainsFunc(table, func(v float64) bool { return math.Abs(v) >= math.MaxFloat32 }) {
+		entries := t.high - t.low + 1
+		if err != nil || entries > 1<<16 || t.low != math.Trunc(t.low) || float64(len(table)) != entries || slices.ContainsFunc(table, tooLarge) {
 			return bad("RealWorldValueLUTData (0040,9212) has not one finite value for each stored value")
 		}
 		t.table, t.first = table, t.low
@@ -285,6 +286,8 @@ func realWorld(f *frame) (t transform, ok bool, err error) {
 	t.notes = append(t.notes, note)
 	return t, true, nil
 }
+
+func tooLarge(v float64) bool { return !(math.Abs(v) < math.MaxFloat32) }
 
 // ucum is the UCUM code of the unit of a mapping, "" where it has none.
 func ucum(mapping *dicom.DataSet) string {
@@ -322,32 +325,6 @@ func transformsOf(frames []*frame) (ts []transform, notes []string, err error) {
 	return ts, notes, nil
 }
 
-// flat is the header of a frame as a single-frame image would have it: the attributes of the functional groups beside those of
-// all frames (PS3.3 C.7.6.16.1).
-func (f *frame) flat() *dicom.DataSet {
-	d := dicom.New()
-	put := func(from *dicom.DataSet) {
-		for e := range from.Elements() {
-			d.Copy(from, e.Tag)
-		}
-	}
-	for e := range f.header.Elements() {
-		if e.Tag != dicom.PerFrameFunctionalGroupsSequence { // megabytes, and once is enough
-			d.Copy(f.header, e.Tag)
-		}
-	}
-	for _, g := range [...]*dicom.DataSet{f.shared, f.own} { // the frame has the last word
-		for e := range g.Elements() {
-			if items := e.Items(); len(items) == 1 {
-				put(items[0])
-			} else {
-				d.Copy(g, e.Tag)
-			}
-		}
-	}
-	return d
-}
-
 // uptake asks for standardised uptake values of PET, unless a mapping has led to something else than activity.
 func (l *Layout) uptake(frames []*frame, ts []transform, kind SUVKind) error {
 	if kind == "" {
@@ -359,15 +336,21 @@ func (l *Layout) uptake(frames []*frame, ts []transform, kind SUVKind) error {
 		return nil // a unit that the image itself gives: an SUV, or no activity
 	}
 	headers := make([]*dicom.DataSet, len(frames))
+	active := make(map[*dicom.DataSet]*dicom.DataSet)
 	for k, f := range frames {
-		headers[k] = f.header
-		if f.own != nil {
-			headers[k] = f.flat()
+		if headers[k] = f.header; !mapped {
+			continue
 		}
-		if mapped { // it stands for Units (0054,1001), which enhanced PET has not
-			headers[k] = f.flat()
-			headers[k].SetString(dicom.Units, "BQML")
+		d := active[f.header]
+		if d == nil { // the mapping stands for Units (0054,1001), which enhanced PET has not
+			d = dicom.New()
+			for e := range f.header.Elements() {
+				d.Copy(f.header, e.Tag)
+			}
+			d.SetString(dicom.Units, "BQML")
+			active[f.header] = d
 		}
+		headers[k] = d
 	}
 	factors, suv, own, notes, err := toSUV(headers, kind)
 	if err != nil {

@@ -64,31 +64,6 @@ func TestInRange(t *testing.T) {
 	}
 }
 
-// TestFlat reads a frame as a single-frame image: what its own groups say goes before what all frames share.
-func TestFlat(t *testing.T) {
-	item := func(tag dicom.Tag, v string) *dicom.DataSet {
-		d := dicom.New()
-		d.SetString(tag, v)
-		return d
-	}
-	f := frame{header: dicom.New(), own: dicom.New(), shared: dicom.New()}
-	f.header.SetString(dicom.Modality, "PT")
-	f.header.SetString(dicom.AcquisitionDateTime, "2001")
-	f.shared.SetSeq(dicom.FrameContentSequence, item(dicom.FrameReferenceDateTime, "2002"))
-	f.shared.SetSeq(dicom.UnassignedSharedConvertedAttributesSequence, item(dicom.Units, "BQML"))
-	f.own.SetSeq(dicom.FrameContentSequence, item(dicom.FrameReferenceDateTime, "2003"))
-	f.own.SetSeq(dicom.UnassignedPerFrameConvertedAttributesSequence, item(dicom.AcquisitionDateTime, "2004"))
-	d := f.flat()
-	for tag, want := range map[dicom.Tag]string{dicom.Modality: "PT", dicom.Units: "BQML", dicom.FrameReferenceDateTime: "2003", dicom.AcquisitionDateTime: "2004"} {
-		if got := d.String(tag); got != want {
-			t.Errorf("%s is %q, want %q", tag.Keyword(), got, want)
-		}
-	}
-	if f.header.Has(dicom.Units) || f.header.String(dicom.AcquisitionDateTime) != "2001" {
-		t.Error("the header has changed")
-	}
-}
-
 func TestLossySyntax(t *testing.T) {
 	if how := lossySyntax("1.2.840.10008.1.2.4.51"); !strings.Contains(how, "JPEG Extended") {
 		t.Errorf("JPEG Extended is %q", how)
