@@ -412,7 +412,8 @@ func TestPanicInStorage(t *testing.T) {
 }
 
 func TestAcceptance(t *testing.T) {
-	const jpeg2000, jpegLS, private = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80", "1.2.840.113619.5.99"
+	const jpeg, jpeg2000, jpegLS, private = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80", "1.2.840.113619.5.99"
+	const jpegXL = "1.2.840.10008.1.2.4.110" // not decoded
 	open, strict := &Server{}, &Server{RefuseUnknownSOPClasses: true, RefuseUnknownTransferSyntaxes: true}
 	for _, class := range append(dicom.StorageSOPClasses(), dicom.VerificationSOPClass) {
 		for _, s := range []*Server{open, strict} {
@@ -429,7 +430,9 @@ func TestAcceptance(t *testing.T) {
 		{"1.2.840.10008.5.1.4.1.1.999", []string{dicom.ImplicitVRLittleEndian}, dicom.ImplicitVRLittleEndian, ""},
 		{"1.3.12.2.1107.5.9.1", []string{dicom.ImplicitVRLittleEndian}, dicom.ImplicitVRLittleEndian, ""},
 		{dicom.CTImageStorage, []string{jpeg2000, jpegLS}, jpeg2000, jpeg2000},
-		{dicom.CTImageStorage, []string{jpeg2000, dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}, dicom.ExplicitVRLittleEndian, dicom.ExplicitVRLittleEndian},
+		{dicom.CTImageStorage, []string{jpegXL, dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}, dicom.ExplicitVRLittleEndian, dicom.ExplicitVRLittleEndian},
+		{dicom.CTImageStorage, []string{jpegXL, jpeg, jpegLS}, jpegLS, jpegLS},
+		{dicom.CTImageStorage, []string{jpegXL, jpeg, "1.2.840.10008.1.2.4.91"}, jpeg, jpeg},
 		{dicom.CTImageStorage, []string{private}, private, ""},
 		{dicom.CTImageStorage, []string{"../x"}, "", ""},
 		{"1.2.840.10008.5.1.4.1.2.2.1", []string{dicom.ImplicitVRLittleEndian}, "", ""}, // Study Root Q/R FIND

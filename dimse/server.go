@@ -264,17 +264,19 @@ func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul
 }
 
 // choose accepts a presentation context: Verification and storage SOP classes; of several transfer syntaxes the first
-// whose pixels radnode can decode, otherwise the first that it accepts.
+// whose pixels radnode can decode and that loses nothing, then the first that it can decode, otherwise the first that it accepts.
 func (s *Server) choose(abstract string, transfer []string) (string, ul.Result) {
 	if !s.acceptsClass(abstract) {
 		return "", ul.AbstractSyntaxNotSupported
 	}
-	choice := ""
+	choice, decodable := "", false
 	for _, uid := range transfer {
 		ts, known := dicom.LookupTransferSyntax(uid)
 		switch {
-		case known && ts.Decodable:
+		case known && ts.Decodable && !ts.Lossy:
 			return uid, ul.Acceptance
+		case known && ts.Decodable && !decodable:
+			choice, decodable = uid, true
 		case choice == "" && (known || !s.RefuseUnknownTransferSyntaxes && plausibleUID(uid)):
 			choice = uid
 		}

@@ -36,10 +36,11 @@ func Prepare(g *voxel.Grid, m *voxel.Mask, p Profile) (*ROI, error) { return pre
 
 // prepare takes the interpolated image from a block where there is one.
 func prepare(g *voxel.Grid, m *voxel.Mask, p Profile, b *block) (*ROI, error) {
-	if err := sameGrid(g, m); err != nil {
+	part, err := sameGrid(g, m)
+	if err != nil {
 		return nil, err
 	}
-	roi, err := interpolate(g, m, p.Resample, b)
+	roi, err := interpolate(g, m, part, p.Resample, b)
 	if err != nil {
 		return nil, err
 	}
@@ -48,24 +49,26 @@ func prepare(g *voxel.Grid, m *voxel.Mask, p Profile, b *block) (*ROI, error) {
 	return roi, nil
 }
 
-// sameGrid refuses a mask that is not on the image's grid.
-func sameGrid(g *voxel.Grid, m *voxel.Mask) error {
+// sameGrid is the box of the image's grid that the mask covers. It refuses a
+// mask that lies on another grid.
+func sameGrid(g *voxel.Grid, m *voxel.Mask) (part voxel.Box, err error) {
 	if err := g.Valid(); err != nil {
-		return fmt.Errorf("features: image: %w", err)
+		return part, fmt.Errorf("features: image: %w", err)
 	}
 	if len(g.Data) != g.Len() || len(m.Data) != m.Len() {
-		return errors.New("features: a grid holds another number of voxels than its size says")
+		return part, errors.New("features: a grid holds another number of voxels than its size says")
 	}
 	// A hundredth of a voxel is below what any format keeps apart.
 	tol := 0.01 * min(g.Spacing[0], g.Spacing[1], g.Spacing[2])
-	if !g.Geometry.Equal(m.Geometry, tol) {
-		return fmt.Errorf("features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
+	part = g.Part(m.Geometry)
+	if union(part, g.Box()) != g.Box() || !g.Geometry.Crop(part).Equal(m.Geometry, tol) {
+		return part, fmt.Errorf("features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
 			m.Size, m.Origin, g.Size, g.Origin)
 	}
 	if !m.Binary() {
-		return errors.New("features: the mask holds a value other than 0 and 1")
+		return part, errors.New("features: the mask holds a value other than 0 and 1")
 	}
-	return nil
+	return part, nil
 }
 
 // finite refuses an image without a value somewhere around the ROI.
@@ -85,12 +88,12 @@ func finite(g *voxel.Grid) error {
 // bounding box and the reach of the local intensity sphere around it; the
 // voxels are those of the whole interpolated image, bit for bit, so it does not
 // matter whether they come from a block or are made here.
-func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, error) {
+func interpolate(g *voxel.Grid, m *voxel.Mask, part voxel.Box, r Resample, b *block) (*ROI, error) {
 	roi := &ROI{Geometry: g.Geometry, VoxelsInitial: m.Count()}
 	if roi.VoxelsInitial == 0 {
 		return nil, fmt.Errorf("features: %w", ErrEmptyROI)
 	}
-	whole := m.Bounds()
+	whole := m.Bounds().Add(part.Min)
 	for a := range 3 {
 		if g.Size[a] > 1 && (whole.Min[a] == 0 || whole.Max[a] == g.Size[a]) {
 			roi.Notes = append(roi.Notes, "the ROI touches the border of the image")
@@ -109,9 +112,9 @@ func interpolate(g *voxel.Grid, m *voxel.Mask, r Resample, b *block) (*ROI, erro
 		}
 		roi.Geometry = voxel.Aligned(g.Geometry, [3]float64(r.Spacing))
 		whole = covered(g.Geometry, roi.Geometry, whole)
-		m = voxel.ResampleMask(m, roi.Geometry, whole, mask, r.MaskThreshold)
+		m = voxel.ResampleMask(m, g.Geometry, roi.Geometry, whole, mask, r.MaskThreshold)
 	} else {
-		m = m.Crop(whole)
+		m = m.Crop(m.Bounds())
 	}
 	if left := m.Bounds(); left.Empty() {
 		roi.Notes = append(roi.Notes, fmt.Sprintf("none of the ROI's %d voxels is left after interpolation", roi.VoxelsInitial))

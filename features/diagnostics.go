@@ -91,7 +91,7 @@ func Diagnostics(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile) (
 	d := make(diagnosis, 0, len(DiagnosticTable))
 	d.image(g.Geometry, initial)
 	d.image(roi.Geometry, interpolated)
-	d.region(g.Geometry, m, m, g, "")
+	d.region(g.Geometry, m, m, g.Crop(g.Part(m.Geometry)), "")
 	d.region(roi.Geometry, roi.Morph, roi.Intensity, roi.Image, "no voxel of the ROI is left after interpolation")
 	resegment(roi, p.Resegment)
 	d.region(roi.Geometry, roi.Morph, roi.Intensity, roi.Image, reasonNoIntensity)

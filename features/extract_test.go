@@ -229,7 +229,7 @@ func TestChainOnPart(t *testing.T) {
 		}
 		kind, _ := voxel.ParseMethod(method)
 		to := voxel.Aligned(g.Geometry, [3]float64{1, 0, 1.3})
-		image, mask := voxel.Resample(g, to, to.Box(), kind), voxel.ResampleMask(m, to, to.Box(), voxel.Linear, 0.5)
+		image, mask := voxel.Resample(g, to, to.Box(), kind), voxel.ResampleMask(m, m.Geometry, to, to.Box(), voxel.Linear, 0.5)
 		part := voxel.Box{Max: roi.Image.Size}.Add(roi.Offset)
 		whole := image.Crop(part)
 		for i, v := range whole.Data {
@@ -286,6 +286,40 @@ func TestNeeded(t *testing.T) {
 		if d := cmp.Diff(want, extract(t, hidden, m, p)); d != "" || n == 0 {
 			t.Errorf("%q: %d voxels hidden outside %v: %s", method, n, box, d)
 		}
+	}
+}
+
+// A mask may be given on the part of the grid that holds the region: the same values, to the bit. One beside the grid is refused.
+func TestMaskOnPart(t *testing.T) {
+	g, m := blob([3]int{40, 36, 30}, 5)
+	for _, aggregate := range [][]features.Aggregation{{features.Agg3DComb}, {features.Agg2DAvg}} {
+		for _, method := range []string{"", "nearest", "linear", "cubic"} {
+			p := features.DefaultProfile("CT")
+			p.Aggregate, p.Resample.Image = aggregate, method
+			if p.Resample.Spacing = []float64{1.1, 0.7, 1.9}; method == "" {
+				p.Resample.Spacing = nil
+			}
+			part := m.Crop(m.Bounds())
+			if part.Len() == m.Len() {
+				t.Fatal("the region fills the image")
+			}
+			if d := cmp.Diff(extract(t, g, m, p), extract(t, g, part, p)); d != "" {
+				t.Errorf("%q: %s", method, d)
+			}
+			want, err := features.Diagnostics(t.Context(), g, m, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := features.Diagnostics(t.Context(), g, part, p)
+			if d := cmp.Diff(want, got); d != "" || err != nil {
+				t.Errorf("%q, diagnostics: %v %s", method, err, d)
+			}
+		}
+	}
+	beside := m.Crop(m.Bounds())
+	beside.Origin = g.Point(30, 0, 0)
+	if _, err := features.Extract(t.Context(), g, beside, plain()); err == nil {
+		t.Error("a mask that reaches beyond the image is accepted")
 	}
 }
 

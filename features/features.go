@@ -264,8 +264,8 @@ type Result struct {
 // ErrEmptyROI is the error of [Extract] for a mask without any voxel.
 var ErrEmptyROI = errors.New("the ROI holds no voxel of the image")
 
-// Extract computes the features of the region m of the image g, both on the
-// same grid. A feature that does not exist for this region is in the result
+// Extract computes the features of the region m of the image g, which lies on
+// the image's grid or on a part of it ([voxel.Geometry.Crop]). A feature that does not exist for this region is in the result
 // with its Reason; no value is NaN or infinite. An error means that there is no
 // result at all: a faulty profile, two different grids, a region without voxels
 // ([ErrEmptyROI]), or the end of ctx.

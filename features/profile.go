@@ -17,7 +17,9 @@ import (
 // computed. The YAML names are those of the configuration file.
 type Profile struct {
 	Name       string        `yaml:"-"`
-	Voxels     voxel.Rule    `yaml:"voxels,omitempty"` // how contours and segmentations become voxels
+	Voxels     voxel.Rule    `yaml:"voxels,omitempty"`    // how contours and segmentations become voxels
+	SUV        string        `yaml:"suv,omitempty"`       // of PET images: bw (empty too), lbm, lbm-james, bsa, ibw; none keeps their unit
+	Normalise  Normalise     `yaml:"normalise,omitempty"` // of the whole image, before interpolation
 	Resample   Resample      `yaml:"resample"`
 	Resegment  Resegment     `yaml:"resegment"`
 	Discretise Discretise    `yaml:"discretise"`
@@ -124,6 +126,12 @@ func (p Profile) Validate() error {
 	}
 	if err := p.Voxels.Validate(); err != nil {
 		return bad("voxels", "%v", err)
+	}
+	if kinds := []string{"", "none", "bw", "lbm", "lbm-james", "bsa", "ibw"}; !slices.Contains(kinds, p.SUV) {
+		return bad("suv", "%q, want any of%s", p.SUV, strings.Join(kinds, " "))
+	}
+	if err := p.Normalise.validate(); err != nil {
+		return bad("normalise", "%v", err)
 	}
 	r := p.Resample
 	if n := len(r.Spacing); n != 0 && n != 3 {
@@ -282,6 +290,12 @@ func (p Profile) Hash() string {
 	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
 		line("voxels", fmt.Sprintf("%+v", v))
 	}
+	if p.SUV != "" && p.SUV != "bw" {
+		line("suv", p.SUV)
+	}
+	if p.Normalise.Used() {
+		line("normalise", p.Normalise.canonical()...)
+	}
 	if p.Resample.interpolates() {
 		line("spacing", numbers(p.Resample.Spacing)...)
 		line("image", p.Resample.Image)
@@ -330,6 +344,9 @@ func (d Discretise) canonical() []string {
 // ours: the chapter has no sign for it.
 func (p Profile) Notation() string {
 	var s []string
+	if p.Normalise.Used() {
+		s = append(s, p.Normalise.notation())
+	}
 	if p.Resample.interpolates() {
 		method := map[string]string{"nearest": "NNB", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
 		dims, sp := "3D", p.Resample.Spacing

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -26,6 +27,8 @@ type task struct {
 	Input   string   `json:"input"`  // digest of all of them
 	Rule    string   `json:"rule"`
 	ReplyTo string   `json:"replyTo"` // AE title that sent the contours
+
+	Elsewhere bool `json:"elsewhere,omitempty"` // drawn on another series of the same frame of reference
 }
 
 func (t task) key() string { return t.Subject + "/" + t.Series }
@@ -53,7 +56,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	loaded := time.Since(start)
 
 	defer p.keep(job)()
-	m, err := p.memory.Measure(ctx, contours, images, nil, p.opt.Select)
+	m, err := p.memory.Measure(ctx, Request{Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere})
 	if ctx.Err() != nil {
 		if m != nil {
 			m.Release()
@@ -61,7 +64,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		return nil // shutting down: the lease ends with the process, and the job is there at the next start
 	}
 	if err != nil {
-		return p.refused(ctx, job, t, last, m, err)
+		return p.refused(ctx, job, t, last, contours, images, m, err)
 	}
 	defer m.Release() // also of what the report is written with
 	m.Took.Load = loaded
@@ -73,20 +76,21 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	}
 	m.Took.Report = time.Since(start)
 
+	var skipped []*refusal.Refusal
+	for _, s := range m.Skipped {
+		skipped = append(skipped, s.Reason)
+	}
 	change := store.Change{
-		Instances: []store.NewInstance{made.Segmentation, made.Report},
 		States: []store.State{{
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
-				Series: t.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took,
+				Series: t.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
 				Report: made.Report.Identity.SOPInstanceUID, Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
 	}
-	for _, to := range p.deliverTo(t.ReplyTo) {
-		change.Jobs = append(change.Jobs, deliveryJob(to, job.Study, made))
-	}
+	p.outgoing(&change, t.ReplyTo, job.Study, made.Segmentation, made.Report)
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
@@ -179,33 +183,96 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 	return contours, images, done, nil
 }
 
-// refused ends a task whose input cannot be measured as it is: trying again would not help.
-func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last detail, m *Measured, reason error) error {
+// refused ends a task whose input cannot be measured as it is: trying again would not help. Where the configuration asks for
+// it, a report says so in the study.
+func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last detail, contours *dicom.File, images []*dicom.File, m *Measured, reason error) error {
 	if !ofTheInput(reason) {
 		return p.failed(ctx, job, reason)
 	}
-	text := reason.Error()
-	if m != nil && len(m.Skipped) > 0 {
-		text += ": " + skippedText(m.Skipped)
+	why, text := reasonsOf(m, reason)
+	last.Input, last.Images, last.Codes = t.Input, len(t.Images), codesOf(why)
+	change := store.Change{}
+	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
+		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
+		if err != nil {
+			return p.failed(ctx, job, err)
+		}
+		last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
+		p.outgoing(&change, t.ReplyTo, job.Study, made)
 	}
-	last.Input, last.Images = t.Input, len(t.Images)
-	err := p.store.Done(ctx, job.Key, store.Change{States: []store.State{{
+	change.States = []store.State{{
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
-	}}})
-	if err == nil {
-		p.count(func(s *Stats) { s.Refused++ })
-		p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
+	}}
+	if err := p.store.Done(ctx, job.Key, change); err != nil {
+		return err
 	}
-	return err
+	for _, j := range change.Jobs {
+		p.outbox.serve(j.Queue)
+	}
+	p.countRefused(why)
+	p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
+	return nil
+}
+
+// reasonsOf are the reasons why nothing was measured, and all of them in words.
+func reasonsOf(m *Measured, reason error) (why []*refusal.Refusal, text string) {
+	switch {
+	case !errors.Is(reason, ErrNothingMeasured):
+		why = []*refusal.Refusal{asRefusal(reason)}
+		return why, why[0].Error()
+	case m == nil || len(m.Skipped) == 0:
+		why = []*refusal.Refusal{{Code: refusal.RulesNone, Text: "the rules leave every region out"}}
+		return why, why[0].Error()
+	}
+	for _, s := range m.Skipped {
+		r := *s.Reason
+		r.Text = s.Region.TrackingID + ": " + r.Text
+		why = append(why, &r)
+	}
+	return why, reason.Error() + ": " + skippedText(m.Skipped)
+}
+
+// codesOf are the codes of reasons, each once.
+func codesOf(why []*refusal.Refusal) (codes []refusal.Code) {
+	for _, r := range why {
+		if !slices.Contains(codes, r.Code) {
+			codes = append(codes, r.Code)
+		}
+	}
+	return codes
+}
+
+// notComputed makes the report that says why there are no values.
+func (p *Pipeline) notComputed(contours *dicom.File, images []*dicom.File, why []*refusal.Refusal, rev Revision) (store.NewInstance, error) {
+	var header *dicom.DataSet
+	var list []sr.Instance
+	for _, f := range images {
+		if f.DataSet.String(dicom.SeriesInstanceUID) == images[0].DataSet.String(dicom.SeriesInstanceUID) && sr.ImageModality(images[0].DataSet.String(dicom.Modality)) {
+			header = images[0].DataSet
+			list = append(list, sr.Instance{SOPClassUID: f.DataSet.String(dicom.SOPClassUID), SOPInstanceUID: f.DataSet.String(dicom.SOPInstanceUID)})
+		}
+	}
+	return p.opt.NotComputed(contours.DataSet, header, list, why, rev)
+}
+
+func (p *Pipeline) countRefused(why []*refusal.Refusal) {
+	p.count(func(s *Stats) {
+		s.Refused++
+		if s.Reasons == nil {
+			s.Reasons = make(map[refusal.Code]int)
+		}
+		for _, c := range codesOf(why) {
+			s.Reasons[c]++
+		}
+	})
 }
 
 // ofTheInput says whether an error lies in what was received, so that trying again gives the same.
 func ofTheInput(err error) bool {
 	var refused *refusal.Refusal
 	var malformed *dicom.Error
-	var large *MemoryRefusal
-	return errors.As(err, &refused) || errors.As(err, &malformed) || errors.As(err, &large) ||
-		errors.Is(err, ErrNothingMeasured) || errors.Is(err, ErrNoImages)
+	return errors.As(err, &refused) || errors.As(err, &malformed) ||
+		errors.Is(err, ErrNothingMeasured)
 }
 
 // failed tries a job again later, and gives a computation up after computeTries.

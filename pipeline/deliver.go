@@ -68,16 +68,27 @@ type delivery struct {
 	Objects []string `json:"objects"` // SOP Instance UIDs, in the order of sending
 }
 
-// deliveryJob puts a result into the outbox of one destination: the segmentation first, so that a viewer finds it when the
-// report arrives.
-func deliveryJob(to dimse.Peer, study string, made Made) store.Job {
-	d := delivery{To: to.String(), Objects: []string{made.Segmentation.Identity.SOPInstanceUID, made.Report.Identity.SOPInstanceUID}}
+// outgoing adds what was made to a change, with its deliveries. The report is the last of the objects: a viewer finds what it
+// refers to when it arrives.
+func (p *Pipeline) outgoing(change *store.Change, replyTo, study string, objects ...store.NewInstance) {
+	change.Instances = append(change.Instances, objects...)
+	for _, to := range p.deliverTo(replyTo) {
+		change.Jobs = append(change.Jobs, deliveryJob(to, study, objects))
+	}
+}
+
+// deliveryJob puts a result into the outbox of one destination.
+func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store.Job {
+	d := delivery{To: to.String()}
+	for _, o := range objects {
+		d.Objects = append(d.Objects, o.Identity.SOPInstanceUID)
+	}
 	payload, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // strings only
 	}
 	return store.Job{
-		Key: "deliver/" + d.To + "/" + made.Report.Identity.SOPInstanceUID, Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
+		Key: "deliver/" + d.To + "/" + d.Objects[len(d.Objects)-1], Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
 	}
 }
 

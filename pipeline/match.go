@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
 )
 
@@ -49,6 +51,8 @@ type detail struct {
 	Segmentation string  `json:"segmentation,omitempty"` // SOP Instance UID
 	Revision     int     `json:"revision,omitempty"`     // Instance Number of the report
 	Took         *Timing `json:"took,omitempty"`
+
+	Codes []refusal.Code `json:"codes,omitempty"` // why nothing, or not every region, was measured
 }
 
 func detailOf(s store.State) (d detail) {
@@ -147,8 +151,10 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 		looks[e.Study] = true
 	}
 	for _, in := range e.Arrived {
-		if in.SOPClassUID == dicom.RTStructureSetStorage {
+		if roi.HoldsRegions(in.SOPClassUID) {
 			looks[e.Study] = true
+		} else if slices.Contains(m.p.opt.Also, in.Modality) {
+			m.lookBy(e.Study, time.Now().Add(refresh)) // contours of another series may be measured on it
 		}
 	}
 	for _, w := range m.waiting {
@@ -186,7 +192,7 @@ func (m *matcher) look(ctx context.Context, uid string) {
 	}
 	m.calm[uid] = true
 	for _, in := range study.Instances {
-		if in.SOPClassUID != dicom.RTStructureSetStorage || in.Origin != store.Received {
+		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
 			continue
 		}
 		if err := m.consider(ctx, study, in); err != nil && ctx.Err() == nil {
@@ -203,16 +209,28 @@ func (m *matcher) look(ctx context.Context, uid string) {
 // consider decides for one contour object.
 func (m *matcher) consider(ctx context.Context, study store.Study, subject store.Instance) error {
 	refs, err := m.references(subject)
+	if errors.Is(err, errOwn) {
+		return nil
+	}
 	if err != nil && !ofTheInput(err) {
 		return err // the disk, perhaps: it may work at the next look
 	}
 	if err != nil {
 		delete(m.waiting, subject.SOPInstanceUID)
-		return m.refuse(ctx, study, subject.SOPInstanceUID, detail{Input: inputDigest(subject, nil)}, err)
+		return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
+	}
+	also, err := m.also(study, refs)
+	if err != nil {
+		return err
 	}
 	w := &waiter{study: study.UID, refs: refs, lacks: map[string]bool{}}
 	for _, ref := range refs {
-		if err := m.decide(ctx, study, subject, ref, w); err != nil {
+		if err := m.decide(ctx, study, subject, ref, false, w); err != nil {
+			return err
+		}
+	}
+	for _, ref := range also {
+		if err := m.decide(ctx, study, subject, ref, true, w); err != nil {
 			return err
 		}
 	}
@@ -225,7 +243,10 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 }
 
 // ErrNoImages says that a structure set does not tell where it was drawn.
-var ErrNoImages = errors.New("the structure set names no image: neither RT Referenced Series Sequence (3006,0014) nor Contour Image Sequence (3006,0016) has an item; export it again with references to the images")
+var ErrNoImages error = refusal.New(refusal.ContoursReferences, "", "the structure set names no image: neither RT Referenced Series Sequence (3006,0014) nor Contour Image Sequence (3006,0016) has an item")
+
+// errOwn is for segmentations that this product made and that came back: a PACS may forward whatever it stores.
+var errOwn = errors.New("a segmentation of radnode")
 
 // references reads what a contour object names, once for as long as it waits.
 func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
@@ -237,6 +258,9 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 		return nil, err
 	}
 	defer done()
+	if e := m.p.opt.Equipment; f.DataSet.String(dicom.Manufacturer) == e.Manufacturer && f.DataSet.String(dicom.ManufacturerModelName) == e.Model {
+		return nil, errOwn
+	}
 	refs, err := roi.References(f.DataSet)
 	if err != nil {
 		return nil, err
@@ -259,9 +283,14 @@ type verdict struct {
 
 // decide starts the computation of a contour object on one series where everything is here, and keeps a visible state
 // where it is not.
-func (m *matcher) decide(ctx context.Context, study store.Study, subject store.Instance, ref roi.Reference, w *waiter) error {
+//
+// Contours that were drawn elsewhere are measured on a series by its frame of reference alone.
+func (m *matcher) decide(ctx context.Context, study store.Study, subject store.Instance, ref roi.Reference, elsewhere bool, w *waiter) error {
 	v, err := m.judge(study, subject, ref)
 	if err != nil {
+		if ofTheInput(err) {
+			return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
+		}
 		return err
 	}
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
@@ -301,7 +330,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		}}})
 	}
 
-	task := task{Subject: subject.SOPInstanceUID, Series: ref.SeriesUID, Input: input, Rule: v.rule, ReplyTo: subject.SourceAET}
+	task := task{Subject: subject.SOPInstanceUID, Series: ref.SeriesUID, Input: input, Rule: v.rule, ReplyTo: subject.SourceAET, Elsewhere: elsewhere}
 	for _, in := range v.images {
 		task.Images = append(task.Images, in.SOPInstanceUID)
 	}
@@ -349,8 +378,14 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		series = here[0].SeriesInstanceUID
 	}
 	all := slices.Clone(here) // with the rest of the series
+	if len(ref.Instances) == 0 && series == "" {
+		var err error
+		if all, err = m.inFrame(study, ref.FrameOfReference); err != nil {
+			return v, err
+		}
+	}
 	for _, in := range study.Instances {
-		if in.SeriesInstanceUID == series && in.Origin == store.Received && !named[in.SOPInstanceUID] {
+		if series != "" && in.SeriesInstanceUID == series && in.Origin == store.Received && !named[in.SOPInstanceUID] {
 			all = append(all, in)
 		}
 	}
@@ -363,10 +398,10 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 	}
 
 	switch {
-	case len(v.missing) == len(named) && len(all) > 0:
+	case len(named) > 0 && len(v.missing) == len(named) && len(all) > 0:
 		// The series is here under its own UID, its images under others: anonymised or resampled on the way.
 		v.reason = fmt.Sprintf("%d images of the series are here, but none of the %d that the contours name", len(all), len(named))
-		v.images, v.quiet = all, m.gapless(all)
+		v.images, v.quiet = all, m.gapless(all, nil)
 	case len(v.missing) > 0:
 		v.reason = fmt.Sprintf("%d of %d named images are missing", len(v.missing), len(named))
 	case ref.Listed:
@@ -376,7 +411,7 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		// Every named image bears a contour: the list may leave out the rest of the series, which matters for
 		// interpolation. What is here of it is taken along where it fits.
 		v.images, v.rule = here, RuleNamed
-		if len(all) > len(here) && m.gapless(all) {
+		if len(all) > len(here) && m.gapless(all, ref.Contoured) {
 			v.images = all
 		}
 	default:
@@ -389,10 +424,15 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 			v.rule = RuleConsistent
 		case announced > 0:
 			v.reason = fmt.Sprintf("%d of the %d images that the series announces in Number of Series Related Instances (0020,1209) are here", len(all), announced)
-			v.quiet = m.gapless(all)
+			v.quiet = m.gapless(all, ref.Contoured)
+		case len(all) == 0:
+			v.reason = "no image of the series is here"
 		default:
 			v.reason = fmt.Sprintf("the contours name only the %d slices they are drawn on, and the series does not say how many images it has", len(named))
-			v.quiet = m.gapless(all)
+			if len(named) == 0 {
+				v.reason = "the contours name no image of the series, and the series does not say how many images it has"
+			}
+			v.quiet = m.gapless(all, ref.Contoured)
 		}
 	}
 	return v, nil
@@ -412,9 +452,9 @@ func (m *matcher) announced(images []store.Instance) (int, error) {
 	return n, nil
 }
 
-// gapless says whether nothing that more images could bring is missing from a stack. What is wrong with it otherwise is for
-// the computation to say.
-func (m *matcher) gapless(images []store.Instance) bool {
+// gapless says whether nothing that more images could bring is missing from the stack with the named ones. What is wrong with
+// it otherwise is for the computation to say.
+func (m *matcher) gapless(images []store.Instance, named []string) bool {
 	var headers []*dicom.DataSet
 	for _, in := range images {
 		f, done, err := m.p.open(in.SOPInstanceUID)
@@ -424,21 +464,110 @@ func (m *matcher) gapless(images []store.Instance) bool {
 		done()
 		headers = append(headers, f.DataSet)
 	}
-	_, err := imaging.Check(headers, imaging.Options{})
+	_, err := imaging.Check(headers, imaging.Options{Named: named})
 	var r *refusal.Refusal
 	return !errors.As(err, &r) || r.Code != refusal.GeometryGap && r.Code != refusal.GeometrySpacing
 }
 
-// refuse keeps the reason why a contour object can never be measured as it is.
-func (m *matcher) refuse(ctx context.Context, study store.Study, key string, d detail, reason error) error {
+// refuse keeps the reason why a contour object can never be measured as it is, and reports it where that is asked for.
+func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, d detail, reason error) error {
+	key := subject.SOPInstanceUID
 	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
 		return nil
 	}
-	m.p.log.Warn("contours refused", "study", study.UID, "contours", key, "reason", reason)
-	m.p.count(func(s *Stats) { s.Refused++ })
-	return m.p.store.Commit(ctx, store.Change{States: []store.State{{
-		Study: study.UID, Subject: key, Name: StateRefused, Reason: reason.Error(), Detail: d.raw(), At: time.Now(),
-	}}})
+	why, text := reasonsOf(nil, reason)
+	d.Codes = codesOf(why)
+	change := store.Change{}
+	if m.p.opt.ReportRefusals {
+		if f, done, err := m.p.open(key); err == nil { // else its bytes are no data set, and nothing tells whose it is
+			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1})
+			done()
+			if err != nil {
+				return err
+			}
+			d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
+			m.p.outgoing(&change, subject.SourceAET, study.UID, made)
+		}
+	}
+	change.States = []store.State{{Study: study.UID, Subject: key, Name: StateRefused, Reason: text, Detail: d.raw(), At: time.Now()}}
+	if err := m.p.store.Commit(ctx, change); err != nil {
+		return err
+	}
+	for _, j := range change.Jobs {
+		m.p.outbox.serve(j.Queue)
+	}
+	m.p.log.Warn("contours refused", "study", study.UID, "contours", key, "reason", text)
+	m.p.countRefused(why)
+	return nil
+}
+
+// also are the series of the study, beside those that the contours name, on which they are measured too: of the modalities
+// that the configuration says, in the frame of reference of the contours.
+func (m *matcher) also(study store.Study, refs []roi.Reference) (also []roi.Reference, err error) {
+	if len(m.p.opt.Also) == 0 {
+		return nil, nil
+	}
+	seen := make(map[string]bool)
+	frames := make(map[string]bool)
+	for _, r := range refs {
+		seen[r.SeriesUID] = true
+		frames[r.FrameOfReference] = r.FrameOfReference != ""
+	}
+	for _, in := range study.Instances {
+		if seen[in.SeriesInstanceUID] || in.Origin != store.Received || !slices.Contains(m.p.opt.Also, in.Modality) || roi.HoldsRegions(in.SOPClassUID) {
+			continue
+		}
+		seen[in.SeriesInstanceUID] = true
+		f, done, err := m.p.open(in.SOPInstanceUID)
+		if err != nil {
+			if ofTheInput(err) {
+				continue
+			}
+			return nil, err
+		}
+		frame := f.DataSet.String(dicom.FrameOfReferenceUID)
+		done()
+		if frames[frame] {
+			also = append(also, roi.Reference{StudyUID: study.UID, SeriesUID: in.SeriesInstanceUID, FrameOfReference: frame})
+		}
+	}
+	slices.SortFunc(also, func(a, b roi.Reference) int { return strings.Compare(a.SeriesUID, b.SeriesUID) })
+	return also, nil
+}
+
+// inFrame are the received images of a study that lie in a frame of reference, where they are of one series: what a segmentation
+// without references was made from.
+func (m *matcher) inFrame(study store.Study, frame string) (images []store.Instance, err error) {
+	of := make(map[string]bool) // series by whether they are of the frame
+	series := ""
+	for _, in := range study.Instances {
+		if in.Origin != store.Received || !sr.ImageModality(in.Modality) {
+			continue
+		}
+		yes, known := of[in.SeriesInstanceUID]
+		if !known {
+			f, done, err := m.p.open(in.SOPInstanceUID)
+			if err != nil {
+				if ofTheInput(err) {
+					continue
+				}
+				return nil, err
+			}
+			yes = f.DataSet.String(dicom.FrameOfReferenceUID) == frame
+			done()
+			of[in.SeriesInstanceUID] = yes
+			if yes && series != "" {
+				return nil, refusal.New(refusal.ContoursReferences, "", "the segmentation names no image, and the study has several series of its frame of reference, %s and %s", series, in.SeriesInstanceUID)
+			}
+			if yes {
+				series = in.SeriesInstanceUID
+			}
+		}
+		if yes {
+			images = append(images, in)
+		}
+	}
+	return images, nil
 }
 
 func stateOf(study store.Study, key string) (store.State, bool) {

@@ -74,15 +74,22 @@ func (b *bench) Send(_ context.Context, _ dimse.Peer, objects [][]Version) error
 
 func newBench(t *testing.T, quiet time.Duration) *bench {
 	t.Helper()
+	return newBenchWith(t, func(o *Options) { o.Quiet = quiet })
+}
+
+func newBenchWith(t *testing.T, change func(*Options)) *bench {
+	t.Helper()
 	st, err := store.Open(t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, store: st}
-	b.p, err = New(st, b, Options{
-		Quiet: quiet, Deliver: []dimse.Peer{{AETitle: "PACS", Address: "127.0.0.1:104"}},
+	o := Options{
+		Deliver:   []dimse.Peer{{AETitle: "PACS", Address: "127.0.0.1:104"}},
 		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
-	})
+	}
+	change(&o)
+	b.p, err = New(st, b, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,13 +17,14 @@ import (
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 )
 
 // Measured is what one contour object says of one image series.
 type Measured struct {
-	Volume  *imaging.Volume
-	Source  *dicom.File // the RTSTRUCT
+	Volume  *imaging.Volume // without its values, which may differ from region to region, see MeasuredRegion.Image; nil without Regions
+	Source  *dicom.File     // the RTSTRUCT or the segmentation
 	Regions []MeasuredRegion
 	Skipped []SkippedRegion // regions that could not be measured
 	Took    Timing
@@ -40,11 +42,19 @@ func (m *Measured) Release() {
 
 // A MeasuredRegion is one ROI: where it lies, by which profile it was measured, and what came out.
 type MeasuredRegion struct {
-	Region  roi.Region
-	Mask    *voxel.Mask // on the part of the images' grid that holds the region; see On
-	Profile features.Profile
-	Result  features.Result
-	Notes   []string
+	Region      roi.Region
+	Mask        *voxel.Mask // on the part of the images' grid that holds the region; see On
+	Profile     features.Profile
+	Image       *Intensities // that were measured
+	Result      features.Result
+	Diagnostics []features.Value // where they were asked for
+	Notes       []string
+}
+
+// Intensities say what the values of a volume are.
+type Intensities struct {
+	Unit  string   // as [imaging.Volume.Unit]
+	Notes []string // on the images and on what was done with them before anything else
 }
 
 // On is the mask on the whole grid of the images.
@@ -55,7 +65,7 @@ func (r MeasuredRegion) On(g voxel.Geometry) *voxel.Mask {
 // A SkippedRegion is an ROI without values, and why.
 type SkippedRegion struct {
 	Region roi.Region
-	Reason string
+	Reason *refusal.Refusal
 }
 
 // Timing says where the time of a computation went.
@@ -70,44 +80,49 @@ type Timing struct {
 // ErrNothingMeasured says that no region of a contour object gave a value; the reasons are in [Measured.Skipped].
 var ErrNothingMeasured = errors.New("no region could be measured")
 
-// Measure computes the features of every wanted region that the contours draw on these images (nil wants all), each region
-// by the profile that choose returns for it. A region that cannot be measured is skipped with its reason; where that is all
-// of them the error is [ErrNothingMeasured]. The result does not depend on the order of the images or on the number of
-// processors.
+// A Request says what is measured on what.
+type Request struct {
+	Contours    *dicom.File   // RT structure set or segmentation
+	Images      []*dicom.File // of one series
+	Choose      Chooser       // which regions, and by which profile
+	Elsewhere   bool          // the regions were drawn on another series, whose frame of reference these images share
+	Diagnostics bool          // also the values of the steps before the features
+}
+
+// Measure computes the features of the regions that are wanted, each by its profile. A region that cannot be measured is
+// skipped with its reason; where that is all of them the error is [ErrNothingMeasured]. The result does not depend on the
+// order of the images or on the number of processors.
 //
 // It has [DefaultMemory] for itself; computations that run at the same time share a [Memory].
-func Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wanted func(roi.Region) bool, choose func(modality, roi string) (features.Profile, error)) (*Measured, error) {
-	return NewMemory(0).Measure(ctx, contours, images, wanted, choose)
+func Measure(ctx context.Context, q Request) (*Measured, error) {
+	return NewMemory(0).Measure(ctx, q)
 }
 
 // Measure is [Measure] within this memory. What it will take is known from headers and contours, before a pixel is read: the
-// error is a *[MemoryRefusal] where the volume alone is too large, and a region that is too large is skipped. It waits until
+// error is a *[refusal.Refusal] where the volume alone is too large, and a region that is too large is skipped. It waits until
 // there is room. The caller calls [Measured.Release].
-func (mem *Memory) Measure(ctx context.Context, contours *dicom.File, images []*dicom.File, wanted func(roi.Region) bool, choose func(modality, roi string) (features.Profile, error)) (*Measured, error) {
-	headers := make([]*dicom.DataSet, len(images))
-	for i, f := range images {
+func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
+	headers := make([]*dicom.DataSet, len(q.Images))
+	for i, f := range q.Images {
 		headers[i] = f.DataSet
 	}
-	layout, err := imaging.Check(headers, imaging.Options{})
+	regions, err := roi.Regions(q.Contours)
 	if err != nil {
 		return nil, err
 	}
-	regions, err := roi.Regions(contours)
+	layout, err := imaging.Check(headers, imaging.Options{Named: namedImages(regions, headers)})
 	if err != nil {
 		return nil, err
 	}
-	if wanted != nil {
-		regions = slices.DeleteFunc(regions, func(r roi.Region) bool { return !wanted(r) })
-	}
-	plan, err := newPlan(layout, regions, choose, mem.limit)
+	plan, err := newPlan(layout, headers, regions, q, mem.limit)
 	if err != nil {
 		return nil, err
 	}
-	m := &Measured{Source: contours}
+	m := &Measured{Source: q.Contours}
 	if m.grant, err = mem.take(ctx, plan.kept, plan.work); err != nil {
 		return nil, err
 	}
-	if err := m.measure(ctx, images, plan); err != nil {
+	if err := m.measure(ctx, q, plan); err != nil {
 		m.Release()
 		if errors.Is(err, ErrNothingMeasured) {
 			return m, err
@@ -117,45 +132,103 @@ func (mem *Memory) Measure(ctx context.Context, contours *dicom.File, images []*
 	return m, nil
 }
 
+// namedImages are the images among those at hand that the contours name.
+func namedImages(regions []roi.Region, headers []*dicom.DataSet) (list []string) {
+	here := make(map[string]bool, len(headers))
+	for _, h := range headers {
+		here[h.String(dicom.SOPInstanceUID)] = true
+	}
+	for _, r := range regions {
+		for _, uid := range r.Images {
+			if here[uid] {
+				list = append(list, uid)
+				here[uid] = false
+			}
+		}
+	}
+	return list
+}
+
 // measure is what follows once there is memory for it.
-func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan) error {
+func (m *Measured) measure(ctx context.Context, q Request, plan *plan) error {
+	var results []MeasuredRegion
+	for _, v := range plan.views {
+		if m.Volume != nil {
+			m.Volume.Grid.Data = nil // the next view is made from the images anew: there is memory for one
+		}
+		if err := m.view(ctx, q, plan, v); err != nil {
+			return err
+		}
+	}
+	for i := range plan.regions {
+		if r := plan.reasons[i]; r != nil {
+			m.Skipped = append(m.Skipped, SkippedRegion{Region: plan.regions[i], Reason: r})
+		} else {
+			results = append(results, plan.results[i])
+		}
+	}
+	if m.Regions = results; len(results) == 0 {
+		return ErrNothingMeasured
+	}
+	m.Volume.Grid.Data = nil
+	return nil
+}
+
+// view measures the regions that want the same intensities.
+func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) error {
 	start := time.Now()
-	volume, err := imaging.Assemble(ctx, images, imaging.Options{})
+	volume, err := imaging.Assemble(ctx, q.Images, imaging.Options{SUV: imaging.SUVKind(v.suv), Named: plan.named})
 	if err != nil {
 		return err
 	}
 	m.Volume = volume
-	m.Took.Assemble = time.Since(start)
+	m.Took.Assemble += time.Since(start)
+	is := &Intensities{Unit: volume.Unit, Notes: volume.Notes}
+	if v.normalise.Used() {
+		note, err := v.normaliseBy(ctx, volume.Grid, plan.all)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			for _, i := range v.order {
+				plan.reasons[i] = refusal.New(refusal.ImageNormalise, "", "%v", err)
+			}
+			return nil
+		}
+		is.Unit, is.Notes = "1", append(slices.Clone(is.Notes), note)
+	}
 
-	regions := plan.regions
-	results := make([]MeasuredRegion, len(regions))
-	rasterised, extracted := make([]time.Duration, len(regions)), make([]time.Duration, len(regions))
+	rasterised, extracted := make([]time.Duration, len(plan.regions)), make([]time.Duration, len(plan.regions))
 	// Each region fills its own place, so the order of the results is that of the contours whoever finishes first.
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, i := range plan.order {
+	for _, i := range v.order {
 		g.Go(func() error {
-			defer plan.batch.Done(i)
+			defer v.batch.Done(i)
 			done, err := m.grant.use(ctx, plan.need[i])
 			if err != nil {
 				return err
 			}
 			defer done()
+			region, profile := plan.regions[i], plan.profiles[i]
 			start := time.Now()
-			mask, notes, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry, voxel.Rule{})
+			mask, notes, err := roi.Rasterise(ctx, region, volume.Grid.Geometry, profile.Voxels)
 			rasterised[i] = time.Since(start)
 			if err == nil {
 				start = time.Now()
-				var result features.Result
-				result, err = plan.batch.Extract(ctx, i, volume.Grid, mask)
+				r := MeasuredRegion{Region: region, Mask: mask.Crop(mask.Bounds()), Profile: profile, Image: is, Notes: notes}
+				r.Result, err = v.batch.Extract(ctx, i, volume.Grid, r.Mask)
+				if err == nil && q.Diagnostics {
+					r.Diagnostics, err = features.Diagnostics(ctx, volume.Grid, r.Mask, profile)
+				}
 				extracted[i] = time.Since(start)
-				results[i] = MeasuredRegion{Region: regions[i], Mask: mask.Crop(mask.Bounds()), Profile: plan.profiles[i], Result: result, Notes: notes}
+				plan.results[i] = r
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			if err != nil {
-				plan.reasons[i] = err.Error()
+				plan.reasons[i] = asRefusal(err)
 			}
 			return nil
 		})
@@ -163,100 +236,212 @@ func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	for i := range regions {
+	for _, i := range v.order {
 		m.Took.Rasterise += rasterised[i]
 		m.Took.Features += extracted[i]
-		if plan.reasons[i] != "" {
-			m.Skipped = append(m.Skipped, SkippedRegion{Region: regions[i], Reason: plan.reasons[i]})
-		} else {
-			m.Regions = append(m.Regions, results[i])
-		}
-	}
-	if len(m.Regions) == 0 {
-		return ErrNothingMeasured
 	}
 	return nil
 }
 
+// asRefusal finds the reason in the list for what kept a region or a study from being measured.
+func asRefusal(err error) *refusal.Refusal {
+	var r *refusal.Refusal
+	var malformed *dicom.Error
+	switch {
+	case errors.As(err, &r):
+		return r
+	case errors.As(err, &malformed):
+		return &refusal.Refusal{Code: refusal.ObjectMalformed, Text: err.Error()}
+	case errors.Is(err, features.ErrEmptyROI):
+		return &refusal.Refusal{Code: refusal.ContoursEmpty, Text: err.Error()}
+	}
+	return &refusal.Refusal{Code: refusal.MeasureFailed, Text: err.Error()}
+}
+
+// A view is the images as some of the regions want them.
+type view struct {
+	suv       string
+	normalise features.Normalise
+	voxels    voxel.Rule // of the region that normalisation refers to
+	batch     *features.Batch
+	order     []int // of the regions that are measured: the largest first, so that the last ones are short
+}
+
+// reference is the region that normalisation refers to, nil where it is the whole image.
+func (v *view) reference(all []roi.Region) (*roi.Region, error) {
+	if v.normalise.Region == "" {
+		return nil, nil
+	}
+	re, err := regexp.Compile(v.normalise.Region)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if re.MatchString(r.Name) {
+			return &r, nil
+		}
+	}
+	return nil, fmt.Errorf("no region has a name that matches normalise.region %q", v.normalise.Region)
+}
+
+// normaliseBy normalises the image, and says how.
+func (v *view) normaliseBy(ctx context.Context, g *voxel.Grid, all []roi.Region) (note string, err error) {
+	var mask *voxel.Mask
+	r, err := v.reference(all)
+	if err != nil {
+		return "", err
+	}
+	if r != nil {
+		if mask, _, err = roi.Rasterise(ctx, *r, g.Geometry, v.voxels); err != nil {
+			return "", fmt.Errorf("reference region %q: %w", r.Name, err)
+		}
+	}
+	return v.normalise.Apply(ctx, g, mask)
+}
+
 // A plan says which regions are measured, and what memory that takes.
 type plan struct {
+	named    []string     // images that the contours name
+	all      []roi.Region // of the contours, measured or not
 	regions  []roi.Region
 	profiles []features.Profile
-	reasons  []string // why a region is not measured
-	batch    *features.Batch
+	reasons  []*refusal.Refusal // why a region is not measured
+	results  []MeasuredRegion
 	need     []int64 // bytes that a region works with
-	order    []int   // of the regions that are measured: the largest first, so that the last ones are short
+	views    []*view // in the order of their first regions
 	kept     int64   // bytes until the end: the volume, the parts that regions share, the masks
 	work     int64   // bytes of the region that needs most, or of the report
 }
 
 // newPlan foresees a measurement from headers and contours.
-func newPlan(layout imaging.Layout, regions []roi.Region, choose func(modality, roi string) (features.Profile, error), limit int64) (*plan, error) {
+func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Region, q Request, limit int64) (*plan, error) {
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
-	n := len(regions)
-	p := &plan{regions: regions, profiles: make([]features.Profile, n), reasons: make([]string, n), need: make([]int64, n)}
-	const remedy = "raise memory in the configuration"
+	p := &plan{named: namedImages(regions, headers), all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
 	p.kept, p.work = 4*voxels, 16*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
-		return nil, &MemoryRefusal{fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept + p.work, limit, remedy}
+		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
 	}
-	asked := make([]features.Region, n)
+	var asked []features.Region
 	report := int64(0)
+	here := ofSeries(regions, layout)
 	for i, r := range regions {
-		if p.reasons[i] = elsewhere(r, layout); p.reasons[i] != "" {
-			continue
-		}
-		var err error
-		if p.profiles[i], err = choose(layout.Modality, r.Name); err != nil {
+		profile, ok, err := q.Choose(headers[0], r)
+		if err != nil {
 			return nil, err
 		}
-		asked[i] = features.Region{Bounds: roi.Bounds(r, g), Profile: p.profiles[i]}
+		if !ok {
+			continue
+		}
+		add := func(why *refusal.Refusal, b voxel.Box) {
+			p.regions, p.profiles, p.reasons = append(p.regions, r), append(p.profiles, profile), append(p.reasons, why)
+			asked = append(asked, features.Region{Bounds: b, Profile: profile})
+		}
+		if why := elsewhere(r, layout, q.Elsewhere, here[i]); why != nil {
+			add(why, voxel.Box{})
+			continue
+		}
+		bounds := roi.Bounds(r, g)
 		// The mask on the whole grid while the region is measured, its part of it until the report is written, and
 		// there a bit a voxel on its slices: in the object, in its bytes, and while those grow.
-		own := voxels + features.Estimate(g, asked[i].Bounds, p.profiles[i])
-		mask := int64(asked[i].Bounds.Len())
-		frames := 4 * plane * int64(asked[i].Bounds.Size()[2]) / 8
+		own := voxels + features.Estimate(g, bounds, profile)
+		mask := int64(bounds.Len())
+		frames := 4 * plane * int64(bounds.Size()[2]) / 8
 		if all := p.kept + mask + max(p.work, own, report+frames); all > limit {
-			p.reasons[i] = (&MemoryRefusal{"the region, with the images and the regions before it,", all, limit, remedy + ", or choose a larger spacing"}).Error()
+			add(TooLarge("the region, with the images and the regions before it,", all, limit, "raise memory in the configuration, or choose a larger spacing"), voxel.Box{})
 			continue
 		}
 		p.kept, report, p.work = p.kept+mask, report+frames, max(p.work, own, report+frames)
-		p.order = append(p.order, i)
+		p.view(layout.Modality, profile).order = append(p.view(layout.Modality, profile).order, len(p.regions))
+		add(nil, bounds)
 	}
-	for i := range asked {
-		if p.reasons[i] != "" {
-			asked[i] = features.Region{} // shares nothing
+	for _, v := range p.views {
+		if r, err := v.reference(regions); err == nil && r != nil {
+			p.work = max(p.work, int64(roi.Bounds(*r, g).Len()))
 		}
 	}
+	p.need, p.results = make([]int64, len(p.regions)), make([]MeasuredRegion, len(p.regions))
 	for room := limit - p.kept - p.work; ; room = 0 {
-		p.batch = features.NewBatch(g, asked, room)
-		work := p.work
-		for _, i := range p.order {
-			p.need[i] = voxels + p.batch.Estimate(i)
-			work = max(work, p.need[i])
+		work, shared := p.work, int64(0)
+		for _, v := range p.views {
+			mine := make([]features.Region, len(asked)) // the others share nothing
+			for _, i := range v.order {
+				mine[i] = asked[i]
+			}
+			v.batch = features.NewBatch(g, mine, room)
+			for _, i := range v.order {
+				p.need[i] = voxels + v.batch.Estimate(i)
+				work = max(work, p.need[i])
+			}
+			shared = max(shared, v.batch.Shared())
 		}
-		if room == 0 || p.kept+p.batch.Shared()+work <= limit {
-			p.kept, p.work = p.kept+p.batch.Shared(), work
+		if room == 0 || p.kept+shared+work <= limit {
+			p.kept, p.work = p.kept+shared, work
 			break
 		}
 	}
-	slices.SortStableFunc(p.order, func(a, b int) int { return cmp.Compare(p.need[b], p.need[a]) })
+	for _, v := range p.views {
+		slices.SortStableFunc(v.order, func(a, b int) int { return cmp.Compare(p.need[b], p.need[a]) })
+	}
 	return p, nil
 }
 
-// elsewhere says why a region does not belong to the volume, "" where it does. A structure set may draw some regions on one
+// view finds or makes the view that a profile wants of images of a modality.
+func (p *plan) view(modality string, profile features.Profile) *view {
+	want := view{normalise: profile.Normalise}
+	if modality == "PT" {
+		want.suv = profile.SUV
+	}
+	if want.normalise.Region != "" {
+		want.voxels = profile.Voxels
+	}
+	for _, v := range p.views {
+		if v.suv == want.suv && v.normalise == want.normalise && v.voxels == want.voxels {
+			return v
+		}
+	}
+	p.views = append(p.views, &want)
+	return &want
+}
+
+// ofSeries tells for each region whether the images that its contours name are among these; regions whose contours name none
+// follow the others. Where no region names any of these, their UIDs were changed on the way, and all belong here.
+func ofSeries(regions []roi.Region, v imaging.Layout) []bool {
+	here := make(map[string]bool, len(v.SOPInstances))
+	for _, uid := range v.SOPInstances {
+		here[uid] = true
+	}
+	in, any := make([]bool, len(regions)), false
+	for i, r := range regions {
+		in[i] = len(r.Images) == 0 || slices.ContainsFunc(r.Images, func(uid string) bool { return here[uid] })
+		any = any || in[i] && len(r.Images) > 0
+	}
+	if !any {
+		for i := range in {
+			in[i] = true
+		}
+	}
+	return in
+}
+
+// elsewhere says why a region does not belong to the volume, nil where it does. A structure set may draw some regions on one
 // series and some on another (PS3.3 C.8.8.5).
-func elsewhere(r roi.Region, v imaging.Layout) string {
+func elsewhere(r roi.Region, v imaging.Layout, wanted, here bool) *refusal.Refusal {
 	if r.FrameOfReference != "" && v.FrameOfReference != "" && r.FrameOfReference != v.FrameOfReference {
-		return fmt.Sprintf("drawn in another frame of reference: Referenced Frame of Reference UID (3006,0024) is %s, that of the images %s", r.FrameOfReference, v.FrameOfReference)
+		return refusal.New(refusal.ContoursFrame, "", "drawn in another frame of reference: Referenced Frame of Reference UID (3006,0024) is %s, that of the images %s", r.FrameOfReference, v.FrameOfReference)
+	}
+	if wanted {
+		return nil
 	}
 	if len(r.SeriesUIDs) > 0 && !slices.Contains(r.SeriesUIDs, v.Series) {
-		return fmt.Sprintf("drawn on another series, %s", strings.Join(r.SeriesUIDs, ", "))
+		return refusal.New(refusal.ContoursSeries, "", "drawn on another series, %s", strings.Join(r.SeriesUIDs, ", "))
 	}
-	return ""
+	if !here {
+		return refusal.New(refusal.ContoursSeries, "", "drawn on other images than those of series %s", v.Series)
+	}
+	return nil
 }
 
 // A Step is one line of a Timing.

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // A Memory bounds the bytes that all computations of a process hold at once: volumes, masks and what the features take.
@@ -40,22 +42,13 @@ func DefaultMemory() int64 {
 	return least / 2
 }
 
-// A MemoryRefusal says that an input needs more memory than there may ever be.
-type MemoryRefusal struct {
-	What        string // needs it
-	Need, Limit int64  // bytes
-	Remedy      string
-}
-
-// Error returns the text with both figures and the remedy.
-func (r *MemoryRefusal) Error() string {
-	need, limit := binary(r.Need), binary(r.Limit)
-	if need == limit { // differ by less than what is shown
-		need = "slightly more than " + need
-	} else {
-		need = "about " + need
+// TooLarge is the refusal for an input that needs more memory than there may ever be.
+func TooLarge(what string, need, limit int64, remedy string) *refusal.Refusal {
+	n, l := "about "+binary(need), binary(limit)
+	if binary(need) == l { // differ by less than what is shown
+		n = "slightly more than " + l
 	}
-	return fmt.Sprintf("%s needs %s, the limit is %s: %s", r.What, need, limit, r.Remedy)
+	return &refusal.Refusal{Code: refusal.MemoryLimit, Text: fmt.Sprintf("%s needs %s, the limit is %s", what, n, l), Remedy: remedy}
 }
 
 // binary writes bytes as GiB or MiB.

@@ -61,7 +61,7 @@ func BenchmarkMeasure(b *testing.B) {
 		b.Run(fmt.Sprintf("%d cores", cores), func(b *testing.B) {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
 			for b.Loop() {
-				m, err := Measure(b.Context(), contours, images, nil, Options{}.Select)
+				m, err := Measure(b.Context(), Request{Contours: contours, Images: images, Choose: Options{}.Select})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -23,20 +23,21 @@ import (
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/store"
 	"github.com/radnode/radnode/testdata"
 )
 
 // simple is a profile of few values that takes little time.
-func simple(string, string) (features.Profile, error) {
+func simple(*dicom.DataSet, roi.Region) (features.Profile, bool, error) {
 	p := features.DefaultProfile("CT")
 	p.Families = []features.Family{features.LocalIntensity, features.Statistics}
-	return p, nil
+	return p, true, nil
 }
 
 // planned foresees the measurement of a study.
-func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose func(string, string) (features.Profile, error), limit int64) *plan {
+func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose Chooser, limit int64) *plan {
 	t.Helper()
 	var headers []*dicom.DataSet
 	for _, f := range images {
@@ -50,7 +51,7 @@ func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlan(layout, list, choose, limit)
+	p, err := newPlan(layout, headers, list, Request{Contours: contours, Images: images, Choose: choose}, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func least(t *testing.T, contours *dicom.File, images []*dicom.File) int64 {
 	limit := int64(1 << 40)
 	for {
 		p := planned(t, contours, images, simple, limit)
-		if slices.ContainsFunc(p.reasons, func(s string) bool { return s != "" }) {
+		if slices.ContainsFunc(p.reasons, func(r *refusal.Refusal) bool { return r != nil }) {
 			return limit + 1
 		}
 		if p.kept+p.work < limit {
@@ -86,7 +87,7 @@ func TestMeasureInAnyMemory(t *testing.T) {
 		runtime.GOMAXPROCS(workers)
 		for _, limit := range []int64{least, 2 * least, 1 << 40} {
 			mem := NewMemory(limit)
-			m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+			m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,7 +110,7 @@ func TestMeasureInAnyMemory(t *testing.T) {
 					}
 				}
 			}
-			if d := cmp.Diff(want, m.Regions); d != "" {
+			if d := cmp.Diff(want, m.Regions, cmpopts.IgnoreUnexported(roi.Region{})); d != "" {
 				t.Errorf("%d workers, %d bytes:\n%s", workers, limit, d)
 			}
 			slices.Reverse(images)
@@ -124,15 +125,15 @@ func TestMemoryRefusal(t *testing.T) {
 		f.Pixels = nil // reading them would be another refusal
 	}
 	mem := NewMemory(16 << 10)
-	_, err := mem.Measure(t.Context(), contours, images, nil, simple)
-	var refusal *MemoryRefusal
-	if !errors.As(err, &refusal) || refusal.Limit != 16<<10 || refusal.Need <= 16<<10 || !ofTheInput(err) {
+	_, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
+	var refused *refusal.Refusal
+	if !errors.As(err, &refused) || refused.Code != refusal.MemoryLimit || !strings.Contains(refused.Text, "the limit is 0.0 MiB") || !ofTheInput(err) {
 		t.Errorf("volume: %v", err)
 	}
 
 	contours, images = readStudy(t, testdata.SyntheticCT)
 	mem = NewMemory(least(t, contours, images) - 1)
-	m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+	m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func TestMemoryRefusal(t *testing.T) {
 	}
 	for _, s := range m.Skipped {
 		for _, part := range []string{"MiB, the limit is ", "raise memory", "larger spacing"} {
-			if !strings.Contains(s.Reason, part) {
+			if !strings.Contains(s.Reason.Error(), part) {
 				t.Errorf("reason %q lacks %q", s.Reason, part)
 			}
 		}
@@ -152,8 +153,8 @@ func TestMemoryRefusal(t *testing.T) {
 	}
 
 	const gib = 1 << 30
-	got := (&MemoryRefusal{"it", 5*gib + gib/5, 4 * gib, "raise memory"}).Error()
-	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB: raise memory"; got != want {
+	got := TooLarge("it", 5*gib+gib/5, 4*gib, "raise memory").Error()
+	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB; raise memory [memory.limit]"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -179,7 +180,7 @@ func TestStudyTooLarge(t *testing.T) {
 	state := b.wait(contours.String(dicom.StudyInstanceUID), func(s store.State) bool {
 		return s.Name == StateRefused || s.Name == StateFailed || s.Name == StateComputed
 	})
-	if state.Name != StateRefused || !strings.Contains(state.Reason, "the limit is 1.0 MiB: raise memory") {
+	if state.Name != StateRefused || !strings.Contains(state.Reason, "the limit is 1.0 MiB; raise memory") {
 		t.Errorf("%s: %s", state.Name, state.Reason)
 	}
 	cancel()
@@ -202,13 +203,13 @@ func TestManyStudiesInLittleMemory(t *testing.T) {
 		studies.Go(func() error {
 			choose := simple
 			if n%3 == 0 { // fits for some regions or for none
-				choose = func(modality, region string) (features.Profile, error) {
-					p, err := simple(modality, region)
+				choose = func(image *dicom.DataSet, region roi.Region) (features.Profile, bool, error) {
+					p, _, err := simple(image, region)
 					p.Resample.Spacing = []float64{0.3, 0.3, 0.3}
-					return p, err
+					return p, true, err
 				}
 			}
-			m, err := mem.Measure(ctx, contours, images, nil, choose)
+			m, err := mem.Measure(ctx, Request{Contours: contours, Images: images, Choose: choose})
 			if err != nil && !errors.Is(err, ErrNothingMeasured) {
 				return err
 			}
@@ -242,12 +243,12 @@ func TestCancelWhileWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan error)
 	go func() {
-		_, err := mem.Measure(ctx, contours, images, nil, simple)
+		_, err := mem.Measure(ctx, Request{Contours: contours, Images: images, Choose: simple})
 		gaveUp <- err
 	}()
 	patient := make(chan error)
 	go func() {
-		m, err := mem.Measure(t.Context(), contours, images, nil, simple)
+		m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
 		if err == nil {
 			m.Release()
 		}
@@ -328,10 +329,10 @@ func TestAdmittedIsEnough(t *testing.T) {
 		t.Skip("measures a thorax")
 	}
 	contours, images := sharedStudy(t, "lung1/LUNG1-001")
-	choose := func(string, string) (features.Profile, error) {
+	choose := func(*dicom.DataSet, roi.Region) (features.Profile, bool, error) {
 		p := features.DefaultProfile("CT")
 		p.Families = []features.Family{features.Morphology, features.LocalIntensity, features.Statistics, features.GLSZM}
-		return p, nil
+		return p, true, nil
 	}
 	p := planned(t, contours, images, choose, 1<<40)
 	limit := p.kept + p.work // with nothing to spare for a second region at the same time
@@ -356,7 +357,7 @@ func TestAdmittedIsEnough(t *testing.T) {
 			}
 		}
 	})
-	m, err := mem.Measure(t.Context(), contours, images, nil, choose)
+	m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: choose})
 	if err == nil {
 		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1})
 	}
@@ -368,5 +369,5 @@ func TestAdmittedIsEnough(t *testing.T) {
 	if most > limit || limit > 3*most {
 		t.Errorf("%s were in use, %s admitted", binary(most), binary(limit))
 	}
-	t.Logf("%s in use, %s admitted, of which %s are shared between regions", binary(most), binary(limit), binary(p.batch.Shared()))
+	t.Logf("%s in use, %s admitted, of which %s are shared between regions", binary(most), binary(limit), binary(p.views[0].batch.Shared()))
 }

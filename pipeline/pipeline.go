@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/store"
 )
 
@@ -43,8 +45,14 @@ type Options struct {
 	Workers   int           // studies computed at once; 0 = one for each processor
 	Memory    int64         // bytes that all of them may hold at once; 0 = DefaultMemory
 	Quiet     time.Duration // the fallback of match.go; 0 = one minute
-	Backoff   Backoff       // between tries of a delivery
-	Logger    *slog.Logger
+
+	// Also are modalities: where contours are drawn on one series, other series of these modalities in the study that share its
+	// frame of reference are measured too, as the PET of a PET/CT.
+	Also           []string
+	ReportRefusals bool // what cannot be measured is said in a report of its own
+
+	Backoff Backoff // between tries of a delivery
+	Logger  *slog.Logger
 }
 
 // Equipment is what the reports say of this installation: PS3.3 C.7.5.1 General Equipment and PS3.16 TID 1004.
@@ -71,9 +79,12 @@ type Pipeline struct {
 
 // Stats counts what a pipeline has done since it started.
 type Stats struct {
-	Waiting     int `json:"waiting"` // contour objects that wait for images, now
-	Computed    int `json:"computed"`
-	Refused     int `json:"refused"`
+	Waiting  int `json:"waiting"` // contour objects that wait for images, now
+	Computed int `json:"computed"`
+	Refused  int `json:"refused"`
+
+	Reasons map[refusal.Code]int `json:"reasons,omitempty"` // refusals by their reason; one may have several
+
 	Failed      int `json:"failed"` // computations given up after several tries
 	Delivered   int `json:"delivered"`
 	Undelivered int `json:"undelivered"` // tries of a delivery that failed
@@ -133,7 +144,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 func (p *Pipeline) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stats
+	s := p.stats
+	s.Reasons = maps.Clone(s.Reasons)
+	return s
 }
 
 func (p *Pipeline) count(f func(*Stats)) {

@@ -10,6 +10,7 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
@@ -94,8 +95,8 @@ func newInstance(d *dicom.DataSet) (store.NewInstance, error) {
 }
 
 // contentTime is the Content Date and Time of what is made: that of the contours, since the content follows from them and
-// has to be the same however often it is computed. Structure Set Date (3006,0008) and Time (3006,0009), else Instance
-// Creation Date and Time, else the date of the study.
+// has to be the same however often it is computed. Structure Set Date (3006,0008) and Time (3006,0009), else Content Date
+// and Time, else Instance Creation Date and Time, else the date of the study.
 func contentTime(contours, image *dicom.DataSet) time.Time {
 	// The times of a data set are those of its Timezone Offset From UTC (0008,0201), PS3.3 C.12.1.1.8.
 	zone := time.UTC
@@ -111,6 +112,7 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 		date, time dicom.Tag
 	}{
 		{contours, dicom.StructureSetDate, dicom.StructureSetTime},
+		{contours, dicom.ContentDate, dicom.ContentTime},
 		{contours, dicom.InstanceCreationDate, dicom.InstanceCreationTime},
 		{contours, dicom.SeriesDate, dicom.SeriesTime},
 		{image, dicom.SeriesDate, dicom.SeriesTime},
@@ -159,18 +161,12 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 		SeriesDescription: "Radiomics (IBSI) - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
 		ContentTime:       at,
 		Source:            m.Volume.Header,
-		Equipment: sr.Equipment{
-			Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SoftwareVersion: o.Equipment.SoftwareVersion,
-			Name: o.Equipment.StationName, DeviceUID: o.Equipment.DeviceUID,
-		},
+		Equipment:         o.author(),
 		Images: []sr.Series{{
 			StudyInstanceUID: m.Volume.Header.String(dicom.StudyInstanceUID), SeriesInstanceUID: m.Volume.Series, Modality: m.Volume.Modality,
 			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume),
 		}},
-		Contours: []sr.Document{{
-			StudyInstanceUID: source.String(dicom.StudyInstanceUID), SeriesInstanceUID: source.String(dicom.SeriesInstanceUID),
-			Instance: sr.Instance{SOPClassUID: source.String(dicom.SOPClassUID), SOPInstanceUID: source.String(dicom.SOPInstanceUID)},
-		}},
+		Contours: []sr.Document{document(source)},
 	}
 	if rev.Predecessor != nil {
 		r.Predecessors = []sr.Document{*rev.Predecessor}
@@ -179,28 +175,32 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 	if common {
 		r.Algorithm = o.algorithm(m.Regions[0].Profile)
 	}
+	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
+	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
 	for i, x := range m.Regions {
 		category, kind := codes(x.Region)
 		for k, share := range shares(x.Result.Values) {
 			g := sr.Group{
 				TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
 				Category: category, Finding: kind,
-				Segment: sr.Segment{Number: i + 1, Document: sr.Document{
-					StudyInstanceUID: seg.String(dicom.StudyInstanceUID), SeriesInstanceUID: seg.String(dicom.SeriesInstanceUID),
-					Instance: sr.Instance{SOPClassUID: seg.String(dicom.SOPClassUID), SOPInstanceUID: seg.String(dicom.SOPInstanceUID)},
-				}},
+				Segment:      sr.Segment{Number: i + 1, Document: document(seg)},
 				SourceSeries: m.Volume.Series,
 			}
 			if !common {
 				g.Algorithm = o.algorithm(x.Profile)
 			}
 			var err error
-			if g.Measurements, err = measurements(share.values, m.Volume.Unit); err != nil {
+			if g.Measurements, err = measurements(share.values, x.Image.Unit); err != nil {
 				return nil, err
 			}
 			lacking := notComputable(share.values)
 			if k == 0 {
-				g.Comments = append(g.Comments, fmt.Sprintf("Region: ROI %d of RT Structure Set %s", x.Region.Number, source.String(dicom.SOPInstanceUID)))
+				g.Comments = append(g.Comments, fmt.Sprintf("Region: %s %d of %s %s", x.Region.Kind(), x.Region.Number, objectName(source), source.String(dicom.SOPInstanceUID)))
+				if views {
+					for _, note := range x.Image.Notes {
+						g.Comments = append(g.Comments, "Images: "+note)
+					}
+				}
 				g.Comments = append(g.Comments, voxels(x.Result))
 				g.Comments = append(g.Comments, x.Notes...)
 				g.Comments = append(g.Comments, x.Result.Notes...)
@@ -215,13 +215,15 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 				r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
 			}
 		}
-		r.Summary = append(r.Summary, summary(x, m.Volume.Unit))
+		r.Summary = append(r.Summary, summary(x, x.Image.Unit))
 	}
 	for _, s := range m.Skipped {
 		r.Summary = append(r.Summary, fmt.Sprintf("%s: not measured, %s", s.Region.TrackingID, s.Reason))
 	}
-	for _, note := range m.Volume.Notes {
-		r.Summary = append(r.Summary, "Images: "+note)
+	if !views {
+		for _, note := range m.Regions[0].Image.Notes {
+			r.Summary = append(r.Summary, "Images: "+note)
+		}
 	}
 	return sr.New(r)
 }
@@ -243,11 +245,24 @@ func names(m *Measured) (out []string) {
 	return out
 }
 
+// instances are the images of a volume; a multi-frame one holds many slices.
 func instances(v *imaging.Volume) (out []sr.Instance) {
+	seen := make(map[string]bool, len(v.SOPInstances))
 	for _, uid := range v.SOPInstances {
-		out = append(out, sr.Instance{SOPClassUID: v.SOPClass, SOPInstanceUID: uid})
+		if !seen[uid] {
+			out = append(out, sr.Instance{SOPClassUID: v.SOPClass, SOPInstanceUID: uid})
+		}
+		seen[uid] = true
 	}
 	return out
+}
+
+// objectName is what a contour object is called.
+func objectName(d *dicom.DataSet) string {
+	if d.String(dicom.SOPClassUID) == dicom.RTStructureSetStorage {
+		return "RT Structure Set"
+	}
+	return "Segmentation"
 }
 
 // algorithm says by what the values were computed, PS3.16 TID 4019.
@@ -443,7 +458,79 @@ func rounded(v float64) string {
 func skippedText(skipped []SkippedRegion) string {
 	var parts []string
 	for _, s := range skipped {
-		parts = append(parts, fmt.Sprintf("ROI %d: %s", s.Region.Number, s.Reason))
+		parts = append(parts, fmt.Sprintf("%s %d: %s", s.Region.Kind(), s.Region.Number, s.Reason))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// NotComputed writes the report that says why there are no values. image is a header of the series that was to be measured,
+// nil where there is none; instances are its images.
+func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision) (store.NewInstance, error) {
+	source, modality, series := contours, "", ""
+	if image != nil {
+		source, modality, series = image, image.String(dicom.Modality), image.String(dicom.SeriesInstanceUID)
+	}
+	var codes, lines []string
+	for _, r := range reasons {
+		text := fmt.Sprintf("Not computed: %s %s.", sentence(r.Code), strings.TrimSuffix(r.Error(), "."))
+		if !slices.Contains(lines, text) {
+			lines = append(lines, text)
+		}
+		if !slices.Contains(codes, string(r.Code)) {
+			codes = append(codes, string(r.Code))
+		}
+	}
+	predecessor := ""
+	if rev.Predecessor != nil {
+		predecessor = rev.Predecessor.SOPInstanceUID
+	}
+	subject := contours.String(dicom.SOPInstanceUID)
+	r := sr.Report{
+		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), predecessor),
+		// The series of the reports of these contours on these images, so that what comes later stands beside it.
+		SeriesInstanceUID: dicom.UIDFrom("radnode", "report series", subject, series),
+		SeriesNumber:      reportSeriesNumber, InstanceNumber: rev.Number,
+		SeriesDescription: strings.Join(slices.DeleteFunc([]string{"Radiomics not computed", modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - "),
+		ContentTime:       contentTime(contours, source),
+		Source:            source,
+		Equipment:         o.author(),
+		Contours:          []sr.Document{document(contours)},
+		Summary:           lines,
+	}
+	if len(images) > 0 {
+		r.Images = []sr.Series{{
+			StudyInstanceUID: image.String(dicom.StudyInstanceUID), SeriesInstanceUID: series, Modality: modality,
+			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images,
+		}}
+	}
+	if rev.Predecessor != nil {
+		r.Predecessors = []sr.Document{*rev.Predecessor}
+	}
+	d, err := sr.New(r)
+	if err != nil {
+		return store.NewInstance{}, err
+	}
+	return newInstance(d)
+}
+
+// sentence is what the list says of a reason.
+func sentence(c refusal.Code) string {
+	r, _ := refusal.Lookup(c)
+	return r.Sentence
+}
+
+// author is the equipment that writes reports.
+func (o Options) author() sr.Equipment {
+	return sr.Equipment{
+		Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SoftwareVersion: o.Equipment.SoftwareVersion,
+		Name: o.Equipment.StationName, DeviceUID: o.Equipment.DeviceUID,
+	}
+}
+
+// document names an object with its study and series.
+func document(d *dicom.DataSet) sr.Document {
+	return sr.Document{
+		StudyInstanceUID: d.String(dicom.StudyInstanceUID), SeriesInstanceUID: d.String(dicom.SeriesInstanceUID),
+		Instance: sr.Instance{SOPClassUID: d.String(dicom.SOPClassUID), SOPInstanceUID: d.String(dicom.SOPInstanceUID)},
+	}
 }

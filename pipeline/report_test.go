@@ -65,7 +65,7 @@ func TestMakeIsDeterministic(t *testing.T) {
 	o := testOptions()
 	make := func(images []*dicom.File, rev Revision) Made {
 		t.Helper()
-		m, err := Measure(t.Context(), contours, images, nil, o.Select)
+		m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestSkippedRegionIsNamed(t *testing.T) {
 		c.SetString(dicom.ContourGeometricType, "POINT")
 	}
 	o := testOptions()
-	m, err := Measure(t.Context(), contours, images, nil, o.Select)
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select})
 	if err != nil {
 		t.Fatal(err)
 	}

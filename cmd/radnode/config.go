@@ -18,6 +18,7 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/pipeline/sr"
 )
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
@@ -30,6 +31,8 @@ type Config struct {
 	Quiet    time.Duration               `yaml:"quiet"`
 	Workers  int                         `yaml:"workers"`
 	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
+	Refusals bool                        `yaml:"report_refusals"`
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
 }
@@ -198,6 +201,11 @@ func (c Config) check() error {
 	}
 	if _, err := c.destinations(); err != nil {
 		return err
+	}
+	for _, m := range c.Also {
+		if !sr.ImageModality(m) {
+			return fmt.Errorf("also: %q is no modality of images; write Modality (0008,0060), as PT", m)
+		}
 	}
 	return pipeline.CheckRules(c.Rules, c.Profiles)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 )
@@ -32,7 +34,9 @@ type extractCmd struct {
 
 	Diagnostics bool `help:"Also the IBSI's diagnostic values of the steps before the features: image and region as given, interpolated, re-segmented."`
 
-	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images and RTSTRUCT."`
+	Also []string `placeholder:"MODALITY" help:"Measure contours also on other series of this modality in their frame of reference, as PT for contours drawn on the CT."`
+
+	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images, and RTSTRUCT or SEG."`
 }
 
 // A row is one value as extract writes it. The names are a contract.
@@ -81,18 +85,30 @@ func (c extractCmd) Run(e *env) error {
 		if err != nil {
 			return usageError{err}
 		}
-		choose = func(string, string) (features.Profile, error) { return p, nil }
+		choose = func(*dicom.DataSet, roi.Region) (features.Profile, bool, error) { return p, true, nil }
+	}
+	named := func(image *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
+		if !only.MatchString(r.Name) {
+			return features.Profile{}, false, nil
+		}
+		return choose(image, r)
 	}
 
 	var rows []row
 	var failed []error
 	if nifti {
-		rows, err = c.extractNIfTI(e.ctx, choose)
+		image := dicom.New()
+		image.SetString(dicom.Modality, "CT") // NIfTI knows no modality
+		p, _, err := choose(image, roi.Region{})
+		if err != nil {
+			return err
+		}
+		rows, err = c.extractNIfTI(e.ctx, p)
 		if err != nil {
 			return err
 		}
 	} else {
-		rows, failed = c.extractDICOM(e.ctx, only, choose)
+		rows, failed = c.extractDICOM(e.ctx, named)
 	}
 	for _, err := range failed {
 		fmt.Fprintln(e.stderr, "radnode:", err)
@@ -141,11 +157,7 @@ func profileName(file string) string {
 }
 
 // extractNIfTI measures the voxels above 0 of the mask. Of the image only what is needed around them is read.
-func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi string) (features.Profile, error)) ([]row, error) {
-	p, err := choose("CT", "") // NIfTI knows no modality
-	if err != nil {
-		return nil, err
-	}
+func (c extractCmd) extractNIfTI(ctx context.Context, p features.Profile) ([]row, error) {
 	mask, err := readNIfTI(c.Mask, voxel.ReadNIfTIMask)
 	if err != nil {
 		return nil, err
@@ -157,7 +169,7 @@ func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi 
 			}
 			bounds := mask.Bounds()
 			if need, limit := features.Estimate(g, bounds, p), pipeline.DefaultMemory(); need > limit {
-				return voxel.Box{}, &pipeline.MemoryRefusal{What: "the region", Need: need, Limit: limit, Remedy: "choose a larger spacing in the profile"}
+				return voxel.Box{}, pipeline.TooLarge("the region", need, limit, "choose a larger spacing in the profile")
 			}
 			if c.Diagnostics {
 				return g.Box(), nil
@@ -173,8 +185,15 @@ func (c extractCmd) extractNIfTI(ctx context.Context, choose func(modality, roi 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Mask, err)
 	}
-	base := row{ROISourceUID: filepath.Base(c.Mask), ROIName: profileName(strings.TrimSuffix(c.Mask, ".gz")), Profile: p.Name}
-	return c.rows(ctx, base, image, mask, p, result, "")
+	values := result.Values
+	if c.Diagnostics {
+		d, err := features.Diagnostics(ctx, image, mask, p)
+		if err != nil {
+			return nil, err
+		}
+		values = slices.Concat(values, d)
+	}
+	return rows(row{ROISourceUID: filepath.Base(c.Mask), ROIName: profileName(strings.TrimSuffix(c.Mask, ".gz")), Profile: p.Name}, values, ""), nil
 }
 
 func readNIfTI[T any](file string, read func(io.Reader) (T, error)) (out T, err error) {
@@ -189,17 +208,8 @@ func readNIfTI[T any](file string, read func(io.Reader) (T, error)) (out T, err 
 	return out, nil
 }
 
-// rows writes out the values of one region, features before diagnostics. unit is the UCUM unit of the image intensities, ""
-// where it is unknown.
-func (c extractCmd) rows(ctx context.Context, base row, image *voxel.Grid, mask *voxel.Mask, p features.Profile, result features.Result, unit string) (rows []row, err error) {
-	values := result.Values
-	if c.Diagnostics {
-		d, err := features.Diagnostics(ctx, image, mask, p)
-		if err != nil {
-			return nil, err
-		}
-		values = slices.Concat(values, d)
-	}
+// rows writes out the values of one region. unit is the UCUM unit of the image intensities, "" where it is unknown.
+func rows(base row, values []features.Value, unit string) (rows []row) {
 	for _, v := range values {
 		f, _, _ := features.Lookup(v.Tag) // a diagnostic value has no code
 		r := base
@@ -209,7 +219,7 @@ func (c extractCmd) rows(ctx context.Context, base row, image *voxel.Grid, mask 
 		}
 		rows = append(rows, r)
 	}
-	return rows, nil
+	return rows
 }
 
 // unitOf is the UCUM unit of a value.
@@ -232,15 +242,15 @@ type input struct {
 	file *dicom.File
 }
 
-// extractDICOM measures every RTSTRUCT below the paths on the images below the paths that it names.
-func (c extractCmd) extractDICOM(ctx context.Context, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, failed []error) {
+// extractDICOM measures every RTSTRUCT and SEG below the paths on the images below the paths that it names.
+func (c extractCmd) extractDICOM(ctx context.Context, choose pipeline.Chooser) (rows []row, failed []error) {
 	contours, images, done, failed := readInputs(c.Path)
 	defer done()
 	if len(contours) == 0 {
-		return nil, append(failed, errors.New("no RTSTRUCT found below the paths: nothing says where to measure"))
+		return nil, append(failed, errors.New("no RTSTRUCT or SEG found below the paths: nothing says where to measure"))
 	}
 	for _, in := range contours {
-		r, err := c.extractOne(ctx, in, images, only, choose)
+		r, err := c.extractOne(ctx, in, images, choose)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", in.path, err))
 		}
@@ -286,8 +296,9 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 		}
 		in := input{path: path, file: file}
 		switch {
-		case file.DataSet.String(dicom.SOPClassUID) == dicom.RTStructureSetStorage:
+		case roi.HoldsRegions(file.DataSet.String(dicom.SOPClassUID)):
 			contours = append(contours, in)
+			open, keep = append(open, f), true
 		case file.Pixels != nil:
 			series := file.DataSet.String(dicom.SeriesInstanceUID)
 			images[series] = append(images[series], in)
@@ -298,9 +309,9 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 	return contours, images, done, failed
 }
 
-// extractOne measures one RTSTRUCT. What it names may be here under changed UIDs (anonymised, resampled): then the images of
-// the series that it names are taken, as the fallback rule of the pipeline does.
-func (c extractCmd) extractOne(ctx context.Context, in input, images map[string][]input, only *regexp.Regexp, choose func(modality, roi string) (features.Profile, error)) (rows []row, err error) {
+// extractOne measures one RTSTRUCT or SEG. What it names may be here under changed UIDs (anonymised, resampled): then the
+// images of the series that it names are taken, as the fallback rule of the pipeline does.
+func (c extractCmd) extractOne(ctx context.Context, in input, images map[string][]input, choose pipeline.Chooser) (out []row, err error) {
 	refs, err := roi.References(in.file.DataSet)
 	if err != nil {
 		return nil, err
@@ -309,36 +320,51 @@ func (c extractCmd) extractOne(ctx context.Context, in input, images map[string]
 		return nil, pipeline.ErrNoImages
 	}
 	var failed []error
+	measure := func(uid string, series []*dicom.File, elsewhere bool) {
+		m, err := pipeline.Measure(ctx, pipeline.Request{Contours: in.file, Images: series, Choose: choose, Elsewhere: elsewhere, Diagnostics: c.Diagnostics})
+		if err != nil && !errors.Is(err, pipeline.ErrNothingMeasured) {
+			failed = append(failed, fmt.Errorf("series %s: %w", uid, err))
+			return
+		}
+		for _, r := range m.Regions {
+			header := m.Volume.Header
+			out = append(out, rows(row{
+				PatientID: header.String(dicom.PatientID), StudyUID: header.String(dicom.StudyInstanceUID), SeriesUID: m.Volume.Series,
+				Modality: m.Volume.Modality, ROISourceUID: in.file.DataSet.String(dicom.SOPInstanceUID),
+				ROINumber: r.Region.Number, ROIName: r.Region.Name, Profile: r.Profile.Name,
+			}, slices.Concat(r.Result.Values, r.Diagnostics), r.Image.Unit)...)
+		}
+		for _, s := range m.Skipped {
+			failed = append(failed, fmt.Errorf("%s %d %q: %w", s.Region.Kind(), s.Region.Number, s.Region.Name, s.Reason))
+		}
+	}
+	seen := make(map[string]bool)
 	for _, ref := range refs {
 		series, err := imagesOf(ref, images)
 		if err != nil {
 			failed = append(failed, err)
 			continue
 		}
-		m, err := pipeline.Measure(ctx, in.file, series, func(r roi.Region) bool { return only.MatchString(r.Name) }, choose)
-		if err != nil && !errors.Is(err, pipeline.ErrNothingMeasured) {
-			failed = append(failed, fmt.Errorf("series %s: %w", ref.SeriesUID, err))
-			continue
-		}
-		header := m.Volume.Header
-		base := row{
-			PatientID: header.String(dicom.PatientID), StudyUID: header.String(dicom.StudyInstanceUID), SeriesUID: m.Volume.Series,
-			Modality: m.Volume.Modality, ROISourceUID: in.file.DataSet.String(dicom.SOPInstanceUID),
-		}
-		for _, r := range m.Regions {
-			b := base
-			b.ROINumber, b.ROIName, b.Profile = r.Region.Number, r.Region.Name, r.Profile.Name
-			values, err := c.rows(ctx, b, m.Volume.Grid, r.On(m.Volume.Grid.Geometry), r.Profile, r.Result, m.Volume.Unit)
-			if err != nil {
-				failed = append(failed, fmt.Errorf("ROI %d %q: %w", r.Region.Number, r.Region.Name, err))
-			}
-			rows = append(rows, values...)
-		}
-		for _, s := range m.Skipped {
-			failed = append(failed, fmt.Errorf("ROI %d %q: %s", s.Region.Number, s.Region.Name, s.Reason))
+		seen[series[0].DataSet.String(dicom.SeriesInstanceUID)] = true
+		measure(ref.SeriesUID, series, false)
+	}
+	for _, uid := range slices.Sorted(maps.Keys(images)) {
+		header := images[uid][0].file.DataSet
+		inFrame := slices.ContainsFunc(refs, func(r roi.Reference) bool {
+			return r.FrameOfReference != "" && r.FrameOfReference == header.String(dicom.FrameOfReferenceUID)
+		})
+		if !seen[uid] && inFrame && slices.Contains(c.Also, header.String(dicom.Modality)) {
+			measure(uid, files(images[uid]), true)
 		}
 	}
-	return rows, errors.Join(failed...)
+	return out, errors.Join(failed...)
+}
+
+func files(in []input) (out []*dicom.File) {
+	for _, i := range in {
+		out = append(out, i.file)
+	}
+	return out
 }
 
 // imagesOf finds the images that a reference names, or their whole series where it names only the slices with contours or
@@ -366,9 +392,17 @@ func imagesOf(ref roi.Reference, images map[string][]input) ([]*dicom.File, erro
 	case len(found) > 0 && ref.Listed:
 		return found, nil
 	}
-	var all []*dicom.File
-	for _, in := range images[series] {
-		all = append(all, in.file)
+	all := files(images[series])
+	if series == "" && len(ref.Instances) == 0 { // a segmentation that names no image
+		for uid, in := range images {
+			if in[0].file.DataSet.String(dicom.FrameOfReferenceUID) != ref.FrameOfReference {
+				continue
+			}
+			if all != nil {
+				return nil, refusal.New(refusal.ContoursReferences, "", "the segmentation names no image, and there are several series of its frame of reference below the paths")
+			}
+			series, all = uid, files(in)
+		}
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("series %s: none of its images is below the paths", series)

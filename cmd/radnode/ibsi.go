@@ -348,8 +348,12 @@ func openCTPhantom(folder string) (s *ibsiStudy, done func(), err error) {
 // compare measures the study and sets the values beside the rows of the table, in the table's order.
 func (c ibsiConfiguration) compare(ctx context.Context) ([]comparison, error) {
 	s := c.study
-	m, err := pipeline.Measure(ctx, s.contours, s.images, func(r roi.Region) bool { return r.Name == s.region },
-		func(string, string) (features.Profile, error) { return c.profile, nil })
+	m, err := pipeline.Measure(ctx, pipeline.Request{
+		Contours: s.contours, Images: s.images, Diagnostics: true,
+		Choose: func(_ *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
+			return c.profile, r.Name == s.region, nil
+		},
+	})
 	if errors.Is(err, pipeline.ErrNothingMeasured) {
 		for _, r := range m.Skipped {
 			return nil, fmt.Errorf("%s: %s", r.Region.Name, r.Reason)
@@ -363,11 +367,7 @@ func (c ibsiConfiguration) compare(ctx context.Context) ([]comparison, error) {
 		return nil, fmt.Errorf("the RTSTRUCT has %d regions %q, want one", len(m.Regions), s.region)
 	}
 	region := m.Regions[0]
-	diagnostics, err := features.Diagnostics(ctx, m.Volume.Grid, region.On(m.Volume.Grid.Geometry), c.profile)
-	if err != nil {
-		return nil, err
-	}
-	return c.beside(slices.Concat(region.Result.Values, diagnostics)), nil
+	return c.beside(slices.Concat(region.Result.Values, region.Diagnostics)), nil
 }
 
 // beside sets values beside the table.

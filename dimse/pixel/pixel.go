@@ -1,7 +1,8 @@
 // Package pixel turns Pixel Data into samples: PS3.5 8, and the Image Pixel module of PS3.3 C.7.6.3.
 //
-// Start at [Frames]. It reads native pixel data of 1, 8, 16 and 32 bits, one sample a pixel; a compressed image is refused with
-// an error that says so.
+// Start at [Frames]. It reads one sample a pixel: native pixel data of 1, 8, 16 and 32 bits, float pixels of 32 and 64 bits, and
+// what PS3.5 A.4 encapsulates (encapsulated.go) with the decoders that the table there names. Anything else is refused with an
+// error that says so.
 package pixel
 
 import (
@@ -10,16 +11,20 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 
 	"github.com/radnode/radnode/dimse/dicom"
 )
 
-// A Frame is one plane of stored values: before rescale, sign extended, with nothing but Bits Stored in them.
+// A Frame is one plane of stored values: before rescale, sign extended, with nothing but Bits Stored in them. Either Samples or
+// Floats is set, the same one in all frames of an image, row by row, and it is overwritten by the next frame.
 type Frame struct {
 	Index           int // from 0
 	Rows, Columns   int
 	SamplesPerPixel int
-	Samples         []int32 // row by row; overwritten by the next frame
+	Samples         []int32
+	Floats          []float64 // of float pixels, NaN and infinities as they are, and of unsigned pixels with 32 Bits Stored, exact
+	Lossy           bool      // this codestream lost something; what was lost before, Lossy Image Compression (0028,2110) says
 }
 
 // maxSamples bounds what one frame may ask of memory: 16384 × 16384.
@@ -34,14 +39,24 @@ func Frames(f *dicom.File) iter.Seq2[Frame, error] {
 			yield(Frame{}, err)
 			return
 		}
-		frame := Frame{Rows: l.rows, Columns: l.columns, SamplesPerPixel: 1, Samples: make([]int32, l.rows*l.columns)}
+		frame := Frame{Rows: l.rows, Columns: l.columns, SamplesPerPixel: 1}
+		n := l.rows * l.columns
+		var samples []int32
+		if l.tag == dicom.PixelData {
+			samples = make([]int32, n)
+		}
+		if l.float {
+			frame.Floats = make([]float64, n)
+		} else {
+			frame.Samples = samples
+		}
 		var raw []byte
 		for ; frame.Index < l.frames; frame.Index++ {
 			if raw, err = l.read(frame.Index, raw); err == nil {
-				err = l.unpack(frame.Index, raw, frame.Samples)
+				frame.Lossy, err = l.decode(frame.Index, raw, samples, frame.Floats)
 			}
 			if err != nil {
-				yield(Frame{}, &dicom.Error{Path: l.tag.String(), Offset: l.offset, Err: fmt.Errorf("frame %d: %w", frame.Index+1, err)})
+				yield(Frame{}, &dicom.Error{Path: l.tag.String(), Offset: l.where(frame.Index), Err: fmt.Errorf("frame %d: %w", frame.Index+1, err)})
 				return
 			}
 			if !yield(frame, nil) {
@@ -49,6 +64,13 @@ func Frames(f *dicom.File) iter.Seq2[Frame, error] {
 			}
 		}
 	}
+}
+
+// Check finds what [Frames] would refuse before it decodes a frame: what the header says against itself and against the bytes
+// that are there. An image that passes has a size that its bytes can back.
+func Check(f *dicom.File) error {
+	_, err := describe(f)
+	return err
 }
 
 // layout is how the samples lie in the value.
@@ -59,21 +81,22 @@ type layout struct {
 	rows, columns int
 	frames        int
 	allocated     int
-	shift         int // from the highest bit of a sample to bit 31
+	high          int // bit of a sample that is its highest
 	stored        int
 	signed        bool
+	float         bool // Floats, not Samples
 	order         binary.ByteOrder
-	swapped       bool // bytes change places in pairs: 8 bits in big endian words
+	swapped       bool // bytes change places in pairs: big endian words of 16 bits that hold samples of another size
+	codec         codec
+	items         *fragments // of encapsulated pixel data, else nil
 }
 
 // describe checks the Image Pixel module against itself and against the length of the value.
-func describe(f *dicom.File) (*layout, error) {
+func describe(f *dicom.File) (_ *layout, err error) {
 	d, p := f.DataSet, f.Pixels
 	switch {
 	case p == nil:
 		return nil, fail(dicom.PixelData, dicom.ErrMalformed, "there are no pixels: if this should be an image, it is truncated; send it again")
-	case p.Tag != dicom.PixelData:
-		return nil, fail(p.Tag, dicom.ErrUnsupported, "float pixels are not read yet: send the image with Pixel Data (7FE0,0010)")
 	}
 	uid := f.Meta.TransferSyntaxUID
 	if ts, known := dicom.LookupTransferSyntax(uid); !ts.Decodable {
@@ -83,12 +106,20 @@ func describe(f *dicom.File) (*layout, error) {
 		return nil, fail(dicom.PixelData, dicom.ErrUnsupported,
 			"transfer syntax %s (%s) is not decoded: send the image uncompressed, as %s", uid, ts.Name, dicom.UIDName(dicom.ExplicitVRLittleEndian))
 	}
-	if p.Length < 0 {
-		return nil, fail(dicom.PixelData, dicom.ErrMalformed, "is encapsulated though transfer syntax %s is not: send the image again, uncompressed", uid)
+	c, encapsulated := codecs[uid]
+	isFloat := p.Tag != dicom.PixelData
+	switch {
+	case encapsulated && isFloat: // PS3.5 A.4
+		return nil, fail(p.Tag, dicom.ErrMalformed, "cannot be in transfer syntax %s, which is for Pixel Data (7FE0,0010): send the image uncompressed, as %s",
+			uid, dicom.UIDName(dicom.ExplicitVRLittleEndian))
+	case encapsulated && p.Length >= 0: // PS3.5 A.4
+		return nil, fail(p.Tag, dicom.ErrMalformed, "is not encapsulated though transfer syntax %s is: send the image again, uncompressed", uid)
+	case !encapsulated && p.Length < 0:
+		return nil, fail(p.Tag, dicom.ErrMalformed, "is encapsulated though transfer syntax %s is not: send the image again, uncompressed", uid)
 	}
 
-	l := &layout{tag: p.Tag, offset: p.Offset, value: p.Reader(), frames: 1, order: binary.LittleEndian}
-	var bits, stored, high int
+	l := &layout{tag: p.Tag, offset: p.Offset, value: p.Reader(), frames: 1, order: binary.LittleEndian, codec: c}
+	var bits, stored int
 	for _, a := range []struct {
 		tag       dicom.Tag
 		to        *int
@@ -99,6 +130,9 @@ func describe(f *dicom.File) (*layout, error) {
 		{dicom.BitsAllocated, &bits, 1, 64},
 		{dicom.BitsStored, &stored, 1, 64},
 	} {
+		if isFloat && a.tag == dicom.BitsStored { // which floats do not have: PS3.3 C.7.6.24
+			continue
+		}
 		v, ok := d.Int(a.tag)
 		if !ok {
 			return nil, fail(a.tag, dicom.ErrMalformed, "is missing: the image cannot be read without it")
@@ -116,28 +150,16 @@ func describe(f *dicom.File) (*layout, error) {
 	default:
 		return nil, fail(dicom.PhotometricInterpretation, dicom.ErrUnsupported, "is %q: only MONOCHROME1 and MONOCHROME2 are read, no colour", v)
 	}
-	switch bits {
-	case 1, 8, 16, 32:
-	default:
-		return nil, fail(dicom.BitsAllocated, dicom.ErrUnsupported, "is %d: only 1, 8, 16 and 32 are read", bits)
-	}
-	high = stored - 1
-	if v, ok := d.Int(dicom.HighBit); ok {
-		high = v
-	}
-	if stored > bits {
-		return nil, fail(dicom.BitsStored, dicom.ErrMalformed, "is %d of %d Bits Allocated", stored, bits)
-	}
-	if high >= bits || high < stored-1 {
-		return nil, fail(dicom.HighBit, dicom.ErrMalformed, "is %d with %d Bits Stored of %d Bits Allocated", high, stored, bits)
-	}
-	l.allocated, l.stored, l.shift = bits, stored, 31-high
-	if d.Has(dicom.PixelRepresentation) {
-		v, ok := d.Int(dicom.PixelRepresentation)
-		if !ok || v != 0 && v != 1 {
-			return nil, fail(dicom.PixelRepresentation, dicom.ErrMalformed, "is neither 0 nor 1")
+	if isFloat {
+		if want := map[dicom.Tag]int{dicom.FloatPixelData: 32, dicom.DoubleFloatPixelData: 64}[p.Tag]; bits != want { // PS3.3 C.7.6.24 and C.7.6.25
+			return nil, fail(dicom.BitsAllocated, dicom.ErrMalformed, "is %d: it is %d in an image with %s", bits, want, p.Tag.Keyword())
 		}
-		l.signed = v == 1
+		l.allocated, l.float = bits, true
+		if p.BigEndian {
+			l.order = binary.BigEndian
+		}
+	} else if err := l.integers(d, bits, stored); err != nil {
+		return nil, err
 	}
 	if d.String(dicom.NumberOfFrames) != "" {
 		v, ok := d.Int(dicom.NumberOfFrames)
@@ -149,27 +171,59 @@ func describe(f *dicom.File) (*layout, error) {
 	if l.rows*l.columns > maxSamples {
 		return nil, fail(dicom.Rows, dicom.ErrUnsupported, "%d × %d pixels are more than %d", l.rows, l.columns, maxSamples)
 	}
-	if p.BigEndian && p.VR == dicom.OW { // PS3.5 7.3: words of 16 bits
-		l.order = binary.BigEndian
-		switch bits {
-		case 1, 32:
-			return nil, fail(dicom.BitsAllocated, dicom.ErrUnsupported, "is %d in big endian words: send the image as %s", bits,
-				dicom.UIDName(dicom.ExplicitVRLittleEndian))
-		case 8:
-			l.swapped = true
+	if !isFloat && p.BigEndian && p.VR == dicom.OW { // PS3.5 7.3: words of 16 bits
+		if bits == 16 {
+			l.order = binary.BigEndian
+		} else {
+			l.swapped = true // pixels fill the words from the lowest bit on, whatever the byte order: PS3.5 8.1.1
 		}
 	}
+	if encapsulated {
+		if l.items, err = locate(f, l); err != nil {
+			return nil, err
+		}
+		return l, nil
+	}
 
-	// No product of these overflows: rows·columns ≤ 2^28, bits ≤ 2^5.
+	// No product of these overflows: rows·columns ≤ 2^28, bits ≤ 2^6.
 	frameBits := int64(l.rows) * int64(l.columns) * int64(bits)
 	if have := p.Length * 8; int64(l.frames) > have/frameBits {
-		return nil, fail(dicom.PixelData, dicom.ErrMalformed, "has %d bytes, but %d frames of %d × %d pixels of %d bits need more: it is truncated or its header is wrong; send it again",
+		return nil, fail(p.Tag, dicom.ErrMalformed, "has %d bytes, but %d frames of %d × %d pixels of %d bits need more: it is truncated or its header is wrong; send it again",
 			p.Length, l.frames, l.rows, l.columns, bits)
 	} else if rest := have - int64(l.frames)*frameBits; rest >= frameBits && rest >= 16 { // an even length takes up to 15 bits
-		return nil, fail(dicom.PixelData, dicom.ErrMalformed, "has %d bytes, but %d frames of %d × %d pixels of %d bits leave %d of them over: Number of Frames (0028,0008) or Bits Allocated (0028,0100) is wrong",
+		return nil, fail(p.Tag, dicom.ErrMalformed, "has %d bytes, but %d frames of %d × %d pixels of %d bits leave %d of them over: Number of Frames (0028,0008) or Bits Allocated (0028,0100) is wrong",
 			p.Length, l.frames, l.rows, l.columns, bits, rest/8)
 	}
 	return l, nil
+}
+
+// integers checks what says how a sample lies in its bits: PS3.5 8.1.1.
+func (l *layout) integers(d *dicom.DataSet, bits, stored int) error {
+	switch bits {
+	case 1, 8, 16, 32:
+	default:
+		return fail(dicom.BitsAllocated, dicom.ErrUnsupported, "is %d: only 1, 8, 16 and 32 are read", bits)
+	}
+	high := stored - 1
+	if v, ok := d.Int(dicom.HighBit); ok {
+		high = v
+	}
+	if stored > bits {
+		return fail(dicom.BitsStored, dicom.ErrMalformed, "is %d of %d Bits Allocated", stored, bits)
+	}
+	if high >= bits || high < stored-1 {
+		return fail(dicom.HighBit, dicom.ErrMalformed, "is %d with %d Bits Stored of %d Bits Allocated", high, stored, bits)
+	}
+	l.allocated, l.stored, l.high = bits, stored, high
+	if d.Has(dicom.PixelRepresentation) {
+		v, ok := d.Int(dicom.PixelRepresentation)
+		if !ok || v != 0 && v != 1 {
+			return fail(dicom.PixelRepresentation, dicom.ErrMalformed, "is neither 0 nor 1")
+		}
+		l.signed = v == 1 && bits > 1 // one bit is a mask, PS3.3 C.8.20.2, and has no room for a sign
+	}
+	l.float = stored == 32 && !l.signed
+	return nil
 }
 
 func fail(t dicom.Tag, kind error, format string, args ...any) error {
@@ -196,14 +250,21 @@ func (l *layout) span(i int) (from, to, bit int64) {
 	return from, to, start - from*8
 }
 
+// where is the offset of frame i.
+func (l *layout) where(i int) int64 {
+	if l.items != nil {
+		return l.items.where(i)
+	}
+	return l.offset
+}
+
 // read gets the bytes of frame i into raw, which it grows where needed.
 func (l *layout) read(i int, raw []byte) ([]byte, error) {
-	from, to, _ := l.span(i)
-	if n := to - from; int64(cap(raw)) < n {
-		raw = make([]byte, n)
-	} else {
-		raw = raw[:n]
+	if l.items != nil {
+		return l.items.read(i, raw)
 	}
+	from, to, _ := l.span(i)
+	raw = grown(raw, to-from)
 	n, err := l.value.ReadAt(raw, from)
 	if n < len(raw) {
 		if l.swapped && n == len(raw)-1 { // the last word of an odd length
@@ -218,24 +279,68 @@ func (l *layout) read(i int, raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// unpack turns bytes into samples. Shifting a sample to the top and back takes away the bits outside of Bits Stored, which may
-// hold overlays (PS3.5 8.1.1), and extends the sign.
-func (l *layout) unpack(i int, raw []byte, out []int32) error {
-	_, _, bit := l.span(i)
-	up, down := l.shift, 32-l.stored
+// grown is b with a length of n.
+func grown(b []byte, n int64) []byte {
+	if int64(cap(b)) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}
+
+// decode turns the bytes of frame i into stored values; samples serve as a step where floats are asked for.
+func (l *layout) decode(i int, raw []byte, samples []int32, floats []float64) (lossy bool, err error) {
+	switch {
+	case l.tag == dicom.FloatPixelData:
+		for k := range floats {
+			floats[k] = float64(math.Float32frombits(l.order.Uint32(raw[4*k:])))
+		}
+		return false, nil
+	case l.tag == dicom.DoubleFloatPixelData:
+		for k := range floats {
+			floats[k] = math.Float64frombits(l.order.Uint64(raw[8*k:]))
+		}
+		return false, nil
+	case l.codec.samples != nil:
+		p, err := l.codec.samples(raw, l.rows, l.columns, samples)
+		if err == nil {
+			err = l.settle(p, samples)
+		}
+		if err != nil {
+			return false, err
+		}
+		lossy = p.lossy
+	case l.codec.bytes != nil:
+		if raw, err = l.codec.bytes(raw, (int64(len(samples))*int64(l.allocated)+7)/8); err != nil {
+			return false, err
+		}
+		l.unpack(0, raw, samples)
+	default:
+		_, _, bit := l.span(i)
+		l.unpack(bit, raw, samples)
+	}
+	if l.float {
+		for k, v := range samples {
+			floats[k] = float64(uint32(v))
+		}
+	}
+	return lossy, nil
+}
+
+// unpack turns bytes into samples, from a bit of the first byte on.
+func (l *layout) unpack(bit int64, raw []byte, out []int32) {
+	if l.swapped {
+		for k := 0; k+1 < len(raw); k += 2 {
+			raw[k], raw[k+1] = raw[k+1], raw[k]
+		}
+	}
 	switch l.allocated {
 	case 1: // the first pixel is the least significant bit: PS3.5 8.1.1
 		for k := range out {
 			b := bit + int64(k)
 			out[k] = int32(raw[b>>3] >> (b & 7) & 1)
 		}
-		return nil
+		return
 	case 8:
-		if l.swapped {
-			for k := 0; k+1 < len(raw); k += 2 {
-				raw[k], raw[k+1] = raw[k+1], raw[k]
-			}
-		}
 		raw = raw[bit/8:][:len(out)]
 		for k, b := range raw {
 			out[k] = int32(b)
@@ -255,21 +360,21 @@ func (l *layout) unpack(i int, raw []byte, out []int32) error {
 			out[k] = int32(binary.LittleEndian.Uint32(raw[4*k:]))
 		}
 	}
+	l.cut(l.high, out)
+}
+
+// cut leaves Bits Stored of each sample, the highest of them bit high. Shifting a sample to the top and back takes away the bits
+// outside, which may hold overlays (PS3.5 8.1.1), and extends the sign.
+func (l *layout) cut(high int, out []int32) {
+	up, down := 31-high, 32-l.stored
 	switch {
 	case l.signed:
 		for k, v := range out {
 			out[k] = v << up >> down
 		}
-	case l.stored == 32:
-		for _, v := range out {
-			if v < 0 {
-				return kindError{dicom.ErrUnsupported, fmt.Sprintf("a sample of %d, and samples of 2^31 and more are not read", uint32(v))}
-			}
-		}
-	default:
+	case l.stored < 32:
 		for k, v := range out {
 			out[k] = int32(uint32(v) << up >> down)
 		}
 	}
-	return nil
 }

@@ -90,7 +90,7 @@ func Covered(g, t Geometry, b Box) Box {
 // same bits as if the whole of t had been asked for. Beyond the outermost voxel
 // centres the image goes on with the value at the edge.
 func Resample(g *Grid, t Geometry, box Box, m Method) *Grid {
-	return &Grid{t.Crop(box), interpolate(g.Data, g.Geometry, t, box, m, func(out []float32, row []float64) {
+	return &Grid{t.Crop(box), interpolate(g.Data, g.Geometry, g.Box(), t, box, m, func(out []float32, row []float64) {
 		for i, v := range row {
 			out[i] = float32(v)
 		}
@@ -109,11 +109,12 @@ func Source(g, t Geometry, box Box, m Method) Box {
 
 // ResampleMask interpolates the mask as an image of zeros and ones and keeps
 // what reaches the threshold (IBSI E8H9, partial volume): a voxel at exactly
-// the threshold is in.
-func ResampleMask(mask *Mask, t Geometry, box Box, m Method, threshold float64) *Mask {
+// the threshold is in. The mask lies on g or on a part of it ([Geometry.Crop]),
+// beyond which nothing is in the region.
+func ResampleMask(mask *Mask, g, t Geometry, box Box, m Method, threshold float64) *Mask {
 	// The slack is for rounding errors of the weights.
 	atLeast := threshold - 1e-6
-	return &Mask{t.Crop(box), interpolate(mask.Data, mask.Geometry, t, box, m, func(out []uint8, row []float64) {
+	return &Mask{t.Crop(box), interpolate(mask.Data, g, g.Part(mask.Geometry), t, box, m, func(out []uint8, row []float64) {
 		for i, v := range row {
 			if v >= atLeast {
 				out[i] = 1
@@ -129,8 +130,9 @@ const band = 16
 // four samples; the order is fixed, so that a part of the grid has the bits of
 // the whole. It goes once through the slices of the image and holds those that
 // an output slice is made of, interpolated in the plane: two, for a spline all.
-// write takes a row of results.
-func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, write func(out []T, row []float64)) []T {
+// write takes a row of results. data are the samples of the box part of g;
+// outside of it they are 0.
+func interpolate[T float32 | uint8](data []T, g Geometry, part Box, t Geometry, box Box, m Method, write func(out []T, row []float64)) []T {
 	res := make([]T, box.Len())
 	if len(res) == 0 {
 		return res
@@ -150,8 +152,19 @@ func interpolate[T float32 | uint8](data []T, g, t Geometry, box Box, m Method, 
 	rows := make([]float64, in[1].n*nx)   // a slice interpolated along x
 	planes := make([]float64, held*ny*nx) // slices interpolated along x and y
 	sum := make([]float64, max(nx, band))
-	src := func(y, z int) []T {
-		return data[((in[2].first+z)*g.Size[1]+in[1].first+y)*g.Size[0]+in[0].first:][:in[0].n]
+	size := part.Size()
+	row := func(y, z int) []T { return data[(z*size[1]+y)*size[0]:][:size[0]] }
+	src := func(y, z int) []T { return row(in[1].first+y, in[2].first+z)[in[0].first:][:in[0].n] }
+	if part != g.Box() {
+		cut := make([]T, in[0].n)
+		from, to := max(part.Min[0], in[0].first), min(part.Max[0], in[0].first+in[0].n)
+		src = func(y, z int) []T {
+			clear(cut)
+			if y, z := in[1].first+y-part.Min[1], in[2].first+z-part.Min[2]; from < to && y >= 0 && y < size[1] && z >= 0 && z < size[2] {
+				copy(cut[from-in[0].first:], row(y, z)[from-part.Min[0]:to-part.Min[0]])
+			}
+			return cut
+		}
 	}
 
 	inPlane := func(z int) {

@@ -95,7 +95,7 @@ func TestPartOfWhole(t *testing.T) {
 			t.Fatalf("%v: the part differs from the whole", m)
 		}
 		wide := func(b Box) (rows []float64) { // float32 hides most differences of the last bits
-			interpolate(g.Data, g.Geometry, to, b, m, func(_ []float32, row []float64) { rows = append(rows, row...) })
+			interpolate(g.Data, g.Geometry, g.Box(), to, b, m, func(_ []float32, row []float64) { rows = append(rows, row...) })
 			return rows
 		}
 		if !slices.Equal(wide(b), crop(wide(to.Box()), to.Size, b)) {
@@ -116,9 +116,9 @@ func TestPartOfWhole(t *testing.T) {
 		}
 
 		mask := g.Threshold(0)
-		wholeMask := ResampleMask(mask, to, to.Box(), Linear, 0.5)
+		wholeMask := ResampleMask(mask, mask.Geometry, to, to.Box(), Linear, 0.5)
 		c := Covered(g.Geometry, to, mask.Bounds())
-		if got := wholeMask.Count(); c.Empty() && got > 0 || !c.Empty() && ResampleMask(mask, to, c, Linear, 0.5).Count() != got {
+		if got := wholeMask.Count(); c.Empty() && got > 0 || !c.Empty() && ResampleMask(mask, mask.Geometry, to, c, Linear, 0.5).Count() != got {
 			t.Fatalf("voxels of the mask lie outside the covered box %v", c)
 		}
 	})
@@ -310,7 +310,7 @@ func TestMaskThreshold(t *testing.T) {
 	m := &Mask{axisAligned([3]int{4, 1, 1}, [3]float64{0.1, 1, 1}), []uint8{0, 1, 0, 0}}
 	to := Aligned(m.Geometry, [3]float64{0.2, 0, 0}) // centres between 0 and 1, 2 and 3
 	for threshold, want := range map[float64]int{0.5: 1, 0.51: 0, 0.01: 1} {
-		if got := ResampleMask(m, to, to.Box(), Linear, threshold).Count(); got != want {
+		if got := ResampleMask(m, m.Geometry, to, to.Box(), Linear, threshold).Count(); got != want {
 			t.Errorf("threshold %v: %d voxels, want %d", threshold, got, want)
 		}
 	}
@@ -362,7 +362,7 @@ func BenchmarkResample(b *testing.B) {
 			b.Run(roi.name+"/mask/"+m.String(), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					ResampleMask(mask, to, box, m, 0.5)
+					ResampleMask(mask, mask.Geometry, to, box, m, 0.5)
 				}
 			})
 		}

@@ -51,26 +51,29 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 		if err := available(series[s.Image]); err != nil {
 			return nil, err
 		}
-		if how := lossySyntax(series[s.Image].Meta.TransferSyntaxUID); how != "" && v.Lossy == "" {
-			v.Lossy = how
-			v.Notes = append(v.Notes, lossyNote(how))
-		}
 	}
 
 	// The size is honest by now: every slice has the bytes for its rows and columns.
 	plane := layout.Geometry.Size[0] * layout.Geometry.Size[1]
 	n := layout.Geometry.Size[2]
 	v.Grid = &voxel.Grid{Geometry: layout.Geometry, Data: make([]float32, plane*n)}
-	outside := make([]int, n)
-	if err := eachFrame(ctx, series, laid[:n], func(k int, stored pixel.Frame) error {
-		outside[k] = physical(&laid[k].transform, v.Grid.Data[k*plane:(k+1)*plane], stored)
-		if outside[k] > 0 && laid[k].table != nil {
-			return laid[k].refuse(refusal.ImageRescale, sendOriginals,
+	outside, lost := make([]int, n), make([]bool, n)
+	if err := eachFrame(ctx, series, laid[:n], func(k int, stored pixel.Frame) (err error) {
+		outside[k], err = laid[k].physical(v.Grid.Data[k*plane:(k+1)*plane], stored, 0)
+		if err == nil && outside[k] > 0 && laid[k].table != nil {
+			err = laid[k].refuse(refusal.ImageRescale, sendOriginals,
 				"%d stored values lie outside of %v to %v, for which RealWorldValueLUTData (0040,9212) is defined", outside[k], laid[k].low, laid[k].high)
 		}
-		return nil
+		lost[k] = stored.Lossy
+		return err
 	}); err != nil {
 		return nil, err
+	}
+	if k := slices.Index(lost, true); k >= 0 && v.Lossy == "" { // what the headers do not say
+		uid := series[laid[k].Image].Meta.TransferSyntaxUID
+		ts, _ := dicom.LookupTransferSyntax(uid)
+		v.Lossy = fmt.Sprintf("Transfer Syntax UID (0002,0010) is %s (%s), with loss", uid, ts.Name)
+		v.Notes = append(v.Notes, lossyNote(v.Lossy))
 	}
 	total, bounds := 0, &laid[0].transform
 	for k := range outside {
@@ -84,13 +87,18 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 	}
 
 	if err := eachFrame(ctx, series, laid[n:], func(i int, stored pixel.Frame) error {
-		values := make([]float32, plane)
-		physical(&laid[n+i].transform, values, stored)
 		k := layout.Twins[i].Slice
-		for p, x := range v.Grid.Data[k*plane : (k+1)*plane] {
-			if math.Float32bits(x) != math.Float32bits(values[p]) {
-				return laid[n+i].refuse(refusal.GeometryDuplicate, "", "ImagePositionPatient (0020,0032) is the place of image %s too, and pixel %d of row %d is %v, not %v",
-					laid[k].uid, p%layout.Geometry.Size[0]+1, p/layout.Geometry.Size[0]+1, values[p], x)
+		var part [4096]float32
+		for from := 0; from < plane; from += len(part) {
+			values := part[:min(len(part), plane-from)]
+			if _, err := laid[n+i].physical(values, stored, from); err != nil {
+				return err
+			}
+			for p, x := range values {
+				if of := v.Grid.Data[k*plane+from+p]; math.Float32bits(x) != math.Float32bits(of) {
+					return laid[n+i].refuse(refusal.GeometryDuplicate, "", "ImagePositionPatient (0020,0032) is the place of image %s too, and pixel %d of row %d is %v, not %v",
+						laid[k].uid, (from+p)%layout.Geometry.Size[0]+1, (from+p)/layout.Geometry.Size[0]+1, x, of)
+				}
 			}
 		}
 		return nil
@@ -123,12 +131,12 @@ func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take fun
 					return ctx.Err()
 				}
 				if err != nil {
-					failed[of[0]] = undecoded(laid[of[0]].uid, err)
+					failed[of[0]] = undecoded(series[image], err)
 					return nil
 				}
 				for len(of) > 0 && laid[of[0]].Frame == stored.Index {
 					k := of[0]
-					if have, want := samples(stored), laid[k].rows*laid[k].columns; have != want {
+					if have, want := stored.Rows*stored.Columns, laid[k].rows*laid[k].columns; have != want {
 						failed[k] = laid[k].refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has %d samples, expected %d", have, want)
 						return nil
 					}
@@ -159,11 +167,21 @@ func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take fun
 	return nil
 }
 
-// samples and physical are all that knows how a frame holds its stored values.
-func samples(f pixel.Frame) int { return len(f.Samples) }
-
-func physical(t *transform, into []float32, f pixel.Frame) (outside int) {
-	return apply(t, into, f.Samples)
+// physical writes the physical values of a frame from one of its pixels on, and counts those for which there is no mapping.
+func (s *slice) physical(into []float32, stored pixel.Frame, from int) (outside int, err error) {
+	if stored.Floats == nil {
+		return apply(&s.transform, into, stored.Samples[from:from+len(into)]), nil
+	}
+	floats := stored.Floats[from : from+len(into)]
+	bad := !finite(floats)
+	if !bad {
+		outside = apply(&s.transform, into, floats)
+		bad = slices.ContainsFunc(into, func(x float32) bool { return x-x != 0 })
+	}
+	if bad {
+		err = s.refuse(refusal.ImagePixels, sendOriginals, "the pixels hold values that are no finite numbers, or do not lead to such")
+	}
+	return outside, err
 }
 
 // available refuses an image whose pixels are absent, compressed or fewer than its size says, before memory is taken for it.
@@ -177,48 +195,20 @@ func available(f *dicom.File) error {
 			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
-	if f.Pixels.Length < 0 {
-		return nil // encapsulated: as long as its transfer syntax makes it
-	}
-	rows, _ := f.DataSet.Int(dicom.Rows)
-	columns, _ := f.DataSet.Int(dicom.Columns)
-	bits, _ := f.DataSet.Int(dicom.BitsAllocated)
-	switch f.Pixels.Tag { // the float ones have no Bits Allocated of their own: PS3.3 C.7.6.24, C.7.6.25
-	case dicom.FloatPixelData:
-		bits = 32
-	case dicom.DoubleFloatPixelData:
-		bits = 64
-	}
-	frames, ok := f.DataSet.Int(dicom.NumberOfFrames)
-	if !ok {
-		frames = 1
-	}
-	// No product overflows: rows and columns ≤ 2^16, frames ≤ 2^16, bytes ≤ 2^3.
-	need := int64(rows) * int64(columns) * int64(bits/8) * int64(frames)
-	if bits != 8 && bits != 16 && bits != 32 && bits != 64 || f.Pixels.Length < need {
-		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
-			Text: fmt.Sprintf("%s %v has %d bytes, and Rows (0028,0010) %d, Columns (0028,0011) %d, BitsAllocated (0028,0100) %d and %d frames need %d",
-				f.Pixels.Tag.Keyword(), f.Pixels.Tag, f.Pixels.Length, rows, columns, bits, frames, need),
-			Remedy: "send the image again from its source"}
+	if err := pixel.Check(f); err != nil {
+		return undecoded(f, err)
 	}
 	return nil
 }
 
-// lossySyntax names a transfer syntax that loses information by its nature, "" for all others. JPEG 2000 may or may not: what the
-// image says of itself counts there (PS3.3 C.7.6.1.1.5).
-func lossySyntax(uid string) string {
-	switch uid { // the integrator takes TransferSyntax.Lossy and pixel.Frame.Lossy
-	case "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81":
-		ts, _ := dicom.LookupTransferSyntax(uid)
-		return fmt.Sprintf("Transfer Syntax UID (0002,0010) is %s (%s)", uid, ts.Name)
-	}
-	return ""
-}
-
 // undecoded is the refusal for what package pixel says of an image.
-func undecoded(uid string, err error) error {
+func undecoded(f *dicom.File, err error) error {
+	r := &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: f.DataSet.String(dicom.SOPInstanceUID), Text: err.Error()}
 	if errors.Is(err, dicom.ErrUnsupported) {
-		return &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid, Text: err.Error()} // which names the remedy
+		r.Remedy = "send the images uncompressed, with 8 or 16 bits a pixel"
+		if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); ts.Encapsulated {
+			r.Code, r.Remedy = refusal.ImageCompressed, ""
+		}
 	}
-	return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
+	return r
 }

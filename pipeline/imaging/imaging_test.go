@@ -205,7 +205,7 @@ func slide(d *dicom.DataSet, mm float64) {
 // TestRefusals has a broken series for each code: the element it must name, and whether headers alone show it.
 func TestRefusals(t *testing.T) {
 	type images = []*dicom.DataSet
-	covered := map[refusal.Code]bool{refusal.ImageCompressed: true} // TestCompressed
+	covered := map[refusal.Code]bool{refusal.ImageCompressed: true, "image.normalise": true} // TestCompressed; package pipeline
 	for name, c := range map[string]struct {
 		code    refusal.Code
 		names   string
@@ -405,10 +405,10 @@ func each24(s []*dicom.DataSet) {
 
 func TestCompressed(t *testing.T) {
 	fs := files(t, series(3))
-	fs[1].Meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70" // JPEG Lossless
+	fs[1].Meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.110" // JPEG XL Lossless
 	_, err := imaging.Assemble(context.Background(), fs, imaging.Options{})
 	var r *refusal.Refusal
-	if !errors.As(err, &r) || r.Code != refusal.ImageCompressed || !strings.Contains(r.Text, "JPEG Lossless") || r.SOPInstance == "" {
+	if !errors.As(err, &r) || r.Code != refusal.ImageCompressed || !strings.Contains(r.Text, "JPEG XL Lossless") || r.SOPInstance == "" {
 		t.Errorf("error is %v, want a refusal %s that names the transfer syntax", err, refusal.ImageCompressed)
 	}
 }

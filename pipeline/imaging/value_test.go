@@ -3,11 +3,7 @@ package imaging
 import (
 	"math"
 	"slices"
-	"strings"
 	"testing"
-
-	"github.com/radnode/radnode/dimse/dicom"
-	"github.com/radnode/radnode/pipeline/refusal"
 )
 
 // TestApply compares with the plain formula, in the order of rounding that all machines share.
@@ -61,23 +57,5 @@ func TestInRange(t *testing.T) {
 		if got := c.t.inRange(); got != c.ok {
 			t.Errorf("%+v: %v", c.t, got)
 		}
-	}
-}
-
-func TestLossySyntax(t *testing.T) {
-	if how := lossySyntax("1.2.840.10008.1.2.4.51"); !strings.Contains(how, "JPEG Extended") {
-		t.Errorf("JPEG Extended is %q", how)
-	}
-	for _, uid := range []string{"", dicom.ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"} {
-		if how := lossySyntax(uid); how != "" {
-			t.Errorf("%s is %q", uid, how)
-		}
-	}
-}
-
-// TestReasons: every refusal of this package has its line in the list.
-func TestReasons(t *testing.T) {
-	if r, ok := refusal.Lookup(refusal.SeriesStacks); !ok || r.Remedy == "" {
-		t.Error("series.stacks is not in the list")
 	}
 }

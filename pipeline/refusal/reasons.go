@@ -5,6 +5,8 @@ const (
 	// The objects themselves.
 	ObjectMalformed Code = "object.malformed"
 	MemoryLimit     Code = "memory.limit"
+	MeasureFailed   Code = "measure.failed"
+	RulesNone       Code = "rules.none"
 
 	// One image.
 	ImageNone        Code = "image.none"
@@ -17,6 +19,7 @@ const (
 	ImageRescale     Code = "image.rescale"
 	ImageCompressed  Code = "image.compressed"
 	ImagePixels      Code = "image.pixels"
+	ImageNormalise   Code = "image.normalise"
 
 	// Images together.
 	SeriesMixed          Code = "series.mixed"
@@ -29,6 +32,20 @@ const (
 	GeometryGap          Code = "geometry.gap"
 	GeometrySpacing      Code = "geometry.spacing"
 	GeometryTilt         Code = "geometry.tilt"
+
+	// PET: why values stay in the unit of the images instead of becoming SUV. They are notes; pet.mixed alone refuses.
+	PETMixed           Code = "pet.mixed"
+	PETUnits           Code = "pet.units"
+	PETNotCorrected    Code = "pet.not-corrected"
+	PETNoWeight        Code = "pet.no-weight"
+	PETNoHeight        Code = "pet.no-height"
+	PETNoSex           Code = "pet.no-sex"
+	PETNoDose          Code = "pet.no-dose"
+	PETNoHalfLife      Code = "pet.no-half-life"
+	PETNoInjectionTime Code = "pet.no-injection-time"
+	PETNoReferenceTime Code = "pet.no-reference-time"
+	PETDecay           Code = "pet.decay"
+	PETDiffers         Code = "pet.differs"
 
 	// RT structure sets.
 	ContoursClass      Code = "contours.class"
@@ -53,6 +70,8 @@ const (
 var Reasons = []Reason{
 	{ObjectMalformed, "The bytes of an object break the standard.", "send the object again from its source"},
 	{MemoryLimit, "The measurement needs more memory than it may have.", "raise memory in the configuration"},
+	{MeasureFailed, "The values of the region cannot be computed.", "look at the images and the contours in a viewer"},
+	{RulesNone, "The rules leave every region out.", "change the rules in the configuration"},
 
 	{ImageNone, "There is no image to measure on.", "send the images of the series"},
 	{ImageModality, "The images are of a kind that is not measured.", "send CT, MR, PET or NM volumes"},
@@ -63,6 +82,7 @@ var Reasons = []Reason{
 	{ImagePhotometric, "The image has not one grey value a pixel.", "send the original images of the scanner"},
 	{ImageRescale, "The stored values do not lead to physical values.", "send the original images of the scanner"},
 	{ImageCompressed, "The transfer syntax is not decoded.", "send the images uncompressed: Explicit VR Little Endian"},
+	{ImageNormalise, "The image cannot be normalised as the profile says.", "change normalise in the profile, or draw the region that it refers to"},
 	{ImagePixels, "The pixels are absent, short or cannot be decoded.", "send the image again from its source"},
 
 	{SeriesMixed, "The images are of several series, studies or classes.", "measure one series at a time"},
@@ -75,6 +95,19 @@ var Reasons = []Reason{
 	{GeometryGap, "A slice is missing inside the stack.", "send the missing images"},
 	{GeometrySpacing, "The slices are not equally far apart.", "send a reconstruction with equal spacing"},
 	{GeometryTilt, "The stack is sheared: gantry tilt, or a moved table.", "send a reconstruction without tilt"},
+
+	{PETMixed, "The slices of the PET series differ in unit or in decay correction.", "send one reconstruction as one series"},
+	{PETUnits, "The unit of the PET image does not lead to SUV.", "send the reconstruction in Bq/ml, or in SUV"},
+	{PETNotCorrected, "The PET image is not corrected for attenuation, or does not say so.", "send the attenuation-corrected reconstruction"},
+	{PETNoWeight, "The weight of the patient is absent or impossible.", "enter the weight in kg at the scanner, or correct Patient's Weight (0010,1030)"},
+	{PETNoHeight, "The height of the patient is absent or impossible.", "enter the height in m at the scanner, or correct Patient's Size (0010,1020)"},
+	{PETNoSex, "The sex of the patient is absent, and the formula depends on it.", "correct Patient's Sex (0010,0040)"},
+	{PETNoDose, "The injected dose is absent or impossible.", "enter the dose at the scanner, or correct Radionuclide Total Dose (0018,1074)"},
+	{PETNoHalfLife, "The half life of the radionuclide is absent.", "correct Radionuclide Half Life (0018,1075) or the Radionuclide Code Sequence (0054,0300)"},
+	{PETNoInjectionTime, "The time of injection is absent.", "enter it at the scanner, or correct Radiopharmaceutical Start DateTime (0018,1078)"},
+	{PETNoReferenceTime, "The time that the values are decay-corrected to cannot be found.", "send the original images of the scanner, with their times and private elements"},
+	{PETDecay, "Decay correction, times and half life do not fit together.", "check the times of injection and scan"},
+	{PETDiffers, "The slices disagree on patient, dose or injection.", "send one acquisition as one series"},
 
 	{ContoursClass, "The object is neither an RT structure set nor a segmentation.", "send an RT structure set or a segmentation"},
 	{ContoursNone, "The structure set or segmentation has no region.", "export it with its regions"},

@@ -55,6 +55,9 @@ var (
 	trackingUID         = dcm("112040", "Tracking Unique Identifier")
 )
 
+// ImageModality tells whether a Modality (0008,0060) is one of images.
+func ImageModality(m string) bool { return modalities[m] != "" }
+
 // modalities is what an Image Library may say of an image, PS3.16 CID 29.
 var modalities = map[string]string{
 	"CR": "Computed Radiography",

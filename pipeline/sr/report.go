@@ -44,7 +44,7 @@ type Report struct {
 	Equipment         Equipment
 	ProcedureReported []Code // optional
 
-	Images       []Series   // the images that were measured
+	Images       []Series   // the images that were measured; optional where there are Contours and no Groups
 	Contours     []Document // optional: RT Structure Sets that the segments were made from
 	Predecessors []Document // optional: reports that this one replaces
 
@@ -196,7 +196,7 @@ func (r Report) complete() (Report, error) {
 		return r, missing("InstanceNumber", "must be 1 or more")
 	case r.ContentTime.IsZero():
 		return r, missing("ContentTime", "not set")
-	case len(r.Images) == 0:
+	case len(r.Images) == 0 && (len(r.Groups) > 0 || len(r.Contours) == 0):
 		return r, missing("Images", "no image series: the report would not say what was measured")
 	case len(r.Groups) == 0 && len(r.Summary) == 0:
 		return r, missing("Groups", "nothing measured and no summary that says why")

@@ -1,0 +1,242 @@
+package pipeline
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/store"
+	"github.com/radnode/radnode/testdata"
+)
+
+// stored reads an object back from the store.
+func (b *bench) stored(uid string) *dicom.DataSet {
+	b.t.Helper()
+	f, done, err := b.p.open(uid)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer done()
+	return f.DataSet
+}
+
+// delivered waits until an object was sent.
+func (b *bench) delivered(uid string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		b.mu.Lock()
+		sent := slices.Contains(b.sent, uid)
+		b.mu.Unlock()
+		if sent {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%s was not sent", uid)
+		}
+	}
+}
+
+// What cannot be measured is said by its code in the state, in the counters and, where that is asked for, in a report of its
+// own that is delivered like any other.
+func TestRefusalsAreReported(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(contours *dicom.DataSet, images []*dicom.DataSet)
+		code   refusal.Code
+		images bool // the report names them
+	}{
+		"images": {func(_ *dicom.DataSet, images []*dicom.DataSet) {
+			images[3].SetFloat(dicom.PixelSpacing, 9, 9)
+		}, refusal.GeometryPixelSpacing, true},
+		"every region": {func(contours *dicom.DataSet, _ []*dicom.DataSet) {
+			for _, r := range contours.Seq(dicom.ROIContourSequence) {
+				r.Remove(dicom.ContourSequence)
+			}
+		}, refusal.ContoursAbsent, true},
+		"contours": {func(contours *dicom.DataSet, _ []*dicom.DataSet) {
+			dropSeriesList(contours)
+			contours.Remove(dicom.ROIContourSequence)
+		}, refusal.ContoursReferences, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBenchWith(t, func(o *Options) { o.ReportRefusals = true })
+			contours, images := bundled(t)
+			c.change(contours, images)
+			b.put(append(images, contours)...)
+			study := contours.String(dicom.StudyInstanceUID)
+			state := b.wait(study, is(StateRefused))
+			d := detailOf(state)
+			if !slices.Equal(d.Codes, []refusal.Code{c.code}) || !strings.Contains(state.Reason, "["+string(c.code)+"]") || d.Report == "" {
+				t.Fatalf("the state is %+v, want code %s and a report", state, c.code)
+			}
+			if n := b.p.Stats().Reasons[c.code]; n != 1 {
+				t.Errorf("counted %d times", n)
+			}
+			b.delivered(d.Report)
+			report := b.stored(d.Report)
+			var text bytes.Buffer
+			if err := sr.Text(&text, report); err != nil {
+				t.Fatal(err)
+			}
+			reason, ok := refusal.Lookup(c.code)
+			if !ok || !strings.Contains(text.String(), "Not computed: "+reason.Sentence) || !strings.Contains(text.String(), string(c.code)) {
+				t.Errorf("the report does not say %q:\n%s", reason.Sentence, &text)
+			}
+			for _, tag := range []dicom.Tag{dicom.StudyInstanceUID, dicom.PatientID, dicom.PatientName, dicom.AccessionNumber} {
+				if report.String(tag) != contours.String(tag) {
+					t.Errorf("%s of the report is not that of the contours", tag)
+				}
+			}
+			encoded, err := report.EncodedBytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := bytes.Contains(encoded, []byte(images[0].String(dicom.SOPInstanceUID))); got != c.images {
+				t.Errorf("the report names the images: %v", got)
+			}
+			for _, secret := range []string{contours.String(dicom.PatientName), contours.String(dicom.PatientID)} {
+				if strings.Contains(state.Reason, secret) {
+					t.Errorf("the reason names the patient: %s", state.Reason)
+				}
+			}
+		})
+	}
+}
+
+// Rules that leave out every region are no refusal that anybody is told of.
+func TestNothingWanted(t *testing.T) {
+	b := newBenchWith(t, func(o *Options) { o.ReportRefusals, o.Rules = true, []Rule{{Profile: Skip}} })
+	contours, images := bundled(t)
+	b.put(append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
+	if d := detailOf(state); d.Report != "" || !slices.Equal(d.Codes, []refusal.Code{refusal.RulesNone}) {
+		t.Errorf("%+v", state)
+	}
+}
+
+// A segmentation that this product made and that comes back from a PACS is no contour: else each report would bring forth
+// another one.
+func TestOwnSegmentationComesBack(t *testing.T) {
+	first := newBench(t, 0)
+	contours, images := bundled(t)
+	first.put(append(images, contours)...)
+	study := contours.String(dicom.StudyInstanceUID)
+	seg := first.stored(detailOf(first.wait(study, is(StateComputed))).Segmentation)
+	if !roi.HoldsRegions(seg.String(dicom.SOPClassUID)) {
+		t.Fatal("a segmentation holds no regions")
+	}
+	b := newBench(t, 20*time.Millisecond) // another radnode at the same PACS
+	b.put(append(images, seg)...)
+	b.put(contours)
+	b.wait(study, is(StateComputed))
+	s, err := b.store.Study(study)
+	if err != nil || len(s.States) != 1 {
+		t.Errorf("%d states: %+v", len(s.States), s.States)
+	}
+}
+
+// Contours drawn on the CT are measured on the PET of the study too, where the configuration says so.
+func TestAlso(t *testing.T) {
+	contours, images := bundled(t)
+	var other []*dicom.DataSet
+	_, again := bundled(t)
+	for i, d := range again {
+		d.SetString(dicom.SeriesInstanceUID, "1.2.3.4")
+		d.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("other", images[i].String(dicom.SOPInstanceUID)))
+		other = append(other, d)
+	}
+	b := newBenchWith(t, func(o *Options) { o.Also, o.Quiet = []string{"CT"}, 50*time.Millisecond })
+	study := contours.String(dicom.StudyInstanceUID)
+	b.put(append(images, contours)...)
+	b.wait(study, is(StateComputed))
+	b.put(other...)
+	key := contours.String(dicom.SOPInstanceUID) + "/1.2.3.4"
+	state := b.wait(study, func(s store.State) bool { return s.Subject == key && s.Name == StateComputed })
+	if state.Rule != RuleQuiet {
+		t.Errorf("rule %q", state.Rule)
+	}
+	s, _ := b.store.Study(study)
+	var values [][]sr.Measurement
+	for _, state := range s.States {
+		groups, err := sr.Measurements(b.stored(detailOf(state).Report))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, groups[0].Measurements)
+	}
+	if len(values) != 2 || len(values[0]) == 0 || !slices.EqualFunc(values[0], values[1], func(a, b sr.Measurement) bool { return a.Value == b.Value && a.Concept == b.Concept }) {
+		t.Errorf("%d reports, with other values on the same voxels", len(values))
+	}
+}
+
+// Regions that belong elsewhere, or cannot be computed, are skipped by themselves; the others are measured.
+func TestRegionsSkipped(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(contours *dicom.DataSet)
+		code   refusal.Code
+	}{
+		"another frame of reference": {func(d *dicom.DataSet) {
+			d.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.ReferencedFrameOfReferenceUID, "1.2.3")
+		}, refusal.ContoursFrame},
+		"another series by name": {func(d *dicom.DataSet) {
+			source := dicom.New()
+			source.SetString(dicom.SeriesInstanceUID, "1.2.3")
+			d.Seq(dicom.ROIContourSequence)[0].SetSeq(dicom.SourceSeriesSequence, source)
+		}, refusal.ContoursSeries},
+		"images of another series": {func(d *dicom.DataSet) {
+			for _, c := range d.Seq(dicom.ROIContourSequence)[0].Seq(dicom.ContourSequence) {
+				c.Seq(dicom.ContourImageSequence)[0].SetString(dicom.ReferencedSOPInstanceUID, "1.2.3.4")
+			}
+		}, refusal.ContoursSeries},
+		"a profile that is none": {nil, refusal.MeasureFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			contours, images := readStudy(t, testdata.SyntheticCT)
+			if c.change != nil {
+				c.change(contours.DataSet)
+			}
+			choose := func(image *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
+				p, ok, err := simple(image, r)
+				if c.change == nil && r.Number == 1 {
+					p.Aggregate = append(p.Aggregate, "sideways")
+				}
+				return p, ok, err
+			}
+			m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: choose})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Regions) != 1 || len(m.Skipped) != 1 || m.Skipped[0].Region.Number != 1 || m.Skipped[0].Reason.Code != c.code {
+				t.Errorf("%d regions measured, skipped %+v, want ROI 1 with %s", len(m.Regions), m.Skipped, c.code)
+			}
+		})
+	}
+}
+
+// Contours whose bytes break off are refused by name, and the next study is measured.
+func TestMalformedContours(t *testing.T) {
+	b := newBenchWith(t, func(o *Options) { o.ReportRefusals = true })
+	contours, images := bundled(t)
+	data, err := contours.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := dicom.FileMeta{
+		MediaStorageSOPClassUID: contours.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: contours.String(dicom.SOPInstanceUID),
+		TransferSyntaxUID: dicom.ExplicitVRLittleEndian, SourceApplicationEntityTitle: "SCANNER",
+	}
+	if err := b.store.Put(t.Context(), meta, bytes.NewReader(data[:len(data)-3])); err != nil {
+		t.Fatal(err)
+	}
+	b.put(images...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.Report != "" {
+		t.Errorf("%+v", state)
+	}
+}
