@@ -61,7 +61,11 @@ func lay(headers []*dicom.DataSet, o Options) (Layout, []slice, error) {
 		l.Twins = append(l.Twins, Twin{w.frame.Place, at[w.of]})
 	}
 	if n := len(s.twins); n > 0 {
-		l.Notes = append(l.Notes, fmt.Sprintf("%d images with the same place and the same values as others are left out, the first of them %s", n, s.twins[0].frame.uid))
+		what := "1 image with the place and the values of another one is"
+		if n > 1 {
+			what = fmt.Sprintf("%d images with the places and the values of others are", n)
+		}
+		l.Notes = append(l.Notes, fmt.Sprintf("%s left out, %s", what, s.twins[0].frame.uid))
 	}
 	l.note(s.frames)
 

@@ -266,8 +266,8 @@ func TestLeftOut(t *testing.T) {
 			d.SetString(dicom.SOPInstanceUID, "1.2.3.900")
 			d.SetInt(dicom.InstanceNumber, 900)
 			return d
-		}(), "the same values", ""},
-		"the same instance": {ct(2), "the same values", ""},
+		}(), "the values of another", ""},
+		"the same instance": {ct(2), "the values of another", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := assemble(t, series(6), imaging.Options{})
@@ -506,6 +506,17 @@ func TestValues(t *testing.T) {
 			mapping(s, "g/ml{SUVbw}", -100, 1000)
 			return s
 		}(), "g/ml{SUVbw}", "(0040,9096)", func(s float64, k int) float64 { return 3*s - 7 }},
+		"PET without units, activity": { // which becomes no SUV without a weight
+			func() []*dicom.DataSet {
+				s := pets(4)
+				each(s, dicom.Units, "")
+				mapping(s, "Bq/ml", -100, 1000)
+				for _, d := range s {
+					d.SetString(dicom.CorrectedImage, "DECY", "ATTN")
+					d.SetString(dicom.DecayCorrection, "START")
+				}
+				return s
+			}(), "Bq/ml", "pet.no-weight", func(s float64, k int) float64 { return 3*s - 7 }},
 		"CT real world": {func() []*dicom.DataSet { s := series(4); mapping(s, "mg/ml", -100, 1000); return s }(), "HU", "",
 			func(s float64, k int) float64 { return 2*s - 1000 - float64(k) }},
 		"padding": {func() []*dicom.DataSet {
@@ -545,6 +556,50 @@ func TestValues(t *testing.T) {
 				t.Errorf("headers alone say %q, %v", l.Unit, err)
 			}
 		})
+	}
+}
+
+// TestFloatPixels has stored values that are no whole numbers, and some that are no numbers.
+func TestFloatPixels(t *testing.T) {
+	float := func(change func(k int, v []float32)) []*dicom.File {
+		s := mrs(4)
+		for k, d := range s {
+			v := []float32{0.5, -1.25, 3e7, 0, float32(k), 1e-9}
+			change(k, v)
+			var pixels []byte
+			for _, x := range v {
+				pixels = binary.LittleEndian.AppendUint32(pixels, math.Float32bits(x))
+			}
+			d.SetInt(dicom.BitsAllocated, 32)
+			d.Remove(dicom.PixelData, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation)
+			d.SetFloat(dicom.RescaleSlope, 2)
+			d.SetFloat(dicom.RescaleIntercept, 1)
+			d.SetBytes(dicom.FloatPixelData, dicom.OF, pixels)
+		}
+		twin := dicom.New() // compared as floats too
+		for e := range s[2].Elements() {
+			twin.Copy(s[2], e.Tag)
+		}
+		twin.SetString(dicom.SOPInstanceUID, "1.2.3.900")
+		return files(t, append(s, twin))
+	}
+	v, err := imaging.Assemble(context.Background(), float(func(int, []float32) {}), imaging.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []float32{2, -1.5, 6e7 + 1, 1, 7, 1}; !slices.Equal(v.Grid.Data[18:], want) {
+		t.Errorf("values %v, want %v", v.Grid.Data[18:], want)
+	}
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat32} {
+		_, err := imaging.Assemble(context.Background(), float(func(k int, v []float32) {
+			if k == 1 {
+				v[3] = float32(x)
+			}
+		}), imaging.Options{})
+		var r *refusal.Refusal
+		if !errors.As(err, &r) || r.Code != refusal.ImagePixels || !strings.Contains(r.Text, "finite") {
+			t.Errorf("%v: error is %v", x, err)
+		}
 	}
 }
 
