@@ -420,6 +420,11 @@ func TestNM(t *testing.T) {
 			}
 		}
 	}
+	quantitative := nm(4, 1, 2)
+	quantitative.SetString(dicom.Units, "BQML")
+	if v := assemble(t, []*dicom.DataSet{quantitative}, imaging.Options{}); v.Unit != "Bq/ml" {
+		t.Errorf("unit %q", v.Unit)
+	}
 	gated := nm(4, 3, 2)
 	_, err := imaging.Check([]*dicom.DataSet{gated}, imaging.Options{})
 	var r *refusal.Refusal
@@ -475,6 +480,18 @@ func TestValues(t *testing.T) {
 			}
 			return s
 		}(), "ms", "(0040,9096)", func(s float64, k int) float64 { return math.Sqrt(s + 3) }},
+		"MR long unit": {func() []*dicom.DataSet {
+			s := mrs(4)
+			mapping(s, "ms", -100, 1000)
+			for _, d := range s {
+				code := d.Seq(dicom.RealWorldValueMappingSequence)[1].Seq(dicom.MeasurementUnitsCodeSequence)[0]
+				code.Remove(dicom.CodeValue)
+				code.SetString(dicom.LongCodeValue, "g/ml{SUVlbm(James128)}")
+			}
+			return s
+		}(), "g/ml{SUVlbm(James128)}", "", func(s float64, k int) float64 { return 3*s - 7 }},
+		"MR unit that is none": {func() []*dicom.DataSet { s := mrs(4); mapping(s, "m s", -100, 1000); return s }(), "mm", "(0040,9096)",
+			func(s float64, k int) float64 { return 5*s - 7 }},
 		"MR table": {func() []*dicom.DataSet { s := mrs(4); table(s, 300, -2); return s }(), "1", "(0028,3000)",
 			func(s float64, k int) float64 { return 2 * max(0, min(299, s+2)) }},
 		"MR table of 2^16": {func() []*dicom.DataSet { s := mrs(4); table(s, 1<<16, -2); return s }(), "1", "(0028,3000)",
@@ -599,6 +616,21 @@ func TestFloatPixels(t *testing.T) {
 		var r *refusal.Refusal
 		if !errors.As(err, &r) || r.Code != refusal.ImagePixels || !strings.Contains(r.Text, "finite") {
 			t.Errorf("%v: error is %v", x, err)
+		}
+	}
+}
+
+// TestMappedUptake has SUV in a real world mapping: it is taken as it is.
+func TestMappedUptake(t *testing.T) {
+	for code, unit := range map[string]string{"g/ml{SUVbw}": "g/ml{SUVbw}", "{SUVbw}g/ml": "g/ml{SUVbw}"} {
+		s := pets(4)
+		each(s, dicom.Units, "")
+		mapping(s, code, -100, 1000)
+		for kind, notes := range map[imaging.SUVKind]int{"": 1, imaging.SUVNone: 1, imaging.SUVBodySurface: 2} {
+			v := assemble(t, s, imaging.Options{SUV: kind})
+			if v.Unit != unit || v.SUV == nil || v.SUV.Kind != imaging.SUVBodyWeight || len(v.Notes) != notes {
+				t.Errorf("%s as %q: unit %q, SUV %+v, notes %q", code, kind, v.Unit, v.SUV, v.Notes)
+			}
 		}
 	}
 }

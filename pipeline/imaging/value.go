@@ -289,13 +289,20 @@ func realWorld(f *frame) (t transform, ok bool, err error) {
 
 func tooLarge(v float64) bool { return !(math.Abs(v) < math.MaxFloat32) }
 
-// ucum is the UCUM code of the unit of a mapping, "" where it has none.
+// ucum is the UCUM code of the unit of a mapping, "" where it has none that a report can bear.
 func ucum(mapping *dicom.DataSet) string {
+	const most = 32 // characters; reports make longer codes of it
 	for _, u := range mapping.Seq(dicom.MeasurementUnitsCodeSequence) {
-		if u.String(dicom.CodingSchemeDesignator) == "UCUM" {
-			if v := u.String(dicom.CodeValue); v != "" && !strings.ContainsAny(v, " \\") {
-				return v
-			}
+		if u.String(dicom.CodingSchemeDesignator) != "UCUM" {
+			continue
+		}
+		v := u.String(dicom.CodeValue)
+		if v == "" {
+			v = u.String(dicom.LongCodeValue)
+		}
+		printable := !strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' })
+		if v != "" && len(v) <= most && printable {
+			return v
 		}
 	}
 	return ""
@@ -333,7 +340,14 @@ func (l *Layout) uptake(frames []*frame, ts []transform, kind SUVKind) error {
 	unit := ts[0].unit
 	mapped := ts[0].mapped
 	if mapped && unit != "Bq/ml" {
-		return nil // a unit that the image itself gives: an SUV, or no activity
+		if own := suvUnit(unit); own != "" {
+			l.Unit = own.unit()
+			l.SUV = &SUV{Kind: own, Notes: []string{fmt.Sprintf("SUV by %s, as the Real World Value Mapping (0040,9096) has it", own.words())}}
+			if kind != own && kind != SUVNone {
+				l.Notes = append(l.Notes, fmt.Sprintf("the values stay SUV by %s and do not become SUV by %s", own.words(), kind.words()))
+			}
+		}
+		return nil // a unit that the image itself gives
 	}
 	headers := make([]*dicom.DataSet, len(frames))
 	active := make(map[*dicom.DataSet]*dicom.DataSet)
