@@ -92,8 +92,20 @@ func (c *chooser) arrange(frames []*frame) (stack, error) {
 		}
 		return s, err
 	}
+	for _, o := range odds {
+		if code := codeOf(o.reason); (code == refusal.GeometrySize || code == refusal.GeometryPixelSpacing) && s.goesOn(o.frame) {
+			return stack{}, o.reason
+		}
+	}
 	s.notes = append(s.notes, notesOf(odds)...)
 	return s, nil
+}
+
+// goesOn says whether a frame lies where the next slice would be, before the first or behind the last.
+func (s *stack) goesOn(f *frame) bool {
+	at := dot(sub(f.position, s.geometry.Origin), s.geometry.Axes[2]) / s.geometry.Spacing[2]
+	n := float64(len(s.frames))
+	return math.Abs(at+1) < 0.5 || math.Abs(at-n) < 0.5
 }
 
 // fills says whether a frame lies where a slice is missing.

@@ -45,7 +45,8 @@
 //   - One image beside the line on which at least 3 others lie.
 //   - An image in the place of another one, where headers tell no difference and all values are equal.
 //
-// Nothing is left out in whose place a slice of the stack is missing.
+// Nothing is left out in whose place a slice of the stack is missing, and no image of another size or pixel spacing that lies
+// where the stack would go on.
 //
 // # Values
 //
