@@ -44,15 +44,15 @@ func DefaultMemory() int64 {
 
 // TooLarge is the refusal for an input that needs more memory than there may ever be.
 func TooLarge(what string, need, limit int64, remedy string) *refusal.Refusal {
-	n, l := "about "+binary(need), binary(limit)
-	if binary(need) == l { // differ by less than what is shown
+	n, l := "about "+mebibytes(need), mebibytes(limit)
+	if mebibytes(need) == l { // differ by less than what is shown
 		n = "slightly more than " + l
 	}
 	return &refusal.Refusal{Code: refusal.MemoryLimit, Text: fmt.Sprintf("%s needs %s, the limit is %s", what, n, l), Remedy: remedy}
 }
 
-// binary writes bytes as GiB or MiB.
-func binary(bytes int64) string {
+// mebibytes writes bytes as GiB or MiB.
+func mebibytes(bytes int64) string {
 	if bytes < 1<<30 {
 		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
 	}

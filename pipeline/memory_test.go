@@ -367,7 +367,7 @@ func TestAdmittedIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	if most > limit || limit > 3*most {
-		t.Errorf("%s were in use, %s admitted", binary(most), binary(limit))
+		t.Errorf("%s were in use, %s admitted", mebibytes(most), mebibytes(limit))
 	}
-	t.Logf("%s in use, %s admitted, of which %s are shared between regions", binary(most), binary(limit), binary(p.views[0].batch.Shared()))
+	t.Logf("%s in use, %s admitted, of which %s are shared between regions", mebibytes(most), mebibytes(limit), mebibytes(p.views[0].batch.Shared()))
 }

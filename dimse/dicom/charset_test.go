@@ -44,13 +44,13 @@ func TestCharsets(t *testing.T) {
 		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xe9", `Л^é`, PN},
 		{`ISO_IR 100\ISO 2022 IR 144`, "\x1b-L\xbb^\xfb", "Л^ћ", LO},
 	} {
-		cs, note := parseCharset(strings.Split(c.terms, `\`))
+		cs, note := parseCharset([]byte(c.terms))
 		if note != "" {
 			t.Errorf("%s: %s", c.terms, note)
 		}
-		got, note := cs.decode(c.vr, []byte(c.in))
-		if string(got) != c.want || note != "" {
-			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
+		got, r := cs.decode(c.vr, []byte(c.in))
+		if string(got) != c.want || r.fault != fits {
+			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, r.words(c.vr, cs), c.want)
 		}
 	}
 }
@@ -79,22 +79,70 @@ func TestCharsetFaults(t *testing.T) {
 		{`ISO_IR 192`, "J\xe9", "Jé", false, true},
 		{`ISO_IR 6`, "J\xe9", "Jé", false, true},
 		{`GB18030`, "\xcd", "Í", false, true},
-		{`\ISO 2022 IR 87`, "\x1b$B;", "$B;", false, true},        // cut
-		{`\ISO 2022 IR 87`, "\x1b%G\xc3\xa9", "%Gé", false, true}, // an escape of another world
-		{`\ISO 2022 IR 149`, "\x1b$)C\xfb", "$)Cû", false, true},
-		{``, "\x1b$)C\xb1\xe6", "길", false, false}, // escapes without Specific Character Set speak for themselves
+		{`\ISO 2022 IR 87`, "\x1b$B;", "�", false, true},                                 // cut
+		{`\ISO 2022 IR 87`, "Yamada=\x1b$B;3E", "Yamada=山�", false, true},                // cut within a letter
+		{`\ISO 2022 IR 87`, "Yamada=\x1b$B;3ED\x1b", "Yamada=山田�", false, true},          // cut within an escape sequence
+		{`\ISO 2022 IR 87`, "\x1b%G\xc3\xa9", "%Gé", false, true},                        // an escape of another world
+		{`\ISO 2022 IR 149`, "\x1b$)C\xfb", "�", false, true},                            // half a letter
+		{`\ISO 2022 IR 149`, "\x1b$)C\xb1\xe6\\\xb5\xbf", `길\동`, false, true},            // no escape sequence behind the delimiter
+		{``, "\x1b$)C\xb1\xe6", "길", false, true},                                        // escapes speak for themselves
+		{`ISO_IR 100`, "J\xe9 \x1b$)C\xb1\xe6", "Jé 길", false, true},                     // the same
+		{`ISO_IR 192`, "\x1b$)C\xb1\xe6", "길", false, true},                              // the same
+		{`GB18030`, "\x1b$)C\xb1\xe6", "길", false, true},                                 // the same
+		{`ISO_IR 192`, "\x1bé", "é", false, true},                                        // nothing behind the escape
+		{`ISO_IR 192`, "Müller^J\xc3", "Müller^J�", false, true},                         // UTF-8 cut within a letter
+		{`ISO_IR 192`, "山\xe5\xb0 ", "山�", false, true},                                  // the same, padded
+		{`ISO_IR 192`, "M\xfcller^J\xc3", "Müller^JÃ", false, true},                      // Latin-1 all along
+		{`GB18030`, "\xcd\xf5^\xd0", "王^�", false, true},                                 // cut
+		{`GBK`, "\xcd\xf5^\xff\xff\xcd\xf5", "Íõ^ÿÿÍõ", false, true},                     // no GBK
+		{`GBK`, "\xe7\x8e\x8b", "王", false, true},                                        // UTF-8 that GBK does not have
+		{`ISO_IR 100`, "Jérôme", "JÃ©rÃ´me", false, true},                                // fits, so it is what is declared
+		{`ISO_IR 100`, "JÉRÔME", "JÉRÔME", false, true},                                  // does not fit: Latin-1 has no 89
+		{`ISO_IR 100`, "D\x92Arc \x80", "D’Arc €", false, true},                          // Windows-1252
+		{`ISO_IR 126`, "Διονυσιος", "Διονυσιος", false, true},                            // UTF-8 that is no ISO 8859-7
+		{`ISO_IR 13`, "\x8eR\x93c", "山田", false, true},                                   // Shift JIS
+		{`ISO_IR 13`, "\xd4\xcf\xc0\xde=\x8eR\x93c", "ﾔﾏﾀﾞ=山田", false, true},             // Shift JIS with half-width letters
+		{`ISO_IR 13`, "\xff\xff", "ÿÿ", false, true},                                     // nothing at all
+		{`ISO_IR 149`, "\xb1\xe6\xb5\xbf", "길동", true, false},                            // without escape sequences
+		{`ISO_IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},                             // with
+		{`ISO 2022 GBK`, "\xcd\xf5", "王", true, false},                                   //
+		{`ISO_IR 192\ISO 2022 IR 100`, "Jé", "Jé", true, false},                          // stands alone
+		{`\ISO_IR 192`, "Jé", "Jé", true, true},                                          // may not follow
+		{`ISO 2022 IR 6\ISO_IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},               // may not follow under this name
+		{`ISO 2022 IR 6\ISO2022 IR 87`, "\x1b$B;3ED\x1b(B", "山田", true, false},           // misspelt behind the first
+		{`ISO 2022 IR 6\KLINGON`, "J\xe9", "Jé", true, true},                             //
+		{`ISO_IR 99999999999999999999999999999999999999`, "J\xe9", "Jé", true, true},     //
+		{strings.Repeat(`\ISO 2022 IR 87`, 100), "\x1b$B;3ED\x1b(B", "山田", false, false}, //
 	} {
 		var cs *charset
 		note := ""
 		if c.terms != "" {
-			cs, note = parseCharset(strings.Split(c.terms, `\`))
+			cs, note = parseCharset([]byte(c.terms))
 		}
-		if (note != "") != c.noted {
+		if (note != "") != c.noted || len(note) > 200 {
 			t.Errorf("%s: note %q", c.terms, note)
 		}
-		got, note := cs.decode(LO, []byte(c.in))
+		got, r := cs.decode(LO, []byte(c.in))
+		note = r.words(LO, cs)
 		if string(got) != c.want || (note != "") != c.noteText {
 			t.Errorf("%s: %q is read as %q (%s), want %q", c.terms, c.in, got, note, c.want)
+		}
+		// What a report takes over of it is UTF-8, without a fault.
+		f, err := le().short(SpecificCharacterSet, "CS", c.terms).short(PatientID, "LO", c.in).read(ExplicitVRLittleEndian)
+		if err != nil {
+			t.Errorf("%s: %q: %v", c.terms, c.in, err)
+			continue
+		}
+		report := New()
+		report.Copy(f.DataSet, PatientID)
+		b, err := report.EncodedBytes()
+		if err != nil {
+			t.Errorf("%s: %q: %v", c.terms, c.in, err)
+			continue
+		}
+		again, err := (&raw{b: b}).read(ExplicitVRLittleEndian)
+		if err != nil || len(again.Notes) > 0 || strings.Join(again.DataSet.Strings(PatientID), `\`) != c.want {
+			t.Errorf("%s: %q is written as %q: %v %q", c.terms, c.in, b, err, again.Notes)
 		}
 	}
 }
@@ -128,6 +176,34 @@ func TestCharsetInheritance(t *testing.T) {
 	if v := again.DataSet.Seq(ContentSequence)[1].String(CodeMeaning); v != "Ж" || strings.Count(string(b), "ISO_IR") != 1 ||
 		again.DataSet.String(SpecificCharacterSet) != "ISO_IR 192" {
 		t.Errorf("%q", b)
+	}
+}
+
+// TestManyCharsets gives each of 300 items a character set of its own: the last ones are not followed, and nothing is lost.
+func TestManyCharsets(t *testing.T) {
+	in := le().open(ContentSequence, "SQ")
+	const n = 300
+	for i := range n {
+		item := le().short(SpecificCharacterSet, "CS", `\ISO 2022 IR 87\`+strings.Repeat(" ", i)+"X").short(CodeMeaning, "LO", "\x1b$B;3")
+		in.tag(itemTag).u32(uint32(len(item.b))).text(string(item.b))
+	}
+	f, err := in.tag(sequenceEndTag).u32(0).read(ExplicitVRLittleEndian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, item := range f.DataSet.Seq(ContentSequence) {
+		if item.String(CodeMeaning) != "山" {
+			t.Errorf("item %d: %q", i+1, item.String(CodeMeaning))
+		}
+	}
+	g := guard{}
+	for i := range n {
+		if c := g.charset([]byte(strings.Repeat(" ", i) + "ISO_IR 144")); (c == nil) != (i >= maxTexts) {
+			t.Errorf("character set %d: %v", i+1, c)
+		}
+	}
+	if len(g.notes) != maxNotes || !strings.Contains(g.notes[0], "not followed") || g.more != n-maxTexts-maxNotes {
+		t.Errorf("%q and %d", g.notes, g.more)
 	}
 }
 

@@ -12,11 +12,7 @@ import (
 // sharedFiles are the DICOM files of the reference data; the test is skipped where it is absent.
 func sharedFiles(t testing.TB) []string {
 	t.Helper()
-	root := os.Getenv("RADNODE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	root = filepath.Join(root, "data")
+	root := sharedData()
 	if _, err := os.Stat(root); err != nil {
 		t.Skipf("reference data is not here (%v): set RADNODE_SHARED", err)
 	}
@@ -43,6 +39,14 @@ func sharedFiles(t testing.TB) []string {
 		t.Fatalf("no DICOM file in %s", root)
 	}
 	return paths
+}
+
+func sharedData() string {
+	root := os.Getenv("RADNODE_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared")
+	}
+	return filepath.Join(root, "data")
 }
 
 func readBytes(b []byte) (*File, error) { return ReadFile(bytes.NewReader(b), int64(len(b))) }

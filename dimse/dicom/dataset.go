@@ -148,9 +148,10 @@ func (d *DataSet) Bytes(t Tag) []byte { return d.Element(t).Bytes() }
 // Seq returns the items of a sequence, nil when the element is absent, empty or no sequence.
 func (d *DataSet) Seq(t Tag) []*DataSet { return d.Element(t).Items() }
 
-// Private finds a private element by what its maker calls it: the group, the private creator and the last two digits of the element,
-// (0019,xx0C) of "SIEMENS MR HEADER". The creator has any of the blocks 10 to FF, another one in every file: PS3.5 7.8.1. False says
-// that it has none in this group; the element itself may be absent. Private elements of an item have their creator in that item.
+// Private finds a private element by what its maker calls it: the group, the private creator and the last two digits of the
+// element, (0019,xx0C) of "SIEMENS MR HEADER". The creator has any of the blocks 10 to FF, another one in every file: PS3.5
+// 7.8.1. False says that it has none in this group; the element itself may be absent. Private elements of an item have their
+// creator in that item.
 func (d *DataSet) Private(group uint16, creator string, element byte) (Tag, bool) {
 	if d == nil || group&1 == 0 || creator == "" {
 		return 0, false
@@ -269,7 +270,17 @@ func (e *Element) printed(n int) []string {
 			out = append(out, attributeTag(b).String())
 		}
 		return out
-	case US, SS, UL, SL, UV, SV:
+	case UV: // which may be beyond int
+		values, err := fixed(e.value, 8, n, e.VR, binary.LittleEndian.Uint64)
+		if err != nil {
+			return nil
+		}
+		out := make([]string, len(values))
+		for i, v := range values {
+			out[i] = strconv.FormatUint(v, 10)
+		}
+		return out
+	case US, SS, UL, SL, SV:
 		values, err := e.ints(n)
 		if err != nil {
 			return nil

@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
@@ -15,17 +16,21 @@ import (
 // 10^6 items of an RTSTRUCT are 5·10^6 elements.
 const (
 	maxDepth    = 16      // sequences inside of each other
-	maxElements = 8 << 20 // elements (56 bytes each), items (40) and fragments (none)
+	maxElements = 8 << 20 // elements (56 bytes each, and as much again until their data set is complete), items (48), fragments (none)
 	maxHeld     = 1 << 30 // bytes of values in memory; pixel data is not held
 	maxPadding  = 4096    // zeros behind the last element, which some writers leave; more of them may have been data
 	maxNotes    = 20
 )
 
 // What an inflated data set may grow to: PS3.5 A.5 sets no limit. Masks do shrink a thousandfold, so small ones may.
+// Elements do not: the functional groups of a segmentation, which are alike from frame to frame, take a byte and a half
+// each.
 const (
 	maxInflated  = 1 << 30
 	freeInflated = 64 << 20
 	inflateRatio = 200
+	freeElements = 256 << 10
+	elementRatio = 4 // for each stored byte
 )
 
 // coding is how elements are laid out, PS3.5 7.1; an item may differ from the data set around it.
@@ -107,12 +112,42 @@ type guard struct {
 	limit  int // of them
 	notes  []string
 	more   int // notes beyond maxNotes
+	trying bool
 
 	// Elements and items are collected on stacks and then cut from slabs, so that a data set takes what it needs and no more.
-	elemStack []Element
-	itemStack []*DataSet
+	elemStack stack[Element]
+	itemStack stack[*DataSet]
 	elemSlab  []Element
 	itemSlab  []DataSet
+
+	texts map[string]*charset // those read, by the bytes of Specific Character Set: items may repeat it
+}
+
+// A stack grows by pieces and never moves: append would cost five times the elements of a large data set on the way.
+type stack[T any] struct {
+	pieces [][]T
+	n      int
+}
+
+const pieceSize = 128
+
+func (s *stack[T]) push(v T) {
+	if s.n == len(s.pieces)*pieceSize {
+		s.pieces = append(s.pieces, make([]T, pieceSize))
+	}
+	s.pieces[s.n/pieceSize][s.n%pieceSize] = v
+	s.n++
+}
+
+// pop moves the last ones into out, as many as it holds.
+func (s *stack[T]) pop(out []T) {
+	s.n -= len(out)
+	for i := s.n; len(out) > 0; {
+		piece := s.pieces[i/pieceSize][i%pieceSize:]
+		n := copy(out, piece)
+		clear(piece[:n])
+		out, i = out[n:], i+n
+	}
 }
 
 // place is a step of the path to the element being read.
@@ -146,7 +181,7 @@ func (g *guard) where(t Tag) string {
 
 func (g *guard) fail(t Tag, err error) error {
 	var already *Error
-	if errors.As(err, &already) {
+	if g.trying || errors.As(err, &already) { // where it is only tried, nobody asks for the place
 		return err
 	}
 	return &Error{Path: g.where(t), Offset: g.pos, Err: err}
@@ -182,14 +217,15 @@ func (g *guard) beyond(t Tag, length, end int64) error {
 
 // dataSet reads elements up to end, or to an item delimiter where open is set; end then bounds what encloses the item.
 func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
-	base := len(g.elemStack)
-	sorted := true
+	base := g.elemStack.n
+	sorted, last := true, Tag(0)
 	for first := true; ; first = false {
 		if g.pos == end && !open {
 			break
 		}
 		if end-g.pos < 8 {
-			if ctx.depth == 0 && g.zeros(end-g.pos) {
+			// A single zero in big endian is the first byte of any tag.
+			if ctx.depth == 0 && g.zeros(end-g.pos) && (end-g.pos > 1 || !ctx.bigEndian) {
 				g.note(0, "%d zero bytes after the last element", end-g.pos)
 				g.pos = end
 				break
@@ -200,7 +236,7 @@ func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
 		if err != nil {
 			return nil, g.fail(0, err)
 		}
-		if ctx.depth == 0 && b[0] == 0 && end-g.pos < maxPadding && g.zeros(end-g.pos) {
+		if ctx.depth == 0 && [8]byte(b) == [8]byte{} && end-g.pos < maxPadding && g.zeros(end-g.pos) {
 			g.note(0, "%d zero bytes after the last element", end-g.pos)
 			g.pos = end
 			break
@@ -238,23 +274,23 @@ func (g *guard) dataSet(ctx context, end int64, open bool) (*DataSet, error) {
 		if !keep {
 			continue
 		}
-		if n := len(g.elemStack); n > base && g.elemStack[n-1].Tag >= e.Tag {
+		if e.Tag <= last && g.elemStack.n > base {
 			sorted = false
 		}
-		g.elemStack = append(g.elemStack, e)
-	}
-	if !sorted {
-		g.sort(base)
+		last = e.Tag
+		g.elemStack.push(e)
 	}
 	d := g.newDataSet()
 	d.elems = g.cut(base)
+	if !sorted {
+		d.elems = g.sort(d.elems)
+	}
 	return d, nil
 }
 
-// sort brings the elements from base on into order and drops repeated ones: the first counts, as in DCMTK.
-func (g *guard) sort(base int) {
+// sort brings elements into order and drops repeated ones: the first counts, as in DCMTK.
+func (g *guard) sort(elems []Element) []Element {
 	g.note(0, "elements are not in ascending order")
-	elems := g.elemStack[base:]
 	slices.SortStableFunc(elems, func(a, b Element) int {
 		switch {
 		case a.Tag < b.Tag:
@@ -272,23 +308,28 @@ func (g *guard) sort(base int) {
 		}
 		kept = append(kept, e)
 	}
-	g.elemStack = g.elemStack[:base+len(kept)]
+	clear(elems[len(kept):])
+	return kept[:len(kept):len(kept)]
 }
 
 // cut moves the elements from base on off the stack.
 func (g *guard) cut(base int) []Element {
-	n := len(g.elemStack) - base
+	n := g.elemStack.n - base
 	if n == 0 {
 		return nil
 	}
-	if n > len(g.elemSlab) {
+	var out []Element
+	switch {
+	case n >= pieceSize: // so that no large rest of a slab is lost
+		out = make([]Element, n)
+	case n > len(g.elemSlab):
 		g.elemSlab = make([]Element, max(n, min(1024, 16+g.count)))
+		fallthrough
+	default:
+		out = g.elemSlab[:n:n]
+		g.elemSlab = g.elemSlab[n:]
 	}
-	out := g.elemSlab[:n:n]
-	g.elemSlab = g.elemSlab[n:]
-	copy(out, g.elemStack[base:])
-	clear(g.elemStack[base:])
-	g.elemStack = g.elemStack[:base]
+	g.elemStack.pop(out)
 	return out
 }
 
@@ -342,7 +383,7 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 		return e, false, g.fail(t, err)
 	}
 	if h.length&1 == 1 {
-		g.note(t, "odd length %d", h.length)
+		g.note(t, "odd length")
 	}
 	switch {
 	case vr == UN && ctx.explicit:
@@ -360,20 +401,45 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 	}
 	switch t {
 	case SpecificCharacterSet:
-		var note string
-		if ctx.text, note = parseCharset((&Element{VR: CS, value: value}).Strings()); note != "" {
-			g.note(t, "%s", note)
-		}
+		ctx.text = g.charset(value)
 	case PixelRepresentation:
 		ctx.signed = len(value) > 0 && value[0] == 1
 	}
 	if vrs[vr].text {
-		var note string
-		if value, note = ctx.text.decode(vr, value); note != "" {
-			g.note(t, "%s", note)
+		var r remark
+		if value, r = ctx.text.decode(vr, value); r.fault != fits {
+			if len(g.notes) < maxNotes {
+				g.note(t, "%s", r.words(vr, ctx.text))
+			} else {
+				g.more++
+			}
 		}
 	}
 	return Element{Tag: t, VR: vr, value: value}, true, nil
+}
+
+// maxTexts is how many different character sets one data set may have. The standard's terms are 30, and real objects have three.
+const maxTexts = 256
+
+// charset reads the value of Specific Character Set.
+func (g *guard) charset(value []byte) *charset {
+	c, known := g.texts[string(value)]
+	if known {
+		return c
+	}
+	if len(g.texts) == maxTexts {
+		g.note(SpecificCharacterSet, "is not followed: the data set has had more than 256 character sets")
+		return nil
+	}
+	c, note := parseCharset(value)
+	if note != "" {
+		g.note(SpecificCharacterSet, "%s", note)
+	}
+	if g.texts == nil {
+		g.texts = make(map[string]*charset)
+	}
+	g.texts[string(value)] = c
+	return c
 }
 
 // sequence reads items: PS3.5 7.5.
@@ -385,7 +451,7 @@ func (g *guard) sequence(ctx context, t Tag, length, end int64) ([]*DataSet, err
 	if !open {
 		end = g.pos + length
 	}
-	base := len(g.itemStack)
+	base := g.itemStack.n
 	g.path = append(g.path, place{t, 0})
 	for {
 		if g.pos == end && !open {
@@ -429,28 +495,36 @@ func (g *guard) sequence(ctx context, t Tag, length, end int64) ([]*DataSet, err
 		if err != nil {
 			return nil, err
 		}
-		g.itemStack = append(g.itemStack, item)
+		g.itemStack.push(item)
 	}
 	g.path = g.path[:len(g.path)-1]
-	items := slices.Clone(g.itemStack[base:])
-	clear(g.itemStack[base:])
-	g.itemStack = g.itemStack[:base]
+	if g.itemStack.n == base {
+		return nil, nil
+	}
+	items := make([]*DataSet, g.itemStack.n-base)
+	g.itemStack.pop(items)
 	return items, nil
 }
 
 // unknownSequence reads the items inside of a UN value; where that fails the value stays what it was.
 func (g *guard) unknownSequence(ctx *context, t Tag, value []byte) ([]*DataSet, bool) {
-	inner := guard{cursor: inMemory(value), path: slices.Clone(g.path), count: g.count, limit: g.limit, notes: slices.Clone(g.notes), more: g.more}
-	sub := *ctx
-	sub.coding = implicitLE
-	items, err := inner.sequence(sub, t, int64(len(value)), int64(len(value)))
-	g.count = inner.count
-	if err != nil {
+	if len(value) > 0 && !bytes.HasPrefix(value, []byte{0xFE, 0xFF, 0x00, 0xE0}) {
 		g.note(t, "is UN and could not be read as a sequence")
 		return nil, false
 	}
-	g.notes, g.more = inner.notes, inner.more
-	return items, true
+	outer, path, notes, more, elems, items, trying := g.cursor, len(g.path), len(g.notes), g.more, g.elemStack.n, g.itemStack.n, g.trying
+	g.cursor, g.trying = cursor{size: int64(len(value)), window: value, own: true}, true
+	sub := *ctx
+	sub.coding = implicitLE
+	found, err := g.sequence(sub, t, g.size, g.size)
+	g.cursor, g.trying = outer, trying
+	if err != nil {
+		g.path, g.notes, g.more, g.elemStack.n, g.itemStack.n = g.path[:path], g.notes[:notes], more, elems, items
+		g.texts = nil // their notes are gone
+		g.note(t, "is UN and could not be read as a sequence")
+		return nil, false
+	}
+	return found, true
 }
 
 // bulk names the elements that hold pixels: PS3.5 8.
@@ -618,20 +692,51 @@ func readAt(r io.ReaderAt, b []byte, off int64) error {
 	return fmt.Errorf("reading %d bytes: %w", len(b), err)
 }
 
-// inflate undoes PS3.5 A.5 in memory.
-func inflate(r io.ReaderAt, offset, size int64) ([]byte, error) {
+// inflate undoes PS3.5 A.5 in memory: once to see how much it is, so that a bomb costs time and no memory, and once to keep it.
+func inflate(r io.ReaderAt, offset, size int64) (b []byte, note string, err error) {
 	limit := min(maxInflated, max(freeInflated, inflateRatio*(size-offset)))
-	z := flate.NewReader(io.NewSectionReader(r, offset, size-offset))
+	in := bufio.NewReaderSize(nil, 4096)
+	z := flate.NewReader(in)
 	defer z.Close()
-	var out bytes.Buffer
-	n, err := out.ReadFrom(io.LimitReader(z, limit+1))
+	start := func() io.Reader {
+		in.Reset(io.NewSectionReader(r, offset, size-offset))
+		_ = z.(flate.Resetter).Reset(in, nil) // always nil
+		return io.LimitReader(z, limit+1)
+	}
+	head := make([]byte, min(5, size-offset))
+	if err := readAt(r, head, offset); err != nil {
+		return nil, "", &Error{Offset: offset, Err: err}
+	}
+	zlib := zlibHeader(head)
+	if zlib {
+		offset += 2
+		note = "the deflated data set has the header of zlib"
+	}
+	n, err := io.Copy(io.Discard, start())
 	switch {
 	case n > limit:
-		return nil, &Error{Offset: offset, Err: unsupported("the deflated data set grows beyond %d MiB", limit>>20)}
+		return nil, "", &Error{Offset: offset, Err: unsupported("the deflated data set grows beyond %d MiB", limit>>20)}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, &Error{Offset: size, Err: malformed("the deflated data set is truncated, send it again: %w", err)}
+		return nil, "", &Error{Offset: size, Err: malformed("the deflated data set is truncated, send it again: %w", err)}
 	case err != nil:
-		return nil, &Error{Offset: offset, Err: malformed("the deflated data set cannot be inflated: %w", err)}
+		return nil, "", &Error{Offset: offset, Err: malformed("the deflated data set cannot be inflated: %w", err)}
 	}
-	return out.Bytes(), nil
+	// One NUL behind it makes the length even: PS3.5 A.5.
+	if rest, err := io.Copy(io.Discard, in); err == nil && rest > 1 && !zlib {
+		note = fmt.Sprintf("%d bytes after the deflated data set", rest)
+	}
+	b = make([]byte, n)
+	if _, err := io.ReadFull(start(), b); err != nil {
+		return nil, "", &Error{Offset: offset, Err: fmt.Errorf("reading a second time: %w", err)}
+	}
+	return b, note, nil
+}
+
+// zlibHeader reports whether b starts a stream with the header of RFC 1950 2.2, which PS3.5 A.5 does not allow and some
+// writers make. As deflate its first byte begins a stored block, whose length stands there twice (RFC 1951 3.2.4).
+func zlibHeader(b []byte) bool {
+	if len(b) < 5 || b[0]&0x0F != 8 || b[1]&0x20 != 0 || binary.BigEndian.Uint16(b)%31 != 0 {
+		return false
+	}
+	return binary.LittleEndian.Uint16(b[1:]) != ^binary.LittleEndian.Uint16(b[3:])
 }

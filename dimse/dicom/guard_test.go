@@ -46,13 +46,7 @@ func nested(n int) *raw {
 // memory that no byte backs.
 func TestHostile(t *testing.T) {
 	const ex, im = ExplicitVRLittleEndian, ImplicitVRLittleEndian
-	deflated := func(b []byte) *raw {
-		var buf bytes.Buffer
-		w, _ := flate.NewWriter(&buf, 9)
-		w.Write(b)
-		w.Close()
-		return &raw{b: buf.Bytes()}
-	}
+	pack := func(b []byte) *raw { return &raw{b: deflated(b)} }
 	private := le()
 	for range 10000 {
 		private.tag(0x00291010).u32(undefinedLength).tag(itemTag).u32(undefinedLength)
@@ -89,14 +83,25 @@ func TestHostile(t *testing.T) {
 		{"VR of digits", le().header().tag(0x00400000 | 0x0254).text("12").u16(0x7FFF), ex, ErrMalformed, "(0040,0254)"},
 		{"VR FF FF", le().header().tag(0x00400254).u32(0xFFFFFFFF), ex, ErrMalformed, "(0040,0254)"},
 		{"5000 zeros", le().header().text(strings.Repeat("\x00", 5000)), ex, ErrMalformed, ""},
-		{"truncated deflate", &raw{b: deflated(le().header().b).b[:40]}, DeflatedExplicitVRLittleEndian, ErrMalformed, ""},
+		{"truncated deflate", &raw{b: deflated(le().header().b)[:40]}, DeflatedExplicitVRLittleEndian, ErrMalformed, ""},
+		{"2^31 frames", le().header().short(NumberOfFrames, "IS", "2147483647").short(Rows, "US", "\xFF\xFF").short(Columns, "US", "\xFF\xFF").
+			short(BitsAllocated, "US", "\x00\x00").long(PixelData, "OW", "12345678"), ex, nil, ""},
+		{"-1 frames, Samples per Pixel empty", le().header().short(SamplesPerPixel, "US", "").short(NumberOfFrames, "IS", "-1").long(PixelData, "OW", ""), ex, nil, ""},
+		{"character set of another VR", le().short(SpecificCharacterSet, "US", "\x01\x02").long(PatientName, "UN", "J\xe9"), ex, nil, ""},
+		{"character set that is a sequence", le().long(SpecificCharacterSet, "SQ", string(nested(1).b[12:20])+string(le().tag(itemDelimTag).u32(0).b)).header(), ex, nil, ""},
+		{"group length of another VR", le().short(0x00080000, "LO", "abc ").header(), ex, nil, ""},
+		{"Pixel Representation of another VR", le().long(PixelRepresentation, "OB", "").header(), ex, nil, ""},
+		{"no transfer syntax", le().header(), "", nil, ""},
+		{"HTJ2K", le().header().open(PixelData, "OB").tag(itemTag).u32(0).tag(sequenceEndTag).u32(0), "1.2.840.10008.1.2.4.201", nil, ""},
+		{"UT of undefined length", le().open(TextValue, "UT").tag(itemTag).u32(0).tag(sequenceEndTag).u32(0), ex, ErrMalformed, "(0040,A160)"},
 		{"not deflated", le().header(), DeflatedExplicitVRLittleEndian, ErrMalformed, ""},
-		{"deflate bomb", deflated(le().header().long(PixelData, "OW", strings.Repeat("\x00", 70<<20)).b), DeflatedExplicitVRLittleEndian, ErrUnsupported, ""},
+		{"elements by deflate", pack([]byte(strings.Repeat("\x10\x00\x20\x00LO\x00\x00", 1<<19))), DeflatedExplicitVRLittleEndian, ErrUnsupported, "(0010,0020)"},
+		{"deflate bomb", pack(le().header().long(PixelData, "OW", strings.Repeat("\x00", 70<<20)).b), DeflatedExplicitVRLittleEndian, ErrUnsupported, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error
 			bytes := allocated(func() { _, err = c.in.read(c.ts) })
-			if limit := uint64(1<<20 + 40*len(c.in.b)); bytes > limit && c.name != "deflate bomb" {
+			if limit := uint64(allocatedOnce + allocatedPerByte*len(c.in.b)); bytes > limit && c.name != "elements by deflate" {
 				t.Errorf("%d bytes allocated for %d", bytes, len(c.in.b))
 			}
 			if c.kind == nil {
@@ -112,7 +117,7 @@ func TestHostile(t *testing.T) {
 			if c.path != "" && e.Path != c.path {
 				t.Errorf("path %q, want %q", e.Path, c.path)
 			}
-			if e.Offset < 0 || e.Offset > int64(len(c.in.b)) {
+			if e.Offset < 0 || e.Offset > int64(len(c.in.b)) && c.name != "elements by deflate" {
 				t.Errorf("offset %d of %d", e.Offset, len(c.in.b))
 			}
 			t.Log(err)
@@ -242,42 +247,61 @@ func TestByteOrders(t *testing.T) {
 	}
 }
 
-// TestTruncated cuts objects at every byte: an error, or exactly the elements before the cut.
+// TestTruncated cuts objects of every layout at every byte: an error, or exactly the elements before the cut.
 func TestTruncated(t *testing.T) {
-	whole := le().header().short(Rows, "US", "\x10\x00").open(ContentSequence, "SQ").tag(itemTag).u32(undefinedLength).
-		short(CodeValue, "SH", "ab").tag(itemDelimTag).u32(0).tag(sequenceEndTag).u32(0).long(PixelData, "OW", "12345678").b
-	f, err := (&raw{b: whole}).read(ExplicitVRLittleEndian)
-	if err != nil {
-		t.Fatal(err)
+	explicit := func(r *raw) *raw {
+		return r.header().short(Rows, "US", "\x10\x00").open(ContentSequence, "SQ").tag(itemTag).u32(undefinedLength).
+			short(CodeValue, "SH", "ab").tag(itemDelimTag).u32(0).tag(sequenceEndTag).u32(0).long(PixelData, "OW", "12345678")
 	}
-	var all []Tag
-	for e := range f.DataSet.Elements() {
-		all = append(all, e.Tag)
-	}
-	good := 0
-	for n := range whole {
-		f, err := (&raw{b: whole[:n]}).read(ExplicitVRLittleEndian)
+	implicit := le().implicit(SOPClassUID, CTImageStorage+"\x00").implicit(PatientID, "42").implicit(Rows, "\x10\x00").
+		tag(ContentSequence).u32(undefinedLength).tag(itemTag).u32(undefinedLength).implicit(CodeValue, "ab").tag(itemDelimTag).u32(0).
+		tag(sequenceEndTag).u32(0).implicit(PixelData, "12345678")
+	for _, c := range []struct {
+		ts    string
+		whole []byte
+	}{
+		{ExplicitVRLittleEndian, explicit(le()).b},
+		{ExplicitVRBigEndian, explicit(be()).b},
+		{ImplicitVRLittleEndian, implicit.b},
+		{DeflatedExplicitVRLittleEndian, deflated(explicit(le()).b)},
+	} {
+		f, err := (&raw{b: c.whole}).read(c.ts)
 		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || !errors.Is(err, ErrMalformed) {
-				t.Errorf("cut at %d: %v", n, err)
-			}
-			continue
+			t.Fatal(err)
 		}
-		good++
-		i := 0
+		var all []Tag
 		for e := range f.DataSet.Elements() {
-			if e.Tag != all[i] {
-				t.Errorf("cut at %d: %s where %s was", n, e.Tag, all[i])
+			all = append(all, e.Tag)
+		}
+		good := 0
+		for n := range c.whole {
+			f, err := (&raw{b: c.whole[:n]}).read(c.ts)
+			if err != nil {
+				var e *Error
+				if !errors.As(err, &e) || !errors.Is(err, ErrMalformed) {
+					t.Errorf("%s cut at %d: %v", UIDName(c.ts), n, err)
+				}
+				continue
 			}
-			i++
+			good++
+			i := 0
+			for e := range f.DataSet.Elements() {
+				if e.Tag != all[i] {
+					t.Errorf("%s cut at %d: %s where %s was", UIDName(c.ts), n, e.Tag, all[i])
+				}
+				i++
+			}
+			if f.Pixels != nil {
+				t.Errorf("%s cut at %d: there are pixels", UIDName(c.ts), n)
+			}
 		}
-		if f.Pixels != nil {
-			t.Errorf("cut at %d: there are pixels", n)
+		want := len(all) // one cut behind each element: there a bare data set does not know that it was longer
+		if c.ts == DeflatedExplicitVRLittleEndian {
+			want = 0
 		}
-	}
-	if good != len(all) { // one cut behind each element: there a bare data set does not know that it was longer
-		t.Errorf("%d cuts were read, want %d", good, len(all))
+		if good != want {
+			t.Errorf("%s: %d cuts were read, want %d", UIDName(c.ts), good, want)
+		}
 	}
 }
 
@@ -398,6 +422,9 @@ func TestIdentity(t *testing.T) {
 	if id, err := ReadIdentity(bytes.NewReader(zeros.b), ExplicitVRLittleEndian); err != nil || id.SOPInstanceUID != "1.02" {
 		t.Errorf("leading zero: %v %v", id, err)
 	}
+	identified := func(uid string) *raw {
+		return le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", uid).short(StudyInstanceUID, "UI", "1.2").short(SeriesInstanceUID, "UI", "1.2")
+	}
 	broken := func(r io.Reader) error { _, err := ReadIdentity(r, ExplicitVRLittleEndian); return err }
 	for _, c := range []struct {
 		in   *raw
@@ -406,6 +433,13 @@ func TestIdentity(t *testing.T) {
 		{le().short(SOPClassUID, "UI", CTImageStorage+"\x00").short(0x00280010, "US", "\x00\x02"), "(0008,0018)"},
 		{le().short(SOPInstanceUID, "UI", "1.2.3\x00").short(0x00280010, "US", "\x00\x02"), "(0008,0016)"},
 		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "../../etc/passwd").short(StudyInstanceUID, "UI", "1.2").short(SeriesInstanceUID, "UI", "1.2"), "(0008,0018)"},
+		{identified("/etc/x"), "(0008,0018)"},
+		{identified("1.2\x003"), "(0008,0018)"},
+		{identified("$(id)"), "(0008,0018)"},
+		{identified(strings.Repeat("1.", 32) + "1"), "(0008,0018)"},
+		{identified("1..2"), "(0008,0018)"},
+		{identified(""), "(0008,0018)"},
+		{identified("1.2\n"), "(0008,0018)"},
 		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "1.2").short(StudyInstanceUID, "UI", "").short(SeriesInstanceUID, "UI", "1.2"), "(0020,000D)"},
 		{le().short(SOPClassUID, "UI", "1.2").short(SOPInstanceUID, "UI", "1.2").short(StudyInstanceUID, "UI", "1.2").short(0x00280010, "US", "\x00\x02"), "(0020,000E)"},
 		{nested(20).header(), "(0040,A730)"},
@@ -494,6 +528,93 @@ func TestMeta(t *testing.T) {
 }
 
 // TestReaderThatLies gives a size that the bytes do not have.
+func TestPreamble(t *testing.T) {
+	var file bytes.Buffer
+	d := New()
+	d.SetString(SOPClassUID, CTImageStorage)
+	d.SetString(SOPInstanceUID, "1.2.3")
+	if err := WriteFile(&file, FileMeta{}, d); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file.Bytes()[:128], make([]byte, 128)) {
+		t.Errorf("preamble %q", file.Bytes()[:128])
+	}
+	for start, noted := range map[string]bool{"\x00\x00": false, "II*\x00": false, "MZ\x90\x00": true, "\x7FELF": true, "#!/bin/sh": true} {
+		b := bytes.Clone(file.Bytes())
+		copy(b, start)
+		f, err := readBytes(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(f.Notes, ""), "program"); got != noted || !noted && len(f.Notes) > 0 {
+			t.Errorf("%q: %q", start, f.Notes)
+		}
+	}
+}
+
+// TestPlaces breaks the same element in every layout: the error has its path, and the offset of its value.
+func TestPlaces(t *testing.T) {
+	build := func(r *raw, explicit bool) *raw {
+		element := func(r *raw, t Tag, vr, value string) {
+			if explicit {
+				r.short(t, vr, value)
+			} else {
+				r.implicit(t, value)
+			}
+		}
+		sequence := func(r *raw, t Tag) {
+			if explicit {
+				r.open(t, "SQ")
+			} else {
+				r.tag(t).u32(undefinedLength)
+			}
+		}
+		element(r, PatientID, "LO", "42")
+		sequence(r, ROIContourSequence)
+		r.tag(itemTag).u32(undefinedLength)
+		element(r, ReferencedROINumber, "IS", "1 ")
+		r.tag(itemDelimTag).u32(0)
+		r.tag(itemTag).u32(undefinedLength)
+		sequence(r, ContourSequence)
+		r.tag(itemTag).u32(18 - 2)
+		element(r, ContourNumber, "IS", "")
+		if r.tag(ContourData); explicit {
+			r.text("DS").u16(2)
+		} else {
+			r.u32(2)
+		}
+		return r
+	}
+	for _, c := range []struct {
+		in *raw
+		ts string
+	}{
+		{build(le(), true), ExplicitVRLittleEndian},
+		{build(le(), false), ImplicitVRLittleEndian},
+		{build(be(), true), ExplicitVRBigEndian},
+		{&raw{b: deflated(build(le(), true).b)}, DeflatedExplicitVRLittleEndian},
+	} {
+		at := int64(len(build(le(), c.ts != ImplicitVRLittleEndian).b)) // after inflating
+		_, err := c.in.read(c.ts)
+		var e *Error
+		if !errors.As(err, &e) || e.Path != "(3006,0039)[2].(3006,0040)[1].(3006,0050)" || e.Offset != at || !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v, want the place %d", UIDName(c.ts), err, at)
+		}
+		// In a file the offset is that of the file.
+		var file bytes.Buffer
+		if err := WriteMeta(&file, FileMeta{MediaStorageSOPClassUID: "1.2", MediaStorageSOPInstanceUID: "1.2", TransferSyntaxUID: c.ts}); err != nil {
+			t.Fatal(err)
+		}
+		if c.ts != DeflatedExplicitVRLittleEndian {
+			at += int64(file.Len())
+		}
+		file.Write(c.in.b)
+		if _, err := readBytes(file.Bytes()); !errors.As(err, &e) || e.Offset != at {
+			t.Errorf("%s: %v, want the place %d", UIDName(c.ts), err, at)
+		}
+	}
+}
+
 func TestReaderThatLies(t *testing.T) {
 	b := le().header().tag(PixelData).text("OB").u16(0).u32(1 << 30).b
 	var err error

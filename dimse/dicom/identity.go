@@ -20,7 +20,11 @@ const maxIdentityValue = 4096
 func ReadIdentity(r io.Reader, transferSyntax string) (Identity, error) {
 	ts := layout(transferSyntax)
 	if ts.Deflated {
-		z := flate.NewReader(r)
+		in := bufio.NewReaderSize(r, 4096)
+		if head, _ := in.Peek(5); zlibHeader(head) {
+			_, _ = in.Discard(2) // they are buffered
+		}
+		z := flate.NewReader(in)
 		defer z.Close()
 		r = io.LimitReader(z, maxInflated)
 	}
@@ -94,7 +98,7 @@ func (s *scanner) identity(c coding) (Identity, error) {
 		}
 		s.pos += int64(h.length)
 		if h.tag == SpecificCharacterSet {
-			text, _ = parseCharset((&Element{VR: CS, value: value}).Strings())
+			text, _ = parseCharset(value)
 			continue
 		}
 		if *field == "" { // the first one counts, as in ReadDataSet

@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -105,7 +106,7 @@ func (e *Element) ints(n int) ([]int, error) {
 
 func whole(f float64) (int, error) {
 	if f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		return 0, malformed("%v is not a whole number", f)
+		return 0, malformed("is not a whole number")
 	}
 	return int(f), nil
 }
@@ -116,6 +117,8 @@ func (e *Element) floats(n int) ([]float64, error) {
 	switch e.VR {
 	case FL, OF:
 		return fixed(b, 4, n, e.VR, func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) })
+	case UV, OV:
+		return fixed(b, 8, n, e.VR, func(b []byte) float64 { return float64(binary.LittleEndian.Uint64(b)) })
 	case FD, OD:
 		return fixed(b, 8, n, e.VR, func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) })
 	}
@@ -185,7 +188,7 @@ func eachNumber(b []byte, n int, f func([]byte) error) error {
 			return malformed("value %d is empty", i+1)
 		}
 		if err := f(s); err != nil {
-			return malformed("value %d: %w", i+1, err)
+			return malformed("value %d %w", i+1, err)
 		}
 		if end == len(b) {
 			return nil
@@ -264,19 +267,19 @@ func parseDecimal(s []byte) (float64, error) {
 		}
 		return v, nil
 	}
-	for _, c := range s {
+	for i, c := range s {
 		switch {
 		case '0' <= c && c <= '9', c == '+', c == '-', c == '.', c == 'e', c == 'E':
 		default: // strconv would take "NaN", "Inf", "0x1p-2" and "1_000"
-			return 0, malformed("%q is no decimal number", clip(s))
+			return 0, malformed("is no decimal number: character %d is %q", i+1, c) // no more of it: it may say something of the patient
 		}
 	}
 	v, err := strconv.ParseFloat(string(s), 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, malformed("is beyond the numbers that a float64 has")
+	}
 	if err != nil {
-		return 0, malformed("%q is no decimal number", clip(s))
+		return 0, malformed("is no decimal number")
 	}
 	return v, nil
 }
-
-// clip keeps a wrong value short enough for a log line.
-func clip(s []byte) []byte { return s[:min(len(s), 20)] }

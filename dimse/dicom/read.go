@@ -42,7 +42,20 @@ func ReadFile(r io.ReaderAt, size int64) (*File, error) {
 	if meta.TransferSyntaxUID == "" {
 		return nil, &Error{Path: metaTransferSyntax.String(), Offset: offset, Err: malformed("is missing, so the data set cannot be read")}
 	}
-	return readBody(r, offset, size, meta)
+	f, err := readBody(r, offset, size, meta)
+	if err != nil {
+		return nil, err
+	}
+	preamble := make([]byte, 4)
+	if err := readAt(r, preamble, 0); err != nil {
+		return nil, &Error{Err: err}
+	}
+	for _, magic := range []string{"MZ", "\x7FELF", "#!", "\xCF\xFA\xED\xFE", "\xCA\xFE\xBA\xBE"} {
+		if bytes.HasPrefix(preamble, []byte(magic)) {
+			f.Notes = append(f.Notes, "the preamble is that of a program (PS3.10 7.5): do not run the file; radnode writes an empty one")
+		}
+	}
+	return f, nil
 }
 
 // ReadDataSet reads a bare data set of size bytes as C-STORE carries it.
@@ -64,14 +77,18 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 		gePix:  ts.UID == gePrivateDLX,
 	}
 	if ts.Deflated {
-		b, err := inflate(r, offset, size)
+		b, note, err := inflate(r, offset, size)
 		if err != nil {
 			return nil, err
 		}
 		if len(b) == 0 {
 			return nil, &Error{Offset: offset, Err: malformed("there is no data set")}
 		}
+		if note != "" {
+			g.note(0, "%s", note)
+		}
 		g.cursor = inMemory(b)
+		g.limit = int(min(maxElements, freeElements+elementRatio*(size-offset)))
 	}
 	d, err := g.dataSet(context{coding: coding{explicit: ts.ExplicitVR, bigEndian: ts.BigEndian}}, g.size, false)
 	if err != nil {

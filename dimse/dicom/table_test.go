@@ -155,7 +155,8 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// TestTagNumbers holds every constant of tags.go against the dictionary: its name is the keyword that PS3.6 gives to its number.
+// TestTagNumbers holds every constant of tags.go against the dictionary: its name is the keyword that PS3.6 gives to its
+// number.
 func TestTagNumbers(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "tags.go", nil, 0)
 	if err != nil {

@@ -64,6 +64,15 @@ func (t Tag) allows(v VR) bool {
 	return ok && slices.Contains(info.VRs, v.String())
 }
 
+// newer are attributes of PS3.6 that the dictionary of suyashkumar/dicom lacks.
+var newer = map[Tag]tag.Info{
+	0x00102161: {VRs: []string{"SQ"}, Keyword: "EthnicGroupCodeSequence"},
+	0x300A0054: {VRs: []string{"UI"}, Keyword: "TableTopPositionAlignmentUID"},
+	0x300A079F: {VRs: []string{"SQ"}, Keyword: "PatientTreatmentPreparationSequence"},
+	0x300A07A0: {VRs: []string{"SQ"}, Keyword: "PatientToEquipmentRelationshipSequence"},
+	0x300A07A1: {VRs: []string{"SQ"}, Keyword: "ImagingEquipmentToTreatmentDeliveryDeviceRelationshipSequence"},
+}
+
 // lookup finds the attribute in PS3.6; curves (50xx) and overlays (60xx) by their first group: PS3.5 7.6.
 func lookup(t Tag) (tag.Info, bool) {
 	if t.Private() || t&0xFFFF == 0 {
@@ -71,6 +80,9 @@ func lookup(t Tag) (tag.Info, bool) {
 	}
 	if g := t >> 24; g == 0x50 || g == 0x60 {
 		t &^= 0x00FF0000
+	}
+	if info, ok := newer[t]; ok {
+		return info, true
 	}
 	info, err := tag.Find(tag.Tag{Group: uint16(t >> 16), Element: uint16(t)})
 	return info, err == nil && len(info.VRs) > 0

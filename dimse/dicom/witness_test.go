@@ -1,7 +1,6 @@
 package dicom
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/sha256"
@@ -13,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,10 +51,12 @@ import sys, hashlib, pydicom, pydicom.datadict, pydicom.config, warnings
 from pydicom.dataelem import RawDataElement
 warnings.simplefilter("ignore")
 pydicom.datadict.private_dictionaries.clear()
+WORD = dict(AT=2, US=2, SS=2, OW=2, UL=4, SL=4, FL=4, OF=4, OL=4, FD=8, OD=8, OV=8, SV=8, UV=8)
 TEXT = set("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 def digest(b): return hashlib.sha256(b).hexdigest()[:16]
 def walk(name, ds, prefix):
     raws = {t: ds.get_item(t) for t in ds.keys()}
+    big = ds.original_encoding[1] is False
     for t in sorted(raws):
         if int(t) in (0x7FE00008, 0x7FE00009, 0x7FE00010) and not prefix or t.element == 0 or int(t) == 0xFFFCFFFC: continue
         raw = raws[t]
@@ -75,6 +77,9 @@ def walk(name, ds, prefix):
             if values == [""]: values = []
             print(name, path, vr, digest("\\".join(values).encode()), sep="\t")
         else:
+            if big and value and vr in WORD:
+                n = WORD[vr]
+                value = b"".join(value[i:i + n][::-1] for i in range(0, len(value), n))
             print(name, path, vr, digest(value or b"") if isinstance(value, (bytes, type(None))) and isinstance(raw, RawDataElement) else "?", sep="\t")
 for line in sys.stdin:
     name = line.rstrip("\n")
@@ -83,16 +88,20 @@ for line in sys.stdin:
     walk(name, ds, "")
 `
 
-// TestPydicom holds every element of the reference data against pydicom.
-func TestPydicom(t *testing.T) {
-	paths := sharedFiles(t)
+// pydicomHere skips a test where pydicom is absent.
+func pydicomHere(t *testing.T) {
+	t.Helper()
 	if out, err := exec.Command(python(), "-c", "import pydicom").CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("pydicom is needed: %v %s", err, out)
 		}
-		t.Skip("python3 with pydicom is not here")
+		t.Skip("python3 with pydicom is not here: set RADNODE_PYTHON")
 	}
-	paths = firstOfFolders(paths, 5) // pydicom takes 20 ms a file
+}
+
+// pydicomRead lets pydicom read files: by file and path, the VR and the value as flatten prints it.
+func pydicomRead(t *testing.T, paths []string) map[string]map[string][2]string {
+	t.Helper()
 	cmd := exec.Command(python(), "-c", pydicomLines)
 	cmd.Stdin = strings.NewReader(strings.Join(paths, "\n") + "\n")
 	var stderr bytes.Buffer
@@ -101,19 +110,51 @@ func TestPydicom(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, &stderr)
 	}
-	want := make(map[string]map[string][2]string) // file, path: VR and value
-	for scan := bufio.NewScanner(bytes.NewReader(out)); scan.Scan(); {
-		p := strings.Split(scan.Text(), "\t")
+	found := make(map[string]map[string][2]string)
+	for line := range strings.Lines(string(out)) {
+		p := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		if len(p) != 4 {
-			t.Fatalf("unexpected line %q", scan.Text())
+			t.Fatalf("unexpected line %q", line)
 		}
-		if want[p[0]] == nil {
-			want[p[0]] = make(map[string][2]string)
+		if found[p[0]] == nil {
+			found[p[0]] = make(map[string][2]string)
 		}
 		if p[1] != "charset" {
-			want[p[0]][p[1]] = [2]string{p[2], p[3]}
+			found[p[0]][p[1]] = [2]string{p[2], p[3]}
 		}
 	}
+	return found
+}
+
+// comparePydicom holds every element of d against what pydicom found, and returns how many values were compared.
+func comparePydicom(t *testing.T, path string, d *DataSet, found map[string][2]string) (values int) {
+	t.Helper()
+	flatten(d, "", func(p, vr, value string) {
+		x, ok := found[p]
+		delete(found, p)
+		switch {
+		case !ok:
+			t.Errorf("%s %s %s: pydicom does not have it", path, p, vr)
+		case x[0] != vr && !strings.Contains(x[0], "or"): // "US or SS" is left open by pydicom
+			t.Errorf("%s %s: VR %s, pydicom has %s", path, p, vr, x[0])
+		case x[1] == "?": // pydicom has parsed it already
+		case x[1] != value:
+			t.Errorf("%s %s %s: value differs from pydicom's", path, p, vr)
+		default:
+			values++
+		}
+	})
+	for p := range found {
+		t.Errorf("%s %s: only pydicom has it", path, p)
+	}
+	return values
+}
+
+// TestPydicom holds every element of the reference data against pydicom.
+func TestPydicom(t *testing.T) {
+	paths := firstOfFolders(sharedFiles(t), 5) // pydicom takes 20 ms a file
+	pydicomHere(t)
+	witness := pydicomRead(t, paths)
 	compared, values := 0, 0
 	for _, path := range paths {
 		file, err := os.ReadFile(path)
@@ -125,30 +166,42 @@ func TestPydicom(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		w := want[path]
-		flatten(f.DataSet, "", func(p, vr, value string) {
-			x, ok := w[p]
-			delete(w, p)
-			compared++
-			switch {
-			case !ok:
-				t.Errorf("%s %s %s: pydicom does not have it", path, p, vr)
-			case x[0] != vr && !strings.Contains(x[0], "or"): // "US or SS" is left open by pydicom
-				t.Errorf("%s %s: VR %s, pydicom has %s", path, p, vr, x[0])
-			case x[1] == "?": // pydicom has parsed it already
-			case x[1] != value:
-				t.Errorf("%s %s %s: value differs from pydicom's", path, p, vr)
-			default:
-				values++
-			}
-		})
-		for p := range w {
-			t.Errorf("%s %s: only pydicom has it", path, p)
-		}
+		compared += len(witness[path])
+		values += comparePydicom(t, path, f.DataSet, witness[path])
 	}
 	t.Logf("%d files, %d elements, %d values", len(paths), compared, values)
 	if values < compared*9/10 {
 		t.Errorf("only %d of %d values compared", values, compared)
+	}
+}
+
+// TestDictionary holds keywords and representations of all attributes of PS3.6 against pydicom's dictionary.
+func TestDictionary(t *testing.T) {
+	pydicomHere(t)
+	out := run(t, python(), "-c", `
+from pydicom._dicom_dict import DicomDictionary
+for tag, (vr, vm, name, retired, keyword) in DicomDictionary.items(): print("%08X" % tag, keyword, vr, sep="\t")
+`)
+	n := 0
+	for line := range strings.Lines(string(out)) {
+		p := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		v, err := strconv.ParseUint(p[0], 16, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tg := Tag(v)
+		// Commands and File Meta Information are no part of a data set; some retired attributes have no keyword; and
+		// (0028,04xx) is retired in two ways.
+		if tg.Group() < 8 || tg.Group() == 0xFFFE || p[1] == "" || tg>>8 == 0x002804 {
+			continue
+		}
+		n++
+		if vr, _, _ := strings.Cut(p[2], " or "); tg.Keyword() != p[1] || tg.VR().String() != vr && !tg.allows(parseVR(vr)) {
+			t.Errorf("%s is %q %s, pydicom has %s %s", tg, tg.Keyword(), tg.VR(), p[1], p[2])
+		}
+	}
+	if n < 4900 {
+		t.Errorf("only %d attributes", n)
 	}
 }
 

@@ -405,6 +405,16 @@ func TestGetters(t *testing.T) {
 	if v, err := d.Ints(Columns); err == nil {
 		t.Error(v)
 	}
+	d.SetBytes(0x00720083, UV, []byte("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x00\x00\x00\x00\x00\x00\x00"))
+	if v := d.Strings(0x00720083); len(v) != 2 || v[0] != "18446744073709551615" || v[1] != "1" {
+		t.Error(v)
+	}
+	if v, err := d.Ints(0x00720083); err == nil {
+		t.Error(v)
+	}
+	if v, err := d.Floats(0x00720083); err != nil || v[0] != math.MaxUint64 || v[1] != 1 {
+		t.Error(v, err)
+	}
 	d.Remove(Columns, Rows)
 	if d.Has(Rows) || d.Has(Columns) || !d.Has(StudyID) {
 		t.Error("Remove")

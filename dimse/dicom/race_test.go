@@ -1,0 +1,6 @@
+//go:build race
+
+package dicom
+
+// raceDetector: every allocation is larger by its bookkeeping.
+const raceDetector = 2
