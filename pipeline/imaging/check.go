@@ -3,7 +3,6 @@ package imaging
 import (
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/refusal"
@@ -132,5 +131,5 @@ func (l *Layout) note(frames []*frame) {
 }
 
 func lossyNote(how string) string {
-	return strings.TrimSuffix(how, ".") + ": the images have lost information, and values differ from those of the scanner"
+	return how + ": the images are lossy, with other values than those of the scanner"
 }

@@ -290,7 +290,7 @@ func TestCompressedSeries(t *testing.T) {
 			t.Errorf("%s: values differ by up to %v, want %v", name, differ, most)
 		}
 		note := strings.Join(got.Notes, "\n")
-		if lossy := most > 0; lossy != strings.Contains(got.Lossy, "1.2.840.10008.1.2.4.81") || lossy != strings.Contains(note, "lost information") {
+		if lossy := most > 0; lossy != strings.Contains(got.Lossy, "1.2.840.10008.1.2.4.81") || lossy != strings.Contains(note, "the images are lossy") {
 			t.Errorf("%s: lossy %q, notes %q", name, got.Lossy, got.Notes)
 		}
 	}
