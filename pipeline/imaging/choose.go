@@ -389,6 +389,7 @@ var traits = []trait{
 	{name: "Nominal Percentage of Respiratory Phase (0020,9245)", tag: dicom.NominalPercentageOfRespiratoryPhase, groups: in(dicom.RespiratorySynchronizationSequence), unit: "%"},
 	{name: "KVP (0018,0060)", tag: dicom.KVP, groups: in(dicom.CTXRayDetailsSequence), unit: "kV"},
 	{name: "Convolution Kernel (0018,1210)", tag: dicom.ConvolutionKernel, groups: in(dicom.CTReconstructionSequence)},
+	{name: "Slice Thickness (0018,0050)", tag: dicom.SliceThickness, groups: in(dicom.PixelMeasuresSequence), unit: "mm"},
 	{name: "Image Type (0008,0008), (0008,9007)", tag: dicom.ImageType, multi: dicom.FrameType, groups: frameTypes[:]},
 	{name: "Complex Image Component (0008,9208)", tag: dicom.ComplexImageComponent, groups: in(dicom.MRImageFrameTypeSequence)},
 	{name: "Contrast/Bolus Agent (0018,0010)", tag: dicom.ContrastBolusAgent},

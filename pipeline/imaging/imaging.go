@@ -55,6 +55,9 @@
 //     Without Units, the Real World Value Mapping.
 //   - MR and NM: the first Real World Value Mapping with a UCUM unit; else the Modality LUT; else Rescale Slope and
 //     Intercept; else the stored values. MR has the unit 1 where nothing says otherwise.
+//   - A Real World Value Mapping that is a line goes on beyond the stored values that it is defined for, with a note that counts
+//     them; one that is a table does not, and the series is refused.
+//   - All slices must lead to one unit. Values that are no finite numbers are refused.
 //   - MONOCHROME1 changes how an image is shown and no value.
 //   - Pixels of Pixel Padding Value (0028,0120) are voxels like all others; a note says that they exist.
 package imaging
