@@ -1,11 +1,13 @@
 package imaging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,76 +17,177 @@ import (
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
-// Assemble puts the slices of one CT series into a grid of Hounsfield units, whatever their order. Each slice is decoded
-// straight into its place; nothing else of the size of the volume is held. Errors are *[refusal.Refusal], or the context's.
+// Assemble puts the slices of one series into a grid of physical values, whatever their order. Each slice is decoded straight
+// into its place; nothing else of the size of the volume is held. Errors are *[refusal.Refusal], or the context's.
 func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, error) {
 	headers := make([]*dicom.DataSet, len(series))
 	for i, f := range series {
 		headers[i] = f.DataSet
 	}
-	layout, err := Check(headers, o)
+	layout, laid, err := lay(headers, o)
 	if err != nil {
 		return nil, err
 	}
 	v := &Volume{
+		Unit:             layout.Unit,
 		Modality:         layout.Modality,
-		Header:           headers[layout.Order[0]],
+		Header:           headers[layout.Order[0].Image],
 		Study:            layout.Study,
 		Series:           layout.Series,
 		FrameOfReference: layout.FrameOfReference,
 		SOPClass:         layout.SOPClass,
 		SOPInstances:     layout.SOPInstances,
+		FrameNumbers:     layout.FrameNumbers,
 		Notes:            layout.Notes,
+		Lossy:            layout.Lossy,
+		SUV:              layout.SUV,
 	}
-	scales := make([]rescale, len(series))
-	for k, i := range layout.Order {
-		if err := available(series[i]); err != nil {
+	checked := make(map[int]bool, len(series))
+	for _, s := range laid {
+		if checked[s.Image] {
+			continue
+		}
+		checked[s.Image] = true
+		if err := available(series[s.Image]); err != nil {
 			return nil, err
 		}
-		if scales[k], err = readRescale(headers[i]); err != nil {
-			return nil, err
-		}
-		if scales[k].unit != scales[0].unit {
-			return nil, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: layout.SOPInstances[k],
-				Text:   fmt.Sprintf("RescaleType (0028,1054) makes the unit %s, and %s in image %s", scales[k].unit, scales[0].unit, layout.SOPInstances[0]),
-				Remedy: "send the slices of one reconstruction as one series, and the others as another"}
-		}
-	}
-	v.Unit = scales[0].unit
-	if note := scales[0].note; note != "" {
-		v.Notes = append(v.Notes, note)
 	}
 
 	// The size is honest by now: every slice has the bytes for its rows and columns.
 	plane := layout.Geometry.Size[0] * layout.Geometry.Size[1]
-	v.Grid = &voxel.Grid{Geometry: layout.Geometry, Data: make([]float32, plane*len(series))}
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	failed := make([]error, len(series)) // by slice, so that the first one speaks and not the fastest
-	for k, i := range layout.Order {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			failed[k] = decode(series[i], scales[k], v.Grid.Data[k*plane:(k+1)*plane])
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	n := layout.Geometry.Size[2]
+	v.Grid = &voxel.Grid{Geometry: layout.Geometry, Data: make([]float32, plane*n)}
+	outside, lost := make([]int, n), make([]bool, n)
+	if err := eachFrame(ctx, series, laid[:n], func(k int, stored pixel.Frame) (err error) {
+		outside[k], err = laid[k].physical(v.Grid.Data[k*plane:(k+1)*plane], stored, 0)
+		if err == nil && outside[k] > 0 && laid[k].table != nil {
+			err = laid[k].refuse(refusal.ImageRescale, sendOriginals,
+				"%d stored values lie outside of %v to %v, for which RealWorldValueLUTData (0040,9212) is defined", outside[k], laid[k].low, laid[k].high)
+		}
+		lost[k] = stored.Lossy
+		return err
+	}); err != nil {
 		return nil, err
 	}
-	for _, err := range failed {
-		if err != nil {
-			return nil, err
+	if k := slices.Index(lost, true); k >= 0 && v.Lossy == "" { // what the headers do not say
+		uid := series[laid[k].Image].Meta.TransferSyntaxUID
+		ts, _ := dicom.LookupTransferSyntax(uid)
+		v.Lossy = fmt.Sprintf("Transfer Syntax UID (0002,0010) is %s (%s), with loss", uid, ts.Name)
+		v.Notes = append(v.Notes, lossyNote(v.Lossy))
+	}
+	total, bounds := 0, &laid[0].transform
+	for k := range outside {
+		if total == 0 {
+			bounds = &laid[k].transform
 		}
+		total += outside[k]
+	}
+	if total > 0 {
+		v.Notes = append(v.Notes, fmt.Sprintf("%d stored values lie outside of %v to %v, for which the Real World Value Mapping (0040,9096) is defined; the same line was taken for them", total, bounds.low, bounds.high))
+	}
+
+	if err := eachFrame(ctx, series, laid[n:], func(i int, stored pixel.Frame) error {
+		k := layout.Twins[i].Slice
+		var part [4096]float32
+		for from := 0; from < plane; from += len(part) {
+			values := part[:min(len(part), plane-from)]
+			if _, err := laid[n+i].physical(values, stored, from); err != nil {
+				return err
+			}
+			for p, x := range values {
+				if of := v.Grid.Data[k*plane+from+p]; math.Float32bits(x) != math.Float32bits(of) {
+					return laid[n+i].refuse(refusal.GeometryDuplicate, "", "ImagePositionPatient (0020,0032) is the place of image %s too, and pixel %d of row %d is %v, not %v",
+						laid[k].uid, (from+p)%layout.Geometry.Size[0]+1, (from+p)/layout.Geometry.Size[0]+1, x, of)
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
 
-// available refuses a slice whose pixels are absent, compressed or fewer than its size says, before memory is taken for it.
+// eachFrame decodes the frames of slices, images side by side, and hands each to take with its index among them. Of several
+// errors that of the first slice is returned, and not that of the fastest.
+func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take func(k int, stored pixel.Frame) error) error {
+	wanted := make(map[int][]int, len(laid)) // by image, indices of slices in the order of frames
+	var images []int
+	for k, s := range laid {
+		if wanted[s.Image] == nil {
+			images = append(images, s.Image)
+		}
+		wanted[s.Image] = append(wanted[s.Image], k)
+	}
+	failed := make([]error, len(laid))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, image := range images {
+		of := wanted[image]
+		slices.SortFunc(of, func(a, b int) int { return cmp.Compare(laid[a].Frame, laid[b].Frame) })
+		g.Go(func() error {
+			for stored, err := range pixel.Frames(series[image]) {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil {
+					failed[of[0]] = undecoded(series[image], err)
+					return nil
+				}
+				for len(of) > 0 && laid[of[0]].Frame == stored.Index {
+					k := of[0]
+					if have, want := stored.Rows*stored.Columns, laid[k].rows*laid[k].columns; have != want {
+						failed[k] = laid[k].refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has %d samples, expected %d", have, want)
+						return nil
+					}
+					if failed[k] = take(k, stored); failed[k] != nil {
+						return nil
+					}
+					of = of[1:]
+				}
+				if len(of) == 0 {
+					return nil
+				}
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			failed[of[0]] = laid[of[0]].refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has no frame %d", laid[of[0]].Frame+1)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// physical writes the physical values of a frame from one of its pixels on, and counts those for which there is no mapping.
+func (s *slice) physical(into []float32, stored pixel.Frame, from int) (outside int, err error) {
+	if stored.Floats == nil {
+		return apply(&s.transform, into, stored.Samples[from:from+len(into)]), nil
+	}
+	floats := stored.Floats[from : from+len(into)]
+	bad := !finite(floats)
+	if !bad {
+		outside = apply(&s.transform, into, floats)
+		bad = slices.ContainsFunc(into, func(x float32) bool { return x-x != 0 })
+	}
+	if bad {
+		err = s.refuse(refusal.ImagePixels, sendOriginals, "the pixels hold values that are no finite numbers, or do not lead to such")
+	}
+	return outside, err
+}
+
+// available refuses an image whose pixels are absent, compressed or fewer than its size says, before memory is taken for it.
 func available(f *dicom.File) error {
 	uid := f.DataSet.String(dicom.SOPInstanceUID)
-	if f.Pixels == nil || f.Pixels.Tag != dicom.PixelData {
+	if f.Pixels == nil {
 		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
 	}
 	if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
@@ -92,86 +195,20 @@ func available(f *dicom.File) error {
 			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
-	if f.Pixels.Length < 0 {
-		if err := pixel.Check(f); err != nil { // encapsulated: as long as its transfer syntax makes it
-			return undecoded(uid, err)
-		}
-		return nil
-	}
-	rows, _ := f.DataSet.Int(dicom.Rows)
-	columns, _ := f.DataSet.Int(dicom.Columns)
-	bits, _ := f.DataSet.Int(dicom.BitsAllocated)
-	if need := int64(rows) * int64(columns) * int64(bits) / 8; bits != 8 && bits != 16 && bits != 32 || f.Pixels.Length < need {
-		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
-			Text:   fmt.Sprintf("PixelData (7FE0,0010) has %d bytes, and Rows (0028,0010) %d, Columns (0028,0011) %d, BitsAllocated (0028,0100) %d need %d", f.Pixels.Length, rows, columns, bits, need),
-			Remedy: "send the image again from its source"}
-	}
-	return nil
-}
-
-// A rescale leads from stored values to physical ones, PS3.3 C.11.1.
-type rescale struct {
-	slope, intercept float64
-	unit, note       string
-}
-
-func readRescale(d *dicom.DataSet) (rescale, error) {
-	uid := d.String(dicom.SOPInstanceUID)
-	slope, okSlope := d.Float(dicom.RescaleSlope)
-	intercept, okIntercept := d.Float(dicom.RescaleIntercept)
-	switch {
-	case len(d.Seq(dicom.ModalityLUTSequence)) > 0:
-		return rescale{}, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: uid,
-			Text:   "ModalityLUTSequence (0028,3000) is there, and a CT image has Rescale Slope and Intercept instead (PS3.3 C.8.2.1)",
-			Remedy: "send the original images of the scanner"}
-	case !okSlope || !okIntercept || slope == 0 || !(math.Abs(slope)*math.MaxInt32+math.Abs(intercept) < math.MaxFloat32):
-		return rescale{}, &refusal.Refusal{Code: refusal.ImageRescale, SOPInstance: uid,
-			Text:   fmt.Sprintf("RescaleSlope (0028,1053) %q and RescaleIntercept (0028,1052) %q do not lead to Hounsfield units", d.String(dicom.RescaleSlope), d.String(dicom.RescaleIntercept)),
-			Remedy: "send the original images of the scanner"}
-	}
-	r := rescale{slope: slope, intercept: intercept, unit: "HU"}
-	switch kind := d.String(dicom.RescaleType); kind {
-	case "", "HU": // PS3.3 C.8.2.1: absent means HU
-	case "US": // unspecified, PS3.3 C.11.1.1.2
-		r.note = "Rescale Type (0028,1054) is US, unspecified: the values are taken for Hounsfield units"
-	default:
-		r.unit = kind
-		r.note = fmt.Sprintf("Rescale Type (0028,1054) is %s: the values are not Hounsfield units", kind)
-	}
-	return r, nil
-}
-
-// decode writes the physical values of one slice.
-func decode(f *dicom.File, r rescale, into []float32) error {
-	uid := f.DataSet.String(dicom.SOPInstanceUID)
-	done := false
-	for frame, err := range pixel.Frames(f) {
-		if err != nil {
-			return undecoded(uid, err)
-		}
-		if done || frame.Rows*frame.Columns != len(into) {
-			return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid,
-				Text:   fmt.Sprintf("PixelData (7FE0,0010) frame %d has %d samples, expected one frame of %d", frame.Index+1, frame.Rows*frame.Columns, len(into)),
-				Remedy: "send the image again from its source"}
-		}
-		for i, s := range frame.Samples {
-			into[i] = float32(float64(float64(s)*r.slope) + r.intercept)
-		}
-		for i, s := range frame.Floats { // instead of Samples
-			into[i] = float32(float64(s*r.slope) + r.intercept)
-		}
-		done = true
-	}
-	if !done {
-		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) has no frame", Remedy: "send the image again from its source"}
+	if err := pixel.Check(f); err != nil {
+		return undecoded(f, err)
 	}
 	return nil
 }
 
 // undecoded is the refusal for what package pixel says of an image.
-func undecoded(uid string, err error) error {
+func undecoded(f *dicom.File, err error) error {
+	r := &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: f.DataSet.String(dicom.SOPInstanceUID), Text: err.Error()}
 	if errors.Is(err, dicom.ErrUnsupported) {
-		return &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid, Text: err.Error()} // which names the remedy
+		r.Remedy = "send the images uncompressed, with 8 or 16 bits a pixel"
+		if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); ts.Encapsulated {
+			r.Code, r.Remedy = refusal.ImageCompressed, ""
+		}
 	}
-	return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: err.Error(), Remedy: "send the image again from its source"}
+	return r
 }

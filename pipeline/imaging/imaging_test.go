@@ -159,7 +159,7 @@ func TestNotes(t *testing.T) {
 	}{
 		"derived":             {func(s []*dicom.DataSet) { s[1].SetString(dicom.ImageType, "DERIVED", "SECONDARY", "AXIAL") }, "HU", "(0008,0008)"},
 		"unspecified rescale": {func(s []*dicom.DataSet) { each(s, dicom.RescaleType, "US") }, "HU", "(0028,1054)"},
-		"not HU":              {func(s []*dicom.DataSet) { each(s, dicom.RescaleType, "Z_EFF") }, "Z_EFF", "(0028,1054)"},
+		"not HU":              {func(s []*dicom.DataSet) { each(s, dicom.RescaleType, "Z_EFF") }, "1", "(0028,1054)"},
 		"thick slices":        {func(s []*dicom.DataSet) { each(s, dicom.SliceThickness, "5") }, "HU", "(0018,0050)"},
 		"no frame":            {func(s []*dicom.DataSet) { each(s, dicom.FrameOfReferenceUID, "") }, "HU", "(0020,0052)"},
 		"rounded positions":   {func(s []*dicom.DataSet) { move(s[1], 0.09) }, "HU", ""},
@@ -205,16 +205,60 @@ func slide(d *dicom.DataSet, mm float64) {
 // TestRefusals has a broken series for each code: the element it must name, and whether headers alone show it.
 func TestRefusals(t *testing.T) {
 	type images = []*dicom.DataSet
+	covered := map[refusal.Code]bool{refusal.ImageCompressed: true, "image.normalise": true} // TestCompressed; package pipeline
 	for name, c := range map[string]struct {
 		code    refusal.Code
 		names   string
 		change  func(s images) images
 		decoded bool // only Assemble can see it
 	}{
-		"nothing":           {refusal.ImageNone, "no image", func(s images) images { return nil }, false},
-		"PET":               {refusal.ImageModality, "(0008,0060)", func(s images) images { each(s, dicom.Modality, "PT"); return s }, false},
-		"MR class":          {refusal.ImageModality, "MR Image Storage", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.4"); return s }, false},
-		"enhanced":          {refusal.ImageMultiFrame, "Enhanced CT", func(s images) images { each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.2.1"); return s }, false},
+		"nothing":         {refusal.ImageNone, "no image", func(s images) images { return nil }, false},
+		"CT class of PET": {refusal.ImageModality, "(0008,0060)", func(s images) images { each(s, dicom.Modality, "PT"); return s }, false},
+		"MR class of CT":  {refusal.ImageModality, "MR Image Storage", func(s images) images { each(s, dicom.SOPClassUID, dicom.MRImageStorage); return s }, false},
+		"ultrasound": {refusal.ImageModality, "Ultrasound", func(s images) images {
+			each(s, dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.6.1")
+			each(s, dicom.Modality, "US")
+			return s
+		}, false},
+		"NM projections": {refusal.ImageModality, "(0008,0008)", func(s images) images {
+			n := nm(4, 2, 2)
+			n.SetString(dicom.ImageType, "ORIGINAL", "PRIMARY", "TOMO", "EMISSION")
+			return images{n}
+		}, false},
+		"PET reprojection": {refusal.ImageModality, "(0054,1000)", func(s images) images {
+			p := pets(4)
+			p[1].SetString(dicom.SeriesType, "WHOLE BODY", "REPROJECTION")
+			return p
+		}, false},
+		"enhanced": {refusal.ImageMultiFrame, "(5200,9230)", func(s images) images { each(s, dicom.SOPClassUID, dicom.EnhancedCTImageStorage); return s }, false},
+		"fewer groups": {refusal.ImageMultiFrame, "(5200,9230)", func(s images) images {
+			e := enhanced(dicom.EnhancedCTImageStorage, s)
+			e.SetInt(dicom.NumberOfFrames, 6)
+			return images{e}
+		}, false},
+		"frames without end": {refusal.ImageMultiFrame, "(0028,0008)", func(s images) images {
+			e := enhanced(dicom.EnhancedCTImageStorage, s)
+			e.SetString(dicom.NumberOfFrames, "2147483647")
+			return images{e}
+		}, false},
+		"no frames": {refusal.ImageMultiFrame, "(0028,0008)", func(s images) images {
+			e := enhanced(dicom.EnhancedCTImageStorage, s)
+			e.SetString(dicom.NumberOfFrames, "0")
+			return images{e}
+		}, false},
+		"frame of no place": {refusal.ImageAttribute, "frame 3: ImagePositionPatient (0020,0032)", func(s images) images {
+			e := enhanced(dicom.EnhancedCTImageStorage, s)
+			e.Seq(dicom.PerFrameFunctionalGroupsSequence)[2].Remove(dicom.PlanePositionSequence)
+			return images{e}
+		}, false},
+		"NM slices":  {refusal.ImageMultiFrame, "(0054,0080)", func(s images) images { n := nm(4, 2, 2); n.SetInt(dicom.SliceVector, 1, 2, 3); return images{n} }, false},
+		"NM spacing": {refusal.GeometrySpacing, "(0018,0088)", func(s images) images { n := nm(4, 2, 2); n.SetFloat(dicom.SpacingBetweenSlices, 0); return images{n} }, false},
+		"only localizers": {refusal.ImageLocalizer, "(0008,0008)", func(s images) images {
+			for _, d := range s {
+				d.SetString(dicom.ImageType, "ORIGINAL", "PRIMARY", "LOCALIZER")
+			}
+			return s
+		}, false},
 		"frames":            {refusal.ImageMultiFrame, "(0028,0008)", func(s images) images { s[2].SetInt(dicom.NumberOfFrames, 4); return s }, false},
 		"localizer":         {refusal.ImageLocalizer, "(0008,0008)", func(s images) images { s[1].SetString(dicom.ImageType, "ORIGINAL", "PRIMARY", "LOCALIZER"); return s }, false},
 		"secondary capture": {refusal.ImageSecondary, "Secondary Capture", func(s images) images { s[1].SetString(dicom.SOPClassUID, "1.2.840.10008.5.1.4.1.1.7"); return s }, false},
@@ -229,30 +273,86 @@ func TestRefusals(t *testing.T) {
 		"position of two":   {refusal.ImageAttribute, "(0020,0032)", func(s images) images { s[1].SetFloat(dicom.ImagePositionPatient, 1, 2); return s }, false},
 		"colour":            {refusal.ImagePhotometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "RGB"); return s }, false},
 		"inverted":          {refusal.ImagePhotometric, "(0028,0004)", func(s images) images { s[1].SetString(dicom.PhotometricInterpretation, "MONOCHROME1"); return s }, false},
-		"no slope":          {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].Remove(dicom.RescaleSlope); return s }, true},
-		"slope zero":        {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 0); return s }, true},
-		"slope immense":     {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 1e38); return s }, true},
-		"lookup table":      {refusal.ImageRescale, "(0028,3000)", func(s images) images { s[1].SetSeq(dicom.ModalityLUTSequence, dicom.New()); return s }, true},
-		"two units":         {refusal.ImageRescale, "(0028,1054)", func(s images) images { s[1].SetString(dicom.RescaleType, "ED"); return s }, true},
-		"no pixels":         {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].Remove(dicom.PixelData); return s }, true},
-		"too few pixels":    {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 10)); return s }, true},
-		"too many bits":     {refusal.ImagePixels, "(0028,0101)", func(s images) images { s[3].SetInt(dicom.BitsStored, 20); return s }, true},
-		"24 bits":           {refusal.ImagePixels, "(0028,0100)", func(s images) images { each24(s); return s }, true},
-		"two series":        {refusal.SeriesMixed, "(0020,000E)", func(s images) images { s[1].SetString(dicom.SeriesInstanceUID, "1.2.9"); return s }, false},
-		"two studies":       {refusal.SeriesMixed, "(0020,000D)", func(s images) images { s[1].SetString(dicom.StudyInstanceUID, "1.2.9"); return s }, false},
-		"two frames":        {refusal.GeometryFrame, "(0020,0052)", func(s images) images { s[1].SetString(dicom.FrameOfReferenceUID, "1.2.9"); return s }, false},
-		"other rows":        {refusal.GeometrySize, "(0028,0010)", func(s images) images { s[1].SetInt(dicom.Rows, 1); return s }, false},
-		"other columns":     {refusal.GeometrySize, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 2); return s }, false},
-		"other spacing":     {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 0.75, 0.5); return s }, false},
-		"no spacing":        {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].Remove(dicom.PixelSpacing); return s }, false},
-		"negative spacing":  {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 1, -1); return s }, false},
-		"no orientation":    {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].Remove(dicom.ImageOrientationPatient); return s }, false},
-		"other orientation": {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0, 1, 0); return s }, false},
-		"skew orientation":  {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0.1, 0.99, 0); return s }, false},
-		"twice":             {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images { return append(s, ct(1)) }, false},
+		"no slope":          {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].Remove(dicom.RescaleSlope); return s }, false},
+		"no rescale":        {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].Remove(dicom.RescaleSlope, dicom.RescaleIntercept); return s }, false},
+		"PET without slope": {refusal.ImageRescale, "(0028,1053)", func(s images) images { p := pets(4); p[1].Remove(dicom.RescaleSlope, dicom.RescaleIntercept); return p }, false},
+		"PET of two units":  {refusal.ImageRescale, "(0054,1001)", func(s images) images { p := pets(4); p[1].SetString(dicom.Units, "BQML"); return p }, false},
+		"MR half a rescale": {refusal.ImageRescale, "(0028,1052)", func(s images) images { p := mrs(4); p[1].SetFloat(dicom.RescaleSlope, 2); return p }, false},
+		"MR short table": {refusal.ImageRescale, "(0028,3006)", func(s images) images {
+			p := mrs(4)
+			table(p, 500, 0)
+			p[1].Seq(dicom.ModalityLUTSequence)[0].SetBytes(dicom.LUTData, dicom.OW, make([]byte, 100))
+			return p
+		}, false},
+		"mapping of none": {refusal.ImageRescale, "(0040,9096)", func(s images) images {
+			p := mrs(4)
+			mapping(p, "ms", -5000, 5000)
+			p[1].Seq(dicom.RealWorldValueMappingSequence)[1].Remove(dicom.RealWorldValueLastValueMapped)
+			return p
+		}, false},
+		"mapping of slope 0": {refusal.ImageRescale, "(0040,9225)", func(s images) images {
+			p := mrs(4)
+			mapping(p, "ms", -5000, 5000)
+			p[1].Seq(dicom.RealWorldValueMappingSequence)[1].SetFloat(dicom.RealWorldValueSlope, 0)
+			return p
+		}, false},
+		"short mapping table": {refusal.ImageRescale, "(0040,9212)", func(s images) images {
+			p := mrs(4)
+			mapping(p, "ms", 0, 50)
+			p[1].Seq(dicom.RealWorldValueMappingSequence)[1].SetFloat(dicom.RealWorldValueLUTData, 1, 2, 3)
+			return p
+		}, false},
+		"beside mapping table": {refusal.ImageRescale, "(0040,9212)", func(s images) images {
+			p := mrs(4)
+			mapping(p, "ms", 0, 2)
+			for _, d := range p {
+				d.Seq(dicom.RealWorldValueMappingSequence)[1].SetFloat(dicom.RealWorldValueLUTData, 1, 2, 3)
+			}
+			return p
+		}, true},
+		"slope zero":            {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 0); return s }, false},
+		"slope immense":         {refusal.ImageRescale, "(0028,1053)", func(s images) images { s[1].SetFloat(dicom.RescaleSlope, 1e38); return s }, false},
+		"lookup table":          {refusal.ImageRescale, "(0028,3000)", func(s images) images { s[1].SetSeq(dicom.ModalityLUTSequence, dicom.New()); return s }, false},
+		"two units":             {refusal.ImageRescale, "(0028,1054)", func(s images) images { s[1].SetString(dicom.RescaleType, "ED"); return s }, false},
+		"no pixels":             {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].Remove(dicom.PixelData); return s }, true},
+		"too few pixels":        {refusal.ImagePixels, "(7FE0,0010)", func(s images) images { s[1].SetBytes(dicom.PixelData, dicom.OW, make([]byte, 10)); return s }, true},
+		"too many bits":         {refusal.ImagePixels, "(0028,0101)", func(s images) images { s[3].SetInt(dicom.BitsStored, 20); return s }, true},
+		"24 bits":               {refusal.ImagePixels, "(0028,0100)", func(s images) images { each24(s); return s }, true},
+		"two series":            {refusal.SeriesMixed, "(0020,000E)", func(s images) images { s[1].SetString(dicom.SeriesInstanceUID, "1.2.9"); return s }, false},
+		"two studies":           {refusal.SeriesMixed, "(0020,000D)", func(s images) images { s[1].SetString(dicom.StudyInstanceUID, "1.2.9"); return s }, false},
+		"two frames":            {refusal.GeometryFrame, "(0020,0052)", func(s images) images { s[1].SetString(dicom.FrameOfReferenceUID, "1.2.9"); return s }, false},
+		"other rows":            {refusal.GeometrySize, "(0028,0010)", func(s images) images { s[1].SetInt(dicom.Rows, 1); return s }, false},
+		"other columns":         {refusal.GeometrySize, "(0028,0011)", func(s images) images { s[1].SetInt(dicom.Columns, 2); return s }, false},
+		"other spacing":         {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 0.75, 0.5); return s }, false},
+		"last of other spacing": {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[4].SetFloat(dicom.PixelSpacing, 1, 1); return s }, false},
+		"first of other size":   {refusal.GeometrySize, "(0028,0010)", func(s images) images { s[0].SetInt(dicom.Rows, 1); return s }, false},
+		"no spacing":            {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].Remove(dicom.PixelSpacing); return s }, false},
+		"negative spacing":      {refusal.GeometryPixelSpacing, "(0028,0030)", func(s images) images { s[1].SetFloat(dicom.PixelSpacing, 1, -1); return s }, false},
+		"no orientation":        {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].Remove(dicom.ImageOrientationPatient); return s }, false},
+		"other orientation":     {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0, 1, 0); return s }, false},
+		"skew orientation":      {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { s[1].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0.1, 0.99, 0); return s }, false},
 		"two in one place": {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images {
-			s[1].SetString(dicom.ImagePositionPatient, s[2].Strings(dicom.ImagePositionPatient)...)
+			s[4].SetString(dicom.ImagePositionPatient, s[3].Strings(dicom.ImagePositionPatient)...)
 			return s
+		}, true},
+		"two echoes in one place": {refusal.GeometryDuplicate, "(0018,0081)", func(s images) images {
+			p := mrs(5)
+			p[4].SetString(dicom.ImagePositionPatient, p[3].Strings(dicom.ImagePositionPatient)...)
+			p[4].SetFloat(dicom.EchoTime, 80)
+			return p
+		}, false},
+		"side by side": {refusal.GeometryDuplicate, "(0020,0032)", func(s images) images {
+			s[4].SetString(dicom.ImagePositionPatient, s[3].Strings(dicom.ImagePositionPatient)...)
+			slide(s[4], 3)
+			return s
+		}, false},
+		"two echoes":            {refusal.SeriesStacks, "Echo Time (0018,0081): 20 ms, 80 ms", func(s images) images { return echoes(5) }, false},
+		"two grids":             {refusal.SeriesStacks, "(0020,0037)", func(s images) images { return append(s, coronal(5)...) }, false},
+		"two grids, one broken": {refusal.GeometryOrientation, "(0020,0037)", func(s images) images { return append(s, coronal(5)[:2]...) }, false},
+		"two classes": {refusal.SeriesMixed, "(0008,0016)", func(s images) images {
+			e := enhanced(dicom.EnhancedCTImageStorage, s[1:])
+			e.SetString(dicom.SOPInstanceUID, "1.2.3.500")
+			return append(s[:1], e)
 		}, false},
 		"a hole":                {refusal.GeometryGap, "(0020,0032)", func(s images) images { return slices.Delete(s, 1, 2) }, false},
 		"moved":                 {refusal.GeometrySpacing, "(0020,0032)", func(s images) images { move(s[1], 0.2); return s }, false},
@@ -265,6 +365,7 @@ func TestRefusals(t *testing.T) {
 		}, false},
 		"one aside": {refusal.GeometryTilt, "(0020,0032)", func(s images) images { slide(s[2], 1); return s }, false},
 	} {
+		covered[c.code] = true
 		t.Run(name, func(t *testing.T) {
 			s := c.change(series(5))
 			_, err := imaging.Check(s, imaging.Options{})
@@ -278,7 +379,7 @@ func TestRefusals(t *testing.T) {
 			if !errors.As(err, &r) {
 				t.Fatalf("error is %v, not a refusal", err)
 			}
-			if r.Code != c.code || !strings.Contains(r.Error(), c.names) || r.Text == "" || r.Remedy == "" {
+			if r.Code != c.code || !strings.Contains(r.Error(), c.names) || r.Text == "" || r.Advice() == "" {
 				t.Errorf("refused as %s: %v; want %s naming %s, and a remedy", r.Code, r, c.code, c.names)
 			}
 			slices.Reverse(s)
@@ -288,6 +389,12 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+	for _, r := range refusal.Reasons {
+		area, _, _ := strings.Cut(string(r.Code), ".")
+		if slices.Contains([]string{"image", "series", "geometry"}, area) && !covered[r.Code] {
+			t.Errorf("no series is refused as %s", r.Code)
+		}
 	}
 }
 
@@ -397,8 +504,8 @@ func TestCheckAnyStack(t *testing.T) {
 			t.Errorf("spacing %v, want %v", l.Geometry.Spacing[2], spacing)
 		}
 		for k := range n {
-			if order[l.Order[k]] != k {
-				t.Fatalf("slice %d is image %d", k, order[l.Order[k]])
+			if order[l.Order[k].Image] != k {
+				t.Fatalf("slice %d is image %d", k, order[l.Order[k].Image])
 			}
 		}
 	})
@@ -423,7 +530,7 @@ func FuzzCheck(f *testing.F) {
 		var r *refusal.Refusal
 		switch {
 		case err == nil:
-			if err := l.Geometry.Valid(); err != nil || len(l.Order) != 3 {
+			if err := l.Geometry.Valid(); err != nil || len(l.Order)+len(l.Twins) != 3 {
 				t.Errorf("accepted %+v: %v", l, err)
 			}
 		case !errors.As(err, &r) || r.Code == "" || r.Text == "":

@@ -23,6 +23,7 @@ const (
 
 	// Images together.
 	SeriesMixed          Code = "series.mixed"
+	SeriesStacks         Code = "series.stacks"
 	GeometryFrame        Code = "geometry.frame"
 	GeometrySize         Code = "geometry.size"
 	GeometryOrientation  Code = "geometry.orientation"
@@ -84,7 +85,8 @@ var Reasons = []Reason{
 	{ImageNormalise, "The image cannot be normalised as the profile says.", "change normalise in the profile, or draw the region that it refers to"},
 	{ImagePixels, "The pixels are absent, short or cannot be decoded.", "send the image again from its source"},
 
-	{SeriesMixed, "The images are of several series or studies.", "measure one series at a time"},
+	{SeriesMixed, "The images are of several series, studies or classes.", "measure one series at a time"},
+	{SeriesStacks, "The series holds several stacks, and nothing says which one to measure.", "send each stack (phase, echo, b-value, time) as a series of its own, or contours that name the images of one"},
 	{GeometryFrame, "The images of the series have different frames of reference.", "send one acquisition as one series"},
 	{GeometrySize, "Rows or columns differ between the images of the series.", "send the slices of one reconstruction as one series, and the others as another"},
 	{GeometryOrientation, "The directions of the images differ, or are not at right angles.", "send the original images of the scanner, with their geometry"},

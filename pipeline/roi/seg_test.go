@@ -293,7 +293,7 @@ func realSEG(t testing.TB, images, contours []string) (roi.SEGInput, []byte) {
 	l, fs, set, regions := load(t, images, contours)
 	in := segInput()
 	in.StructureSet, in.Segments = set, nil
-	in.Source = roi.Source{Header: fs[l.Order[0]].DataSet, SOPClass: l.SOPClass, Series: l.Series, SOPInstances: l.SOPInstances}
+	in.Source = roi.Source{Header: fs[l.Order[0].Image].DataSet, SOPClass: l.SOPClass, Series: l.Series, SOPInstances: l.SOPInstances}
 	for _, r := range regions {
 		m, _ := rasterise(t, r, l.Geometry)
 		in.Segments = append(in.Segments, roi.Segment{Region: r, Mask: m})

@@ -132,7 +132,8 @@ func UnitFor(ibsi, intensity string) (Code, bool) {
 		if one {
 			return u, true
 		}
-		if strings.ContainsAny(u.Value, "/.{") {
+		// UCUM: an exponent belongs to the last unit, and a digit is one already.
+		if strings.ContainsAny(u.Value, "/.{*^") || strings.ContainsAny(u.Value[len(u.Value)-1:], "0123456789") {
 			return Unit("(" + u.Value + ")2"), true
 		}
 		return Unit(u.Value + "2"), true

@@ -88,6 +88,10 @@ func TestUnits(t *testing.T) {
 		{"99N0", "", "mm3", "cubic millimeter"},
 		{"ECT3", "1", "1", "no units"},
 		{"ECT3", "g/ml{SUVbw}", "(g/ml{SUVbw})2", "square Standardized Uptake Value body weight"},
+		{"ECT3", "10*-3", "(10*-3)2", "(10*-3)2"},
+		{"ECT3", "mm2", "(mm2)2", "(mm2)2"},
+		{"ECT3", "ms", "ms2", "ms2"},
+		{"99N0", "10*-6.mm2/s", "10*-6.mm2/s.mm3", "10*-6.mm2/s.mm3"},
 	} {
 		if got, ok := UnitFor(c.ibsi, c.intensity); !ok || got != (Code{c.code, "UCUM", c.meaning}) {
 			t.Errorf("unit of %s for %q is %s, want (%s,UCUM,%q)", c.ibsi, c.intensity, got, c.code, c.meaning)
