@@ -110,7 +110,7 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	layout, err := imaging.Check(headers, imaging.Options{Named: namedImages(regions, headers)})
+	layout, err := imaging.Check(headers, imaging.Options{Named: namedImages(regions)})
 	if err != nil {
 		return nil, err
 	}
@@ -132,18 +132,15 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	return m, nil
 }
 
-// namedImages are the images among those at hand that the contours name.
-func namedImages(regions []roi.Region, headers []*dicom.DataSet) (list []string) {
-	here := make(map[string]bool, len(headers))
-	for _, h := range headers {
-		here[h.String(dicom.SOPInstanceUID)] = true
-	}
+// namedImages are the images that the contours name, here or not: images that were converted are found by their former UIDs.
+func namedImages(regions []roi.Region) (list []string) {
+	seen := make(map[string]bool)
 	for _, r := range regions {
 		for _, uid := range r.Images {
-			if here[uid] {
+			if !seen[uid] {
 				list = append(list, uid)
-				here[uid] = false
 			}
+			seen[uid] = true
 		}
 	}
 	return list
@@ -184,6 +181,9 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 	m.Volume = volume
 	m.Took.Assemble += time.Since(start)
 	is := &Intensities{Unit: volume.Unit, Notes: volume.Notes}
+	if volume.SUV != nil {
+		is.Notes = slices.Concat(volume.SUV.Notes, volume.Notes)
+	}
 	if v.normalise.Used() {
 		note, err := v.normaliseBy(ctx, volume.Grid, plan.all)
 		if ctx.Err() != nil {
@@ -318,7 +318,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
-	p := &plan{named: namedImages(regions, headers), all: regions}
+	p := &plan{named: namedImages(regions), all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
 	p.kept, p.work = 4*voxels, 16*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
@@ -326,7 +326,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	}
 	var asked []features.Region
 	report := int64(0)
-	here := ofSeries(regions, layout)
+	here := ofSeries(regions, headers)
 	for i, r := range regions {
 		profile, ok, err := q.Choose(headers[0], r)
 		if err != nil {
@@ -408,10 +408,10 @@ func (p *plan) view(modality string, profile features.Profile) *view {
 
 // ofSeries tells for each region whether the images that its contours name are among these; regions whose contours name none
 // follow the others. Where no region names any of these, their UIDs were changed on the way, and all belong here.
-func ofSeries(regions []roi.Region, v imaging.Layout) []bool {
-	here := make(map[string]bool, len(v.SOPInstances))
-	for _, uid := range v.SOPInstances {
-		here[uid] = true
+func ofSeries(regions []roi.Region, headers []*dicom.DataSet) []bool {
+	here := make(map[string]bool, len(headers))
+	for _, h := range headers {
+		here[h.String(dicom.SOPInstanceUID)] = true
 	}
 	in, any := make([]bool, len(regions)), false
 	for i, r := range regions {
