@@ -315,9 +315,7 @@ func segments(f *dicom.File) ([]Region, error) {
 	}
 	for i := range regions {
 		r := &regions[i]
-		if s.adrift > 0 {
-			r.Notes = append(r.Notes, fmt.Sprintf("%d frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out", s.adrift))
-		}
+		r.Notes = s.strays()
 		if s.kind != "LABELMAP" || images == nil {
 			images = s.images(s.of(r.Number))
 		}
@@ -640,6 +638,14 @@ func (s *segmentation) images(frames []int) (uids []string) {
 	return uids
 }
 
+// strays notes frames that belong to no segment.
+func (s *segmentation) strays() []string {
+	if s.adrift == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out", s.adrift)}
+}
+
 // place says why a segment cannot be put anywhere.
 func (s *segmentation) place(number int) *refusal.Refusal {
 	frames := s.of(number)
@@ -788,7 +794,7 @@ func (s *segmentation) showing(ctx context.Context, label int) ([]int, error) {
 // rasterise puts a segment on a grid by [SegmentRule].
 func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
 	of := s.of
-	var notes []string
+	notes := of.strays()
 	frames, least, most := of.of(s.number), int32(1), int32(math.MaxInt32)
 	switch of.kind {
 	case "FRACTIONAL":

@@ -1,0 +1,950 @@
+package roi_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
+)
+
+// A sheet is one frame of a Segmentation: the stored values of a plane.
+type sheet struct {
+	segment int
+	at      [3]float64
+	samples []int
+}
+
+// A stack is what the Segmentations of these tests are made of.
+type stack struct {
+	kind          string
+	rows, columns int
+	bits          int
+	axes          [2][3]float64
+	spacing       [2]float64 // along a row, down a column
+	thickness     float64    // 0 = not said
+	between       float64
+	numbers       []int // of segments
+	sheets        []sheet
+	change        func(d *dicom.DataSet)
+}
+
+func (s stack) dataSet() *dicom.DataSet {
+	return item(func(d *dicom.DataSet) {
+		class := dicom.SegmentationStorage
+		if s.kind == "LABELMAP" {
+			class = dicom.LabelMapSegmentationStorage
+		}
+		d.SetString(dicom.SOPClassUID, class)
+		d.SetString(dicom.SOPInstanceUID, "1.9")
+		d.SetString(dicom.StudyInstanceUID, "1.1")
+		d.SetString(dicom.FrameOfReferenceUID, "1.4")
+		d.SetString(dicom.SegmentationType, s.kind)
+		if s.kind == "FRACTIONAL" {
+			d.SetString(dicom.SegmentationFractionalType, "OCCUPANCY")
+			d.SetInt(dicom.MaximumFractionalValue, 200)
+		}
+		d.SetInt(dicom.SamplesPerPixel, 1)
+		d.SetString(dicom.PhotometricInterpretation, "MONOCHROME2")
+		d.SetInt(dicom.Rows, s.rows)
+		d.SetInt(dicom.Columns, s.columns)
+		d.SetInt(dicom.BitsAllocated, s.bits)
+		d.SetInt(dicom.BitsStored, s.bits)
+		d.SetInt(dicom.HighBit, s.bits-1)
+		d.SetInt(dicom.PixelRepresentation, 0)
+		d.SetInt(dicom.NumberOfFrames, len(s.sheets))
+		var described []*dicom.DataSet
+		for _, n := range s.numbers {
+			described = append(described, item(func(d *dicom.DataSet) {
+				d.SetInt(dicom.SegmentNumber, n)
+				d.SetString(dicom.SegmentLabel, fmt.Sprint("S", n))
+			}))
+		}
+		d.SetSeq(dicom.SegmentSequence, described...)
+		d.SetSeq(dicom.SharedFunctionalGroupsSequence, item(func(d *dicom.DataSet) {
+			d.SetSeq(dicom.PlaneOrientationSequence, item(func(d *dicom.DataSet) {
+				d.SetFloat(dicom.ImageOrientationPatient, slices.Concat(s.axes[0][:], s.axes[1][:])...)
+			}))
+			d.SetSeq(dicom.PixelMeasuresSequence, item(func(d *dicom.DataSet) {
+				d.SetFloat(dicom.PixelSpacing, s.spacing[1], s.spacing[0])
+				if s.thickness > 0 {
+					d.SetFloat(dicom.SliceThickness, s.thickness)
+				}
+				if s.between > 0 {
+					d.SetFloat(dicom.SpacingBetweenSlices, s.between)
+				}
+			}))
+		}))
+		var groups []*dicom.DataSet
+		var samples []int
+		for n, f := range s.sheets {
+			groups = append(groups, item(func(d *dicom.DataSet) {
+				d.SetSeq(dicom.PlanePositionSequence, item(func(d *dicom.DataSet) { d.SetFloat(dicom.ImagePositionPatient, f.at[:]...) }))
+				if s.kind != "LABELMAP" {
+					d.SetSeq(dicom.SegmentIdentificationSequence, item(func(d *dicom.DataSet) { d.SetInt(dicom.ReferencedSegmentNumber, f.segment) }))
+				}
+				d.SetSeq(dicom.DerivationImageSequence, item(func(d *dicom.DataSet) {
+					d.SetSeq(dicom.SourceImageSequence, instance(dicom.CTImageStorage, fmt.Sprintf("1.2.%d", n+1)))
+				}))
+			}))
+			samples = append(samples, f.samples...)
+		}
+		d.SetSeq(dicom.PerFrameFunctionalGroupsSequence, groups...)
+		pixels := make([]byte, (len(samples)*s.bits+15)/16*2)
+		for n, v := range samples {
+			for b := range s.bits {
+				pixels[(n*s.bits+b)/8] |= byte(v>>b&1) << ((n*s.bits + b) % 8)
+			}
+		}
+		d.SetBytes(dicom.PixelData, dicom.OW, pixels)
+		if s.change != nil {
+			s.change(d)
+		}
+	})
+}
+
+func open(t testing.TB, b []byte) *dicom.File {
+	t.Helper()
+	f, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (s stack) regions(t testing.TB) []roi.Region {
+	t.Helper()
+	regions, err := roi.Regions(open(t, part10(t, s.dataSet())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regions
+}
+
+// upright is a stack whose frames are the slices of a grid.
+func upright(g voxel.Geometry, kind string, bits int, numbers ...int) stack {
+	return stack{
+		kind: kind, bits: bits, columns: g.Size[0], rows: g.Size[1], axes: [2][3]float64{g.Axes[0], g.Axes[1]},
+		spacing: [2]float64{g.Spacing[0], g.Spacing[1]}, between: g.Spacing[2], numbers: numbers,
+	}
+}
+
+// turned is a stack whose rows run along axis p[0] of a grid, whose columns run down axis p[1] and whose frames follow each
+// other along p[2]; flip says which of them run backwards. value is the sample of a voxel in a segment.
+func turned(g voxel.Geometry, p [3]int, flip [3]bool, kind string, bits int, numbers []int, value func(segment int, at [3]int) int) stack {
+	s := stack{kind: kind, bits: bits, columns: g.Size[p[0]], rows: g.Size[p[1]], spacing: [2]float64{g.Spacing[p[0]], g.Spacing[p[1]]}, between: g.Spacing[p[2]], numbers: numbers}
+	place := func(x [3]int) (at [3]int) {
+		for n, a := range p {
+			if at[a] = x[n]; flip[n] {
+				at[a] = g.Size[a] - 1 - x[n]
+			}
+		}
+		return at
+	}
+	for n := range 2 {
+		for c := range 3 {
+			s.axes[n][c] = g.Axes[p[n]][c]
+			if flip[n] {
+				s.axes[n][c] = -s.axes[n][c]
+			}
+		}
+	}
+	of := numbers
+	if kind == "LABELMAP" {
+		of = []int{0}
+	}
+	for _, number := range of {
+		for k := range g.Size[p[2]] {
+			first := place([3]int{0, 0, k})
+			f := sheet{segment: number, at: g.Point(float64(first[0]), float64(first[1]), float64(first[2]))}
+			for y := range s.rows {
+				for x := range s.columns {
+					f.samples = append(f.samples, value(number, place([3]int{x, y, k})))
+				}
+			}
+			s.sheets = append(s.sheets, f)
+		}
+	}
+	return s
+}
+
+func index(g voxel.Geometry, at [3]int) int { return (at[2]*g.Size[1]+at[1])*g.Size[0] + at[0] }
+
+// contained fails where a voxel of the region lies outside of its bounds.
+func contained(t interface{ Fatalf(string, ...any) }, r roi.Region, m *voxel.Mask) {
+	b, real := roi.Bounds(r, m.Geometry), m.Bounds()
+	if real.Grow([3]int{}, b) != real || b.Grow([3]int{}, m.Geometry.Box()) != b {
+		t.Fatalf("voxels in %v, bounds %v", real, b)
+	}
+}
+
+// TestAnyLattice writes random masks as frames in any order and in any of the 48 directions that share the voxels, without
+// the empty ones, of every kind and of any size, and reads them back on a grid at right angles to nothing.
+func TestAnyLattice(t *testing.T) {
+	permutations := [][3]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
+	rapid.Check(t, func(rt *rapid.T) {
+		g := askew(rapid.IntRange(1, 9).Draw(rt, "x"), rapid.IntRange(1, 9).Draw(rt, "y"), rapid.IntRange(1, 5).Draw(rt, "z"))
+		numbers := []int{1, 2, 3}[:rapid.IntRange(1, 3).Draw(rt, "segments")]
+		kind := rapid.SampledFrom([]string{"BINARY", "FRACTIONAL", "LABELMAP"}).Draw(rt, "kind")
+		bits := map[string]int{"BINARY": 1, "FRACTIONAL": 8, "LABELMAP": rapid.SampledFrom([]int{8, 16}).Draw(rt, "bits")}[kind]
+		if bits == 16 {
+			numbers = slices.Clone(numbers)
+			numbers[0] = 300
+		}
+		want := map[int][]uint8{}
+		stored := map[int][]int{} // by segment; of a label map by 0
+		for _, n := range numbers {
+			want[n] = make([]uint8, g.Len())
+			stored[n] = make([]int, g.Len())
+		}
+		stored[0] = make([]int, g.Len())
+		for i := range g.Len() {
+			for _, n := range numbers {
+				switch kind {
+				case "BINARY":
+					stored[n][i] = rapid.IntRange(0, 1).Draw(rt, "v")
+					want[n][i] = uint8(stored[n][i])
+				case "FRACTIONAL":
+					stored[n][i] = rapid.SampledFrom([]int{0, 0, 1, 59, 60, 61, 200}).Draw(rt, "v")
+					if float64(stored[n][i])/200 >= 0.3 {
+						want[n][i] = 1
+					}
+				}
+			}
+			if kind == "LABELMAP" {
+				n := rapid.SampledFrom(append([]int{0, 7}, numbers...)).Draw(rt, "v") // 7 is no segment
+				if stored[0][i] = n; want[n] != nil {
+					want[n][i] = 1
+				}
+			}
+		}
+		p := rapid.SampledFrom(permutations).Draw(rt, "axes")
+		flip := [3]bool{rapid.Bool().Draw(rt, "fx"), rapid.Bool().Draw(rt, "fy"), rapid.Bool().Draw(rt, "fz")}
+		s := turned(g, p, flip, kind, bits, numbers, func(segment int, at [3]int) int { return stored[segment][index(g, at)] })
+		if rapid.Bool().Draw(rt, "drop") {
+			s.sheets = slices.DeleteFunc(s.sheets, func(f sheet) bool { return slices.Max(f.samples) == 0 })
+		}
+		if len(s.sheets) == 0 {
+			return
+		}
+		if rapid.Bool().Draw(rt, "thickness only") {
+			s.thickness, s.between = s.between, 0
+		}
+		order := rapid.Permutation(s.sheets).Draw(rt, "order")
+		s.sheets = order
+		for n, r := range s.regions(t) {
+			m, notes, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{Fraction: 0.3})
+			var refused *refusal.Refusal
+			switch {
+			case slices.Max(want[numbers[n]]) == 0:
+				if !errors.As(err, &refused) || refused.Code != refusal.SegmentEmpty && refused.Code != refusal.SegmentAbsent {
+					rt.Fatalf("segment %d has no voxel, error is %v", numbers[n], err)
+				}
+				continue
+			case err != nil:
+				rt.Fatal(err)
+			case !slices.Equal(m.Data, want[numbers[n]]):
+				rt.Fatalf("%s segment %d along %v %v comes back as other voxels", kind, numbers[n], p, flip)
+			case kind != "FRACTIONAL" && len(notes) > 0:
+				rt.Fatalf("notes %q", notes)
+			}
+			contained(rt, r, m)
+		}
+	})
+}
+
+// plainly puts a segment on a grid by the words of [roi.SegmentRule]: every voxel asks every frame. Slabs are given.
+func plainly(s stack, segment int, g voxel.Geometry, slab float64) []uint8 {
+	normal := [3]float64{
+		s.axes[0][1]*s.axes[1][2] - s.axes[0][2]*s.axes[1][1], s.axes[0][2]*s.axes[1][0] - s.axes[0][0]*s.axes[1][2], s.axes[0][0]*s.axes[1][1] - s.axes[0][1]*s.axes[1][0],
+	}
+	along := func(p, q, d [3]float64) (sum float64) {
+		for c := range 3 {
+			sum += (p[c] - q[c]) * d[c]
+		}
+		return sum
+	}
+	out := make([]uint8, g.Len())
+	for i := range out {
+		p := g.Point(float64(i%g.Size[0]), float64(i/g.Size[0]%g.Size[1]), float64(i/g.Size[0]/g.Size[1]))
+		// The nearest plane of any segment; of two, the one that is further along the normal.
+		nearest := math.Inf(1)
+		for _, f := range s.sheets {
+			if h := along(p, f.at, normal); math.Abs(h) < math.Abs(nearest)-1e-9 || math.Abs(math.Abs(h)-math.Abs(nearest)) <= 1e-9 && h < nearest {
+				nearest = h
+			}
+		}
+		if nearest < -slab/2-1e-7 || nearest >= slab/2-1e-7 {
+			continue
+		}
+		for _, f := range s.sheets {
+			if f.segment != segment || math.Abs(along(p, f.at, normal)-nearest) > 1e-9 {
+				continue
+			}
+			x := int(math.Floor(along(p, f.at, s.axes[0])/s.spacing[0] + 0.5 + 1e-7))
+			y := int(math.Floor(along(p, f.at, s.axes[1])/s.spacing[1] + 0.5 + 1e-7))
+			if x >= 0 && x < s.columns && y >= 0 && y < s.rows && f.samples[y*s.columns+x] != 0 {
+				out[i] = 1
+			}
+		}
+	}
+	return out
+}
+
+// TestAnotherGrid puts random stacks on grids of another spacing and orientation, and compares with the plain formula; borders
+// of voxels on centres of others included.
+func TestAnotherGrid(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	filled := 0
+	for n := range 300 {
+		own := askew(4+r.IntN(6), 3+r.IntN(6), 3+r.IntN(5))
+		if n%2 == 0 {
+			own = unit(4+r.IntN(6), 3+r.IntN(6), 3+r.IntN(5))
+			own.Origin = [3]float64{float64(r.IntN(3)), float64(r.IntN(3)) / 2, float64(r.IntN(4)) / 4}
+		}
+		g := unit(12, 11, 9)
+		g.Spacing = [3]float64{0.5 * float64(1+r.IntN(3)), 0.5 * float64(1+r.IntN(4)), 0.5 * float64(1+r.IntN(5))}
+		if n%4 == 1 || n%4 == 2 {
+			g = askew(14, 12, 10)
+			g.Spacing = [3]float64{1.9, 0.55, 1.35}
+		}
+		g.Origin = own.Point(-1, -1.5, -1)
+		if n%4 == 2 {
+			g.Origin = [3]float64{2, -3, -4}
+		}
+		s := turned(own, [3]int{0, 1, 2}, [3]bool{n%3 == 0, n%5 == 0, n%7 == 0}, "BINARY", 1, []int{1, 2}, func(int, [3]int) int { return r.IntN(2) })
+		slab := own.Spacing[2]
+		switch n % 3 {
+		case 1: // planes are missing
+			s.sheets = slices.DeleteFunc(s.sheets, func(sheet) bool { return r.IntN(3) == 0 })
+		case 2: // nothing is said: the smallest distance counts, and is that of the first two
+			s.between, s.thickness = 0, slab
+			if own.Size[2] > 3 {
+				s.sheets = slices.DeleteFunc(s.sheets, func(f sheet) bool { return math.Abs(own.Index(f.at)[2]-2) < 0.1 })
+			}
+		}
+		r.Shuffle(len(s.sheets), func(a, b int) { s.sheets[a], s.sheets[b] = s.sheets[b], s.sheets[a] })
+		if len(s.sheets) == 0 {
+			continue
+		}
+		for _, region := range s.regions(t) {
+			want := plainly(s, region.Number, g, slab)
+			m, notes, err := roi.Rasterise(t.Context(), region, g, voxel.Rule{})
+			var refused *refusal.Refusal
+			if errors.As(err, &refused) && slices.Max(want) == 0 {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			filled++
+			if !slices.Equal(m.Data, want) {
+				t.Fatalf("%d: segment %d: %d voxels, plainly %d", n, region.Number, m.Count(), (&voxel.Mask{Data: want}).Count())
+			}
+			if !slices.ContainsFunc(notes, func(s string) bool { return strings.Contains(s, "resampled from a grid of") }) {
+				t.Fatalf("%d: notes are %q", n, notes)
+			}
+			contained(t, region, m)
+		}
+	}
+	if filled < 300 {
+		t.Errorf("only %d segments with voxels", filled)
+	}
+}
+
+// TestSlabs draws how far planes reach: a column of voxels of 1 mm, planes of another distance.
+func TestSlabs(t *testing.T) {
+	g := unit(1, 1, 24)
+	for name, c := range map[string]struct {
+		between, thickness float64
+		heights            []float64
+		grid               float64 // mm between the voxels of the images
+		want               string
+	}{
+		"twice as far apart":         {2, 0, []float64{4.5, 6.5, 8.5}, 1, "....######.............."},
+		"one is missing":             {2, 0, []float64{4.5, 8.5}, 1, "....##..##.............."},
+		"said by nothing":            {0, 0, []float64{4.5, 8.5}, 1, "...########............."},
+		"by thickness":               {0, 3, []float64{4, 7, 10}, 1, "...#########............"},
+		"a gap between":              {0, 3, []float64{4.5, 8.5, 12.5}, 1, "...############........."},
+		"thin and far apart":         {0, 1.2, []float64{4.1, 12.1}, 1, "....#.......#..........."},
+		"unequal":                    {0, 3, []float64{4, 7, 13}, 1, "...######...###........."},
+		"closer than said":           {5, 5, []float64{4, 7, 10}, 1, "...#########............"},
+		"on the slices":              {1, 0, []float64{4, 6, 10}, 1, "....#.#...#............."},
+		"on the slices, thick":       {0, 3, []float64{4, 5, 10}, 1, "....##....#............."},
+		"one plane, thick":           {0, 5, []float64{4}, 1, "....#..................."},
+		"half way between, both out": {1, 0, []float64{4.5}, 1, "....#..................."},
+		"every second image":         {1, 0, []float64{4, 5, 6, 7, 8, 9}, 2, "..###..................."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g.Spacing[2] = c.grid
+			s := upright(g, "BINARY", 1, 1)
+			s.between, s.thickness = c.between, c.thickness
+			for _, h := range c.heights {
+				s.sheets = append(s.sheets, sheet{1, [3]float64{0, 0, h}, []int{1}})
+			}
+			region := s.regions(t)[0]
+			m, _ := rasterise(t, region, g)
+			contained(t, region, m)
+			if got := strings.ReplaceAll(picture(&voxel.Mask{Geometry: unit(24, 1, 1), Data: m.Data}, 0), "\n", ""); got != c.want {
+				t.Errorf("%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestNotes says what a reader of the result has to know.
+func TestNotes(t *testing.T) {
+	g := unit(4, 3, 5)
+	full := slices.Repeat([]int{1}, 12)
+	for name, c := range map[string]struct {
+		kind   string
+		sheets []sheet
+		change func(s *stack)
+		want   []string
+		count  int
+	}{
+		"outside": {"BINARY", []sheet{{1, [3]float64{0, 0, 4}, full}, {1, [3]float64{0, 0, 5}, full}}, nil,
+			[]string{"1 of 2 frames with voxels lie outside the images and are left out"}, 12},
+		"over the edge": {"BINARY", []sheet{{1, [3]float64{2, -1, 4}, full}}, nil,
+			[]string{"1 of 1 frames with voxels reach beyond the edge of the images and are cut there"}, 4},
+		"twins": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}, {1, [3]float64{0, 0, 1}, full}}, nil, nil, 12},
+		"rivals": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, append([]int{0}, full[1:]...)}, {1, [3]float64{0, 0, 1}, append(slices.Clone(full[1:]), 0)}}, nil,
+			[]string{"1 of 2 frames with voxels show other voxels than another frame of the same segment in the same place: what either shows belongs"}, 12},
+		"adrift": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}, {5, [3]float64{0, 0, 1}, full}}, nil,
+			[]string{"1 frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out"}, 12},
+		"fractions": {"FRACTIONAL", []sheet{{1, [3]float64{0, 0, 1}, []int{0, 0, 0, 0, 99, 100, 101, 200, 200, 201, 255, 1}}}, nil,
+			[]string{"fractional segmentation (occupancy): voxels of at least 0.5 belong, which are values from 100 of 200",
+				"1 of 1 frames with voxels have values above MaximumFractionalValue (0062,000E), which are taken for all of a voxel"}, 6},
+		"another grid": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}}, func(s *stack) { s.spacing = [2]float64{0.5, 1} },
+			[]string{"resampled from a grid of 0.5 x 1 x 1 mm to that of the images, 1 x 1 x 1 mm: a voxel belongs if its centre lies in a voxel of the segmentation that does"}, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := upright(g, c.kind, map[string]int{"BINARY": 1, "FRACTIONAL": 8}[c.kind], 1)
+			s.sheets = c.sheets
+			if c.change != nil {
+				c.change(&s)
+			}
+			m, notes := rasterise(t, s.regions(t)[0], g)
+			if !slices.Equal(notes, c.want) || m.Count() != c.count {
+				t.Errorf("%d voxels, notes %q; want %d, %q", m.Count(), notes, c.count, c.want)
+			}
+		})
+	}
+}
+
+// TestSegmentRefusals breaks a Segmentation in every way of the list, once each.
+func TestSegmentRefusals(t *testing.T) {
+	g := unit(4, 3, 5)
+	seen := map[refusal.Code]bool{}
+	for name, c := range map[string]struct {
+		code   refusal.Code
+		says   string // the element
+		change func(s *stack, d *dicom.DataSet)
+	}{
+		"no segments":              {refusal.SegmentationNone, "(0062,0002)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.SegmentSequence) }},
+		"surfaces":                 {refusal.SegmentationType, "(0062,0001)", func(s *stack, d *dicom.DataSet) { d.SetString(dicom.SegmentationType, "MESH") }},
+		"no type":                  {refusal.SegmentationType, "(0062,0001)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.SegmentationType) }},
+		"no scale":                 {refusal.SegmentationFraction, "(0062,000E)", func(s *stack, d *dicom.DataSet) { d.SetString(dicom.SegmentationType, "FRACTIONAL") }},
+		"frames without groups":    {refusal.SegmentationFrames, "(5200,9230)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.PerFrameFunctionalGroupsSequence) }},
+		"no rows":                  {refusal.SegmentationFrames, "(0028,0010)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.Rows) }},
+		"more rows than there are": {refusal.SegmentationFrames, "(0028,0010)", func(s *stack, d *dicom.DataSet) { d.SetInt(dicom.Rows, 65535); d.SetInt(dicom.Columns, 65535) }},
+		"frame of no segment": {refusal.SegmentationFrames, "(0062,000B)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.PerFrameFunctionalGroupsSequence)[1].Remove(dicom.SegmentIdentificationSequence)
+		}},
+		"no position anywhere": {refusal.SegmentationGeometry, "(0020,9113)", func(s *stack, d *dicom.DataSet) {
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Remove(dicom.PlanePositionSequence)
+			}
+		}},
+		"one frame without position": {refusal.SegmentationGeometry, "(0020,9113)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.PerFrameFunctionalGroupsSequence)[0].Remove(dicom.PlanePositionSequence)
+		}},
+		"no orientation": {refusal.SegmentationGeometry, "(0020,9116)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Remove(dicom.PlaneOrientationSequence)
+		}},
+		"no spacing": {refusal.SegmentationGeometry, "(0028,9110)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Remove(dicom.PixelMeasuresSequence)
+		}},
+		"spacing of nothing": {refusal.SegmentationGeometry, "(0028,0030)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Seq(dicom.PixelMeasuresSequence)[0].SetFloat(dicom.PixelSpacing, 0, 1)
+		}},
+		"sheared": {refusal.SegmentationGeometry, "(0020,0037)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Seq(dicom.PlaneOrientationSequence)[0].SetFloat(dicom.ImageOrientationPatient, 1, 0, 0, 0.6, 0.8, 0)
+		}},
+		"one plane on another grid": {refusal.SegmentationGeometry, "(0018,0050)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Seq(dicom.PixelMeasuresSequence)[0].Remove(dicom.SpacingBetweenSlices)
+			d.Seq(dicom.SharedFunctionalGroupsSequence)[0].Seq(dicom.PixelMeasuresSequence)[0].SetFloat(dicom.PixelSpacing, 1, 1.5)
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Seq(dicom.PlanePositionSequence)[0].SetFloat(dicom.ImagePositionPatient, 0, 0, 2)
+			}
+		}},
+		"no pixels":       {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.PixelData) }},
+		"short pixels":    {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, []byte{1, 2}) }},
+		"too many pixels": {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, make([]byte, 8)) }},
+		"no number":       {refusal.SegmentNumber, "(0062,0004)", func(s *stack, d *dicom.DataSet) { d.Seq(dicom.SegmentSequence)[0].Remove(dicom.SegmentNumber) }},
+		"number 0": {refusal.SegmentNumber, "(0062,0004)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SegmentSequence)[0].SetInt(dicom.SegmentNumber, 0)
+		}},
+		"one number twice": {refusal.SegmentNumber, "(0062,0004)", func(s *stack, d *dicom.DataSet) {
+			d.Seq(dicom.SegmentSequence)[1].SetInt(dicom.SegmentNumber, 1)
+		}},
+		"no frame": {refusal.SegmentAbsent, "(0062,000B)", func(s *stack, d *dicom.DataSet) {
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Seq(dicom.SegmentIdentificationSequence)[0].SetInt(dicom.ReferencedSegmentNumber, 2)
+			}
+		}},
+		"elsewhere": {refusal.SegmentOutside, "(0020,0032)", func(s *stack, d *dicom.DataSet) {
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Seq(dicom.PlanePositionSequence)[0].SetFloat(dicom.ImagePositionPatient, 0, 0, -50)
+			}
+		}},
+		"nothing there": {refusal.SegmentEmpty, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, make([]byte, 4)) }},
+		"no reference": {refusal.SegmentationReference, "(0008,1115)", func(s *stack, d *dicom.DataSet) {
+			d.Remove(dicom.FrameOfReferenceUID)
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Remove(dicom.DerivationImageSequence)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := upright(g, "BINARY", 1, 1, 2)
+			full := slices.Repeat([]int{1}, 12)
+			s.sheets = []sheet{{1, [3]float64{0, 0, 1}, full}, {2, [3]float64{0, 0, 2}, full}}
+			d := s.dataSet()
+			c.change(&s, d)
+			f := open(t, part10(t, d))
+			_, err := roi.References(f.DataSet)
+			if err == nil {
+				var regions []roi.Region
+				if regions, err = roi.Regions(f); err == nil {
+					if b := roi.Bounds(regions[0], g); regions[0].Refusal != nil && !b.Empty() {
+						t.Errorf("bounds %v of a segment that is refused", b)
+					}
+					_, _, err = roi.Rasterise(t.Context(), regions[0], g, voxel.Rule{})
+				}
+			}
+			var r *refusal.Refusal
+			if !errors.As(err, &r) || r.Code != c.code || !strings.Contains(r.Text, c.says) || r.Advice() == "" {
+				t.Fatalf("error is %v, want %s with %s", err, c.code, c.says)
+			}
+			seen[c.code] = true
+		})
+	}
+	for _, r := range refusal.Reasons {
+		if area, _, _ := strings.Cut(string(r.Code), "."); strings.HasPrefix(area, "segment") && !seen[r.Code] && r.Code != refusal.SegmentationEmpty && r.Code != refusal.SegmentationInput {
+			t.Errorf("nothing is refused by %s", r.Code)
+		}
+	}
+}
+
+// TestSegments reads what a Segmentation says of its segments.
+func TestSegments(t *testing.T) {
+	s := upright(unit(2, 2, 2), "BINARY", 1, 2, 1)
+	ones := []int{1, 1, 1, 1}
+	s.sheets = []sheet{{1, [3]float64{0, 0, 1}, ones}, {2, [3]float64{0, 0, 1}, ones}, {1, [3]float64{}, ones}}
+	code := func(value, meaning string) *dicom.DataSet {
+		return item(func(d *dicom.DataSet) {
+			d.SetString(dicom.CodeValue, value)
+			d.SetString(dicom.CodingSchemeDesignator, "SCT")
+			d.SetString(dicom.CodeMeaning, meaning)
+		})
+	}
+	d := s.dataSet()
+	first := d.Seq(dicom.SegmentSequence)[0]
+	first.SetString(dicom.SegmentDescription, "by a network")
+	first.SetString(dicom.SegmentAlgorithmType, "AUTOMATIC")
+	first.SetString(dicom.SegmentAlgorithmName, "net 3")
+	first.SetString(dicom.TrackingID, "kidney 1")
+	first.SetString(dicom.TrackingUID, "1.77")
+	first.SetSeq(dicom.SegmentedPropertyCategoryCodeSequence, code("91723000", "Anatomical Structure"))
+	kind := code("64033007", "Kidney")
+	kind.SetSeq(dicom.SegmentedPropertyTypeModifierCodeSequence, code("24028007", "Right"))
+	first.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kind)
+	first.SetSeq(dicom.AnatomicRegionSequence, code("113345001", "Abdomen"))
+	first.SetInt(dicom.RecommendedDisplayCIELabValue, 35578, 53662, 50857) // sRGB red, see TestWriteSEG
+	d.SetSeq(dicom.ReferencedSeriesSequence, item(func(d *dicom.DataSet) {
+		d.SetString(dicom.SeriesInstanceUID, "1.2")
+		d.SetSeq(dicom.ReferencedInstanceSequence, images("1.2.1")...)
+	}))
+	regions, err := roi.Regions(open(t, part10(t, d)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := regions[0]
+	want := roi.Region{
+		Number: 2, Name: "S2", Description: "by a network", GenerationAlgorithm: "AUTOMATIC", AlgorithmName: "net 3", TrackingID: "kidney 1", TrackingUID: "1.77",
+		Category: roi.Code{Value: "91723000", Scheme: "SCT", Meaning: "Anatomical Structure"}, Type: roi.Code{Value: "64033007", Scheme: "SCT", Meaning: "Kidney"},
+		TypeModifier: roi.Code{Value: "24028007", Scheme: "SCT", Meaning: "Right"}, Laterality: roi.Code{Value: "24028007", Scheme: "SCT", Meaning: "Right"},
+		Site: roi.Code{Value: "113345001", Scheme: "SCT", Meaning: "Abdomen"}, FrameOfReference: "1.4", SeriesUIDs: []string{"1.2"}, Images: []string{"1.2.2"},
+		Color: &[3]uint8{255, 0, 0},
+	}
+	if got, want := fmt.Sprintf("%+v", plain(r)), fmt.Sprintf("%+v", plain(want)); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if other := regions[1]; other.Number != 1 || other.TrackingID != "S1" || other.TrackingUID != dicom.UIDFrom("tracking", "1.9", "1") || other.Kind() != "Segment" || !slices.Equal(other.Images, []string{"1.2.1", "1.2.3"}) {
+		t.Errorf("%+v", other)
+	}
+}
+
+// plain is what a region says, with its colour for the pointer to it.
+func plain(r roi.Region) []any {
+	return []any{r.Number, r.Name, r.Description, r.GenerationAlgorithm, r.AlgorithmName, r.TrackingID, r.TrackingUID, r.Category, r.Type, r.TypeModifier, r.Site, r.Laterality, r.FrameOfReference, r.SeriesUIDs, r.Images, *r.Color}
+}
+
+// TestBackground leaves the background of a label map out: 0, or what Pixel Padding Value says.
+func TestBackground(t *testing.T) {
+	g := unit(3, 1, 1)
+	s := upright(g, "LABELMAP", 8, 0, 1, 9)
+	s.sheets = []sheet{{0, [3]float64{}, []int{0, 1, 9}}}
+	for padding, want := range map[int][]int{-1: {1, 9}, 9: {0, 1}} {
+		d := s.dataSet()
+		if padding >= 0 {
+			d.SetInt(dicom.PixelPaddingValue, padding)
+		}
+		// Labels in colours are the same labels: PS3.3 C.8.20.2.
+		d.SetString(dicom.PhotometricInterpretation, "PALETTE COLOR")
+		regions, err := roi.Regions(open(t, part10(t, d)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, r := range regions {
+			m, _ := rasterise(t, r, g)
+			if got = append(got, r.Number); m.Count() != 1 || m.Data[map[int]int{0: 0, 1: 1, 9: 2}[r.Number]] != 1 {
+				t.Errorf("label %d is %v", r.Number, m.Data)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("regions %v with the padding value %d, want %v", got, padding, want)
+		}
+	}
+}
+
+func TestSegmentationReferences(t *testing.T) {
+	listing := func(uid string, items ...*dicom.DataSet) *dicom.DataSet {
+		return item(func(d *dicom.DataSet) {
+			d.SetString(dicom.SeriesInstanceUID, uid)
+			d.SetSeq(dicom.ReferencedInstanceSequence, items...)
+		})
+	}
+	bare := func(d *dicom.DataSet) {
+		for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+			f.Remove(dicom.DerivationImageSequence)
+		}
+	}
+	frames := func(d *dicom.DataSet, uid string, numbers ...int) {
+		for i, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+			source := instance(dicom.EnhancedCTImageStorage, uid)
+			source.SetInt(dicom.ReferencedFrameNumber, numbers[i])
+			f.Seq(dicom.DerivationImageSequence)[0].SetSeq(dicom.SourceImageSequence, source)
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(d *dicom.DataSet)
+		want   []roi.Reference
+	}{
+		"a list that goes beyond the frames, and where it came from": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2", images("1.2.1", "1.2.2", "1.2.3")...), listing("1.8", instance(dicom.RTStructureSetStorage, "1.8.1")))
+		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2", "1.2.3"}, Named: []string{"1.2.1", "1.2.2", "1.2.3"}, Contoured: []string{"1.2.1", "1.2.2"}, Listed: true}}},
+		"a list of the frames": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2", images("1.2.1", "1.2.2")...))
+		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"}, Named: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.1", "1.2.2"}}}},
+		"a series without a list": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2"))
+		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.1", "1.2.2"}}}},
+		"frames alone": {func(d *dicom.DataSet) {},
+			[]roi.Reference{{StudyUID: "1.1", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.1", "1.2.2"}}}},
+		"for all frames": {func(d *dicom.DataSet) {
+			bare(d)
+			d.SetSeq(dicom.SourceImageSequence, images("1.2.5")...)
+		}, []roi.Reference{{StudyUID: "1.1", FrameOfReference: "1.4", Instances: []string{"1.2.5"}, Contoured: []string{"1.2.5"}}}},
+		"another study": {func(d *dicom.DataSet) {
+			bare(d)
+			d.SetSeq(0x00081200, item(func(d *dicom.DataSet) {
+				d.SetString(dicom.StudyInstanceUID, "1.99")
+				d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2", images("1.2.1")...))
+			}))
+		}, []roi.Reference{{StudyUID: "1.99", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1"}, Named: []string{"1.2.1"}}}},
+		"frames of a multi-frame image": {func(d *dicom.DataSet) {
+			frames(d, "1.2.9", 7, 3)
+			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2", instance(dicom.EnhancedCTImageStorage, "1.2.9")))
+		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.9"}, Named: []string{"1.2.9"}, Contoured: []string{"1.2.9"}, Frames: []int{3, 7}}}},
+		"nothing but a frame of reference": {bare, []roi.Reference{{StudyUID: "1.1", FrameOfReference: "1.4"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := upright(unit(2, 2, 2), "BINARY", 1, 1)
+			s.sheets = []sheet{{1, [3]float64{}, []int{1, 1, 1, 1}}, {1, [3]float64{0, 0, 1}, []int{1, 1, 1, 1}}}
+			d := s.dataSet()
+			c.change(d)
+			refs, err := roi.References(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := fmt.Sprintf("%+v", refs), fmt.Sprintf("%+v", c.want); got != want {
+				t.Errorf("%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestSegmentCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	g := unit(2, 2, 2)
+	for kind, bits := range map[string]int{"BINARY": 1, "LABELMAP": 8} {
+		s := upright(g, kind, bits, 1)
+		s.sheets = []sheet{{1, [3]float64{}, []int{1, 1, 1, 1}}}
+		r := s.regions(t)[0]
+		if _, _, err := roi.Rasterise(ctx, r, g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v", err)
+		}
+		if m, _ := rasterise(t, r, g); m.Count() != 4 {
+			t.Errorf("%d voxels after a try that was cancelled", m.Count())
+		}
+	}
+}
+
+// readNRRD reads a label volume as ITK writes it: the NRRD format, 3 axes in LPS, raw or gzip, 16 bits.
+func readNRRD(t testing.TB, path string) (voxel.Geometry, []int16) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	field := map[string]string{}
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		line = strings.TrimSpace(line)
+		if line == "" {
+			break
+		}
+		if k, v, ok := strings.Cut(line, ":"); ok {
+			field[k] = strings.TrimSpace(strings.TrimPrefix(v, "="))
+		}
+	}
+	vector := func(s string) (v [3]float64) {
+		for i, x := range strings.Split(strings.Trim(s, "()"), ",") {
+			if v[i], err = strconv.ParseFloat(x, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return v
+	}
+	if field["dimension"] != "3" || field["space"] != "left-posterior-superior" || field["endian"] != "little" || field["type"] != "short" && field["type"] != "int16" {
+		t.Fatalf("%s: %v", path, field)
+	}
+	var g voxel.Geometry
+	g.Origin = vector(field["space origin"])
+	for a, s := range strings.Fields(field["space directions"]) {
+		v := vector(s)
+		g.Spacing[a] = math.Sqrt(v[0]*v[0] + v[1]*v[1] + v[2]*v[2])
+		for c := range 3 {
+			g.Axes[a][c] = v[c] / g.Spacing[a]
+		}
+		g.Size[a], _ = strconv.Atoi(strings.Fields(field["sizes"])[a])
+	}
+	var body io.Reader = in
+	if field["encoding"] == "gzip" {
+		if body, err = gzip.NewReader(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	labels := make([]int16, g.Len())
+	if err := binary.Read(body, binary.LittleEndian, labels); err != nil {
+		t.Fatal(err)
+	}
+	return g, labels
+}
+
+func readRegions(t testing.TB, path string) []roi.Region {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	regions, err := roi.Regions(open(t, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regions
+}
+
+// labelled fails where the region is not the label of the volume, voxel for voxel.
+func labelled(t testing.TB, r roi.Region, g voxel.Geometry, labels []int16, label int16) {
+	t.Helper()
+	m, notes := rasterise(t, r, g)
+	contained(t, r, m)
+	differ, count := 0, 0
+	for i, v := range labels {
+		if v == label {
+			count++
+		}
+		if (v == label) != (m.Data[i] != 0) {
+			differ++
+		}
+	}
+	if differ != 0 || count == 0 || len(notes) != 0 {
+		t.Errorf("%s: %d voxels differ of %d in the label volume, notes %q", r.Name, differ, count, notes)
+	}
+}
+
+// TestLabelVolumes reads Segmentations of dcmqi's test data and compares them with the label volumes that they were made
+// from.
+func TestLabelVolumes(t *testing.T) {
+	t.Run("liver", func(t *testing.T) {
+		g, labels := readNRRD(t, shared(t, "dcmqi", "liver_seg.nrrd"))
+		r := readRegions(t, shared(t, "dcmqi", "liver.dcm"))[0]
+		labelled(t, r, g, labels, 1)
+	})
+	t.Run("not square", func(t *testing.T) {
+		g, labels := readNRRD(t, shared(t, "dcmqi", "23x38x3", "nrrd", "label.nrrd"))
+		r := readRegions(t, shared(t, "dcmqi", "23x38x3", "seg", "label.seg"))[0]
+		labelled(t, r, g, labels, 1)
+	})
+	t.Run("overlapping", func(t *testing.T) {
+		regions := readRegions(t, shared(t, "dcmqi", "partial_overlaps.dcm"))
+		n := 0
+		for v := range 3 {
+			g, labels := readNRRD(t, shared(t, "dcmqi", fmt.Sprintf("partial_overlaps-%d.nrrd", v+1)))
+			for _, label := range slices.Compact(slices.Sorted(slices.Values(labels))) {
+				if label != 0 { // the label is the segment's number
+					labelled(t, regions[label-1], g, labels, label)
+					n++
+				}
+			}
+		}
+		if n != 5 || len(regions) != 5 {
+			t.Errorf("%d labels, %d segments", n, len(regions))
+		}
+	})
+}
+
+// decoded decodes Segmentations with highdicom: a JSON line for each segment of a file, and all their volumes in one file. A
+// fraction counts from 0.5 on.
+const decoded = `
+import sys, json, numpy, highdicom as hd
+out = open(sys.argv[1], 'wb')
+for path in sys.stdin.read().split():
+    seg = hd.seg.segread(path)
+    v = seg.get_volume(combine_segments=False, rescale_fractional=True, allow_missing_positions=True)
+    a = numpy.asarray(v.array)
+    for i, n in enumerate(seg.segment_numbers):
+        d = seg.get_segment_description(n)
+        out.write(numpy.ascontiguousarray(a[..., i] >= 0.5).astype(numpy.uint8).tobytes())
+        print(json.dumps(dict(path=path, number=n, label=d.segment_label, affine=v.affine.tolist(), shape=a.shape[:3])))
+`
+
+func python(t testing.TB) string {
+	t.Helper()
+	python := os.Getenv("RADNODE_PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	need(t, "highdicom for "+python, exec.Command(python, "-c", "import highdicom").Run())
+	return python
+}
+
+// sameAsHighdicom fails where a segment of a file is not what highdicom decodes, on the grid that highdicom gives it.
+func sameAsHighdicom(t *testing.T, paths ...string) {
+	t.Helper()
+	volumes := filepath.Join(t.TempDir(), "volumes")
+	c := exec.Command(python(t), "-W", "ignore", "-c", decoded, volumes)
+	c.Stdin = strings.NewReader(strings.Join(paths, "\n"))
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	lines, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr.Bytes())
+	}
+	voxels, err := os.ReadFile(volumes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := map[string]int{}
+	for line := range strings.Lines(string(lines)) {
+		var s struct {
+			Path, Label string
+			Number      int
+			Affine      [][]float64
+			Shape       []int
+		}
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatal(err)
+		}
+		var g voxel.Geometry
+		for a := range 3 { // highdicom counts slices, rows, columns
+			n := 2 - a
+			v := [3]float64{s.Affine[0][n], s.Affine[1][n], s.Affine[2][n]}
+			g.Size[a] = s.Shape[n]
+			g.Spacing[a] = math.Sqrt(v[0]*v[0] + v[1]*v[1] + v[2]*v[2])
+			for c := range 3 {
+				g.Axes[a][c] = v[c] / g.Spacing[a]
+				g.Origin[c] = s.Affine[c][3]
+			}
+		}
+		regions := readRegions(t, s.Path)
+		k := slices.IndexFunc(regions, func(r roi.Region) bool { return r.Number == s.Number })
+		m, notes := rasterise(t, regions[k], g)
+		contained(t, regions[k], m)
+		if !bytes.Equal(m.Data, voxels[:g.Len()]) || regions[k].Name != s.Label || slices.ContainsFunc(notes, func(s string) bool { return strings.HasPrefix(s, "resampled") }) {
+			t.Errorf("%s segment %d (%s): %d voxels, highdicom %d (%s), notes %q", filepath.Base(s.Path), s.Number, regions[k].Name, m.Count(), bytes.Count(voxels[:g.Len()], []byte{1}), s.Label, notes)
+		}
+		voxels = voxels[g.Len():]
+		compared[s.Path]++
+	}
+	for _, p := range paths {
+		if compared[p] == 0 {
+			t.Errorf("%s: nothing compared", p)
+		}
+	}
+	if len(voxels) > 0 {
+		t.Errorf("%d voxels left over", len(voxels))
+	}
+}
+
+// TestPeersSegmentations reads what highdicom and dcmqi wrote.
+func TestPeersSegmentations(t *testing.T) {
+	var paths []string
+	for _, name := range []string{"seg_image_ct_binary", "seg_image_ct_binary_fractional", "seg_image_ct_true_fractional", "seg_image_ct_binary_overlap", "seg_image_ct_binary_single_frame"} {
+		paths = append(paths, shared(t, "highdicom", name+".dcm"))
+	}
+	sameAsHighdicom(t, append(paths, shared(t, "dcmqi", "liver.dcm"), shared(t, "dcmqi", "partial_overlaps.dcm"), shared(t, "dcmqi", "23x38x3", "seg", "label.seg"), shared(t, "dcmqi", "sr-example", "seg.dcm"))...)
+}
+
+// TestProjection refuses a Segmentation of a radiograph, which has no place in the patient.
+func TestProjection(t *testing.T) {
+	b, err := os.ReadFile(shared(t, "highdicom", "seg_image_cr_binary.dcm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = roi.Regions(open(t, b))
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != refusal.SegmentationGeometry || !strings.Contains(r.Text, "(0020,9113)") {
+		t.Errorf("error is %v", err)
+	}
+}
