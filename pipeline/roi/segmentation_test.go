@@ -948,3 +948,215 @@ func TestProjection(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// written is a Segmentation of masks in every kind that highdicom writes. Standard input names the files of the slices, in
+// order; the masks are bytes, a segment after the other.
+const written = `
+import sys, numpy, pydicom, highdicom as hd
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, JPEGLSLossless
+from pydicom.sr.codedict import codes
+out, masks, count, *paths = sys.stdin.read().split()
+images = [pydicom.dcmread(p, stop_before_pixels=True) for p in paths]
+shape = (int(count), len(images), images[0].Rows, images[0].Columns)
+m = numpy.fromfile(masks, numpy.uint8).reshape(shape)
+algorithm = hd.AlgorithmIdentificationSequence('test', codes.DCM.ArtificialIntelligence, '1')
+segments = [hd.seg.SegmentDescription(n + 1, 'S%d' % (n + 1), codes.SCT.Tissue, codes.SCT.Tissue, hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, algorithm) for n in range(shape[0])]
+stacked = numpy.moveaxis(m, 0, -1)
+labels = numpy.zeros(shape[1:], numpy.uint8)
+for n in range(shape[0]):
+    labels[m[n] != 0] = n + 1
+for name, kind, pixels, syntax, extra in [
+    ('binary', 'BINARY', stacked, ExplicitVRLittleEndian, {}),
+    ('fractional', 'FRACTIONAL', stacked * 0.75 + 0.125, ExplicitVRLittleEndian, dict(fractional_type='OCCUPANCY', max_fractional_value=40)),
+    ('labelmap', 'LABELMAP', labels, ExplicitVRLittleEndian, {}),
+    ('labelmap, all frames', 'LABELMAP', labels, ExplicitVRLittleEndian, dict(omit_empty_frames=False)),
+    ('labelmap, RLE', 'LABELMAP', labels, RLELossless, {}),
+    ('labelmap, JPEG-LS', 'LABELMAP', labels, JPEGLSLossless, {}),
+    ('fractional, RLE', 'FRACTIONAL', stacked * 0.75, RLELossless, dict(fractional_type='PROBABILITY')),
+]:
+    hd.seg.Segmentation(images, pixels, kind, segments, hd.UID(), 1, hd.UID(), 1, 'm', 'n', '1', '1', transfer_syntax_uid=syntax, **extra).save_as(out + '/' + name.replace(' ', '_') + '.dcm')
+`
+
+// TestHighdicomWrites reads the Segmentations that highdicom makes of the voxels of contours: the same voxels, by both
+// programs, from every kind.
+func TestHighdicomWrites(t *testing.T) {
+	program := python(t)
+	l, _, _, regions := load(t, []string{"lung1", "LUNG1-001", "image"}, []string{"lung1", "LUNG1-001", "mask_rtstruct"})
+	files, err := filepath.Glob(filepath.Join(shared(t, "lung1", "LUNG1-001", "image"), "*.dcm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The tumour and the cord share no voxel; five slices are enough.
+	g := l.Geometry
+	var masks []*voxel.Mask
+	var data []byte
+	var low int
+	for n, name := range []string{"GTV-1", "Spinal-Cord"} {
+		m, _ := rasterise(t, regions[slices.IndexFunc(regions, func(r roi.Region) bool { return r.Name == name })], g)
+		if b := m.Bounds(); n == 0 {
+			low = (b.Min[2] + b.Max[2]) / 2
+		}
+		area := g.Size[0] * g.Size[1]
+		clear(m.Data[:low*area])
+		clear(m.Data[(low+5)*area:])
+		masks, data = append(masks, m), append(data, m.Data[low*area:(low+5)*area]...)
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "masks")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := []string{folder, path, "2"}
+	for k := low; k < low+5; k++ {
+		in = append(in, files[l.Order[k]])
+	}
+	c := exec.Command(program, "-W", "ignore", "-c", written)
+	c.Stdin = strings.NewReader(strings.Join(in, "\n"))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	made, _ := filepath.Glob(filepath.Join(folder, "*.dcm"))
+	if len(made) != 7 {
+		t.Fatalf("%d files", len(made))
+	}
+	var native []string
+	for _, p := range made {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := open(t, b)
+		regions, err := roi.Regions(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(regions) != 2 {
+			t.Fatalf("%s: %d regions", p, len(regions))
+		}
+		for n, r := range regions {
+			m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+			if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
+				var refused *refusal.Refusal
+				if !errors.As(err, &refused) || refused.Code != refusal.SegmentationPixels || !strings.Contains(refused.Text, ts.UID) {
+					t.Errorf("%s: error is %v", filepath.Base(p), err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(m.Data, masks[n].Data) {
+				t.Errorf("%s: segment %d has %d voxels, the mask %d", filepath.Base(p), n+1, m.Count(), masks[n].Count())
+			}
+			if n == 0 {
+				native = append(native, p)
+			}
+		}
+		refs, err := roi.References(f.DataSet)
+		if err != nil || len(refs) != 1 || refs[0].SeriesUID != l.Series || len(refs[0].Instances) != 5 {
+			t.Errorf("%s: references %+v, %v", filepath.Base(p), refs, err)
+		}
+	}
+	sameAsHighdicom(t, native...)
+}
+
+// dcmqi finds a program of dcmqi (PyPI package dcmqi), by RADNODE_DCMQI or in PATH.
+func dcmqi(t testing.TB, name string) string {
+	t.Helper()
+	if folder := os.Getenv("RADNODE_DCMQI"); folder != "" {
+		name = filepath.Join(folder, name)
+	}
+	path, err := exec.LookPath(name)
+	need(t, name+" (dcmqi; RADNODE_DCMQI is its folder)", err)
+	return path
+}
+
+// TestDcmqiReads lets dcmqi turn a Segmentation that radnode wrote into label volumes.
+func TestDcmqiReads(t *testing.T) {
+	program := dcmqi(t, "segimage2itkimage")
+	in := segInput()
+	// dcmqi wants frames at right angles and three slices at least.
+	d, err := roi.WriteSEG(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "seg.dcm")
+	if err := os.WriteFile(path, part10(t, d), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program, "--outputType", "nrrd", "--inputDICOM", path, "--outputDirectory", folder).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for n, s := range in.Segments {
+		g, labels := readNRRD(t, filepath.Join(folder, fmt.Sprintf("%d.nrrd", n+1)))
+		// dcmqi's grid is that of the object's planes: a part of the source's.
+		b := s.Mask.Part(g)
+		if !g.Equal(s.Mask.Geometry.Crop(b), 1e-3) {
+			t.Fatalf("geometry %+v, written %+v", g, s.Mask.Geometry)
+		}
+		count := 0
+		for i, v := range s.Mask.Crop(b).Data {
+			if (v != 0) != (labels[i] != 0) {
+				t.Fatalf("segment %d: voxel %d differs", n+1, i)
+			}
+			count += int(v)
+		}
+		if count != s.Mask.Count() {
+			t.Errorf("segment %d: %d of %d voxels", n+1, count, s.Mask.Count())
+		}
+	}
+}
+
+// TestDcmqiWrites reads what dcmqi makes of a label volume and of the images of its grid: BINARY, LABELMAP, deflated.
+func TestDcmqiWrites(t *testing.T) {
+	program := dcmqi(t, "itkimage2segimage")
+	images := shared(t, "dcmqi", "ct-3slice")
+	folder := t.TempDir()
+	volume := shared(t, "dcmqi", "partial_overlaps-1.nrrd")
+	g, labels := readNRRD(t, volume)
+	var attributes []any
+	present := slices.Compact(slices.Sorted(slices.Values(labels)))[1:]
+	code := func(value, scheme, meaning string) map[string]string {
+		return map[string]string{"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
+	}
+	for _, v := range present {
+		attributes = append(attributes, map[string]any{
+			"labelID": v, "SegmentLabel": fmt.Sprint("L", v), "SegmentDescription": "d", "SegmentAlgorithmType": "SEMIAUTOMATIC", "SegmentAlgorithmName": "x",
+			"SegmentedPropertyCategoryCodeSequence": code("91723000", "SCT", "Anatomical Structure"),
+			"SegmentedPropertyTypeCodeSequence":     code("64033007", "SCT", "Kidney"), "SegmentedPropertyTypeModifierCodeSequence": code("7771000", "SCT", "Left"),
+			"recommendedDisplayRGBValue": []int{221, 130, 101},
+		})
+	}
+	meta, err := json.Marshal(map[string]any{
+		"ContentCreatorName": "Reader1", "ClinicalTrialSeriesID": "S", "ClinicalTrialTimePointID": "1", "SeriesDescription": "Segmentation", "SeriesNumber": "300",
+		"InstanceNumber": "1", "BodyPartExamined": "ABDOMEN", "segmentAttributes": [][]any{attributes},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := filepath.Join(folder, "meta.json")
+	if err := os.WriteFile(described, meta, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, more := range map[string][]string{"binary": nil, "labelmap": {"--segmentationType", "labelmap", "--useLabelIDAsSegmentNumber"}, "deflated": {"--compress", "deflate"}, "all": {"--skip", "0"}} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(folder, name+".dcm")
+			arguments := append([]string{"--inputImageList", volume, "--inputDICOMDirectory", images, "--outputDICOM", path, "--inputMetadata", described}, more...)
+			if out, err := exec.Command(program, arguments...).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			regions := readRegions(t, path)
+			if len(regions) != len(present) {
+				t.Fatalf("%d regions, %d labels", len(regions), len(present))
+			}
+			for n, r := range regions {
+				labelled(t, r, g, labels, present[n])
+				if r.Name != fmt.Sprint("L", present[n]) || r.Type.Value != "64033007" || r.TypeModifier.Value != "7771000" || r.Laterality.Meaning != "Left" || r.GenerationAlgorithm != "SEMIAUTOMATIC" || len(r.SeriesUIDs) != 1 {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
+	}
+}
