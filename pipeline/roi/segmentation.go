@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +34,7 @@ const (
 	maxSamples  = 1 << 28
 	background  = 0 // of a label map that does not say Pixel Padding Value (0028,0120)
 	largestStep = 1e4
+	mostTimes   = 64 // that the frames of a segment may cover the images; frames beside each other cover them once
 )
 
 // planePositionSlideSequence is of microscopy, PS3.3 C.8.12.6.1.
@@ -560,17 +560,16 @@ func cross(a, b [3]float64) [3]float64 {
 // says, but not further than two of them are. Where it is not said, the smallest distance counts, unless it is more than
 // one and a half times the Slice Thickness (0018,0050): then planes are missing, and each stands for its thickness.
 func (s *segmentation) measureSlabs() {
-	for k := range s.grids {
-		g := &s.grids[k]
-		var order []int
-		heights := make(map[int]float64)
-		for i, p := range s.planes {
-			if p.grid == k {
-				order = append(order, i)
-				heights[i] = dot(p.at, g.axes[2])
-			}
+	orders, heights := make([][]int, len(s.grids)), make([]float64, len(s.planes))
+	for i, p := range s.planes {
+		if p.grid >= 0 {
+			orders[p.grid] = append(orders[p.grid], i)
+			heights[i] = dot(p.at, s.grids[p.grid].axes[2])
 		}
-		sort.SliceStable(order, func(a, b int) bool { return heights[order[a]] < heights[order[b]] })
+	}
+	for k, order := range orders {
+		g := &s.grids[k]
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(heights[a], heights[b]) })
 		level := float64(0.01 * min(g.spacing[0], g.spacing[1])) // planes closer than this are one
 		nearest := math.Inf(1)
 		below, above := make([]float64, len(order)), make([]float64, len(order))
@@ -687,7 +686,7 @@ func (s *segmentation) checkPixels() error {
 }
 
 // each reads some frames, in ascending order, one at a time. The samples are overwritten by the next one.
-func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, samples []int32)) error {
+func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
 	if len(frames) == 0 {
 		return nil
 	}
@@ -712,7 +711,9 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 			return refusal.New(refusal.SegmentationPixels, "", "frame %d has %d samples", frame.Index+1, len(frame.Samples))
 		}
 		if frame.Index == frames[0] {
-			see(frame.Index, frame.Samples)
+			if err := see(frame.Index, frame.Samples); err != nil {
+				return err
+			}
 			if frames = frames[1:]; len(frames) == 0 {
 				return nil
 			}
@@ -723,7 +724,7 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 
 // eachNative reads the frames where they lie: frames of one bit a pixel follow each other without a gap, so that most do not
 // begin on a byte (PS3.5 8.1.1).
-func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i int, samples []int32)) error {
+func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
 	value := s.file.Pixels.Reader()
 	samples := make([]int32, s.rows*s.columns)
 	size := int64(len(samples)) * int64(s.bits)
@@ -752,7 +753,9 @@ func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i 
 				samples[k] = int32(b[2*k]) | int32(b[2*k+1])<<8
 			}
 		}
-		see(i, samples)
+		if err := see(i, samples); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -772,7 +775,7 @@ func (s *segmentation) showing(ctx context.Context, label int) ([]int, error) {
 	if s.labels == nil {
 		labels := make(map[int][]int)
 		last := make([]int, 1<<16) // frame, from 1, in which a label was seen last
-		err := s.each(ctx, s.of(0), func(i int, samples []int32) {
+		err := s.each(ctx, s.of(0), func(i int, samples []int32) error {
 			before := int32(-1)
 			for _, v := range samples {
 				if v != before && v >= 0 && v < 1<<16 {
@@ -782,6 +785,7 @@ func (s *segmentation) showing(ctx context.Context, label int) ([]int, error) {
 					}
 				}
 			}
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -831,8 +835,12 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 	twins := of.twins(frames)
 	digests := make(map[int][sha256.Size]byte) // of the frames that share a place, by the first of them
 	var there, outside, clipped, differ, beyond int
-	in := make([]uint8, of.rows*of.columns)
-	err := of.each(ctx, frames, func(i int, samples []int32) {
+	var in []uint8 // the frame: 1 where it belongs
+	room := mostTimes * int64(g.Len())
+	err := of.each(ctx, frames, func(i int, samples []int32) error {
+		if in == nil {
+			in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
+		}
 		some := false
 		for k, v := range samples {
 			in[k] = 0
@@ -852,20 +860,25 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 			}
 		}
 		if !some {
-			return
+			return nil
 		}
 		there++
 		var put, cut bool
 		if exact {
 			put, cut = landed[i].copy(m, in, of.columns)
 		} else {
-			put, cut = of.sample(i, m, in)
+			var tried int64
+			if put, cut, tried = of.sample(i, m, in); tried > room {
+				return refusal.New(refusal.SegmentationFrames, "", "segment %d: its %d frames cover the images more than %d times by ImagePositionPatient (0020,0032) and SpacingBetweenSlices (0018,0088)", s.number, len(frames), mostTimes)
+			}
+			room -= tried
 		}
 		if !put {
 			outside++
 		} else if cut {
 			clipped++
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, nil, err
@@ -982,8 +995,8 @@ func (l landing) copy(m *voxel.Mask, in []uint8, columns int) (put, cut bool) {
 type line struct{ start, step, low, high float64 }
 
 // sample adds the voxels of the grid whose centres lie in pixels of frame i that are in: whether those pixels lie in the grid,
-// and whether some lie beyond its edges.
-func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut bool) {
+// and whether some lie beyond its edges. tried is how many rows and voxels were looked at.
+func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut bool, tried int64) {
 	p := s.planes[i]
 	pg := s.grids[p.grid]
 	box := (&voxel.Mask{Geometry: voxel.Geometry{Size: [3]int{s.columns, s.rows, 1}}, Data: in}).Bounds()
@@ -992,7 +1005,7 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 	least, most := s.reach(p, m.Geometry, low, high)
 	for a := range 3 {
 		if most[a] < -0.5 || least[a] > float64(m.Size[a])-0.5 {
-			return false, false
+			return false, false, 0
 		}
 		cut = cut || least[a] < -0.5-onLattice || most[a] > float64(m.Size[a])-0.5+onLattice
 	}
@@ -1019,6 +1032,7 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 				l[c] = line{start[c] + float64(float64(y)*step[c][1]) + float64(float64(z)*step[c][2]), step[c][0], low[c] - onBorder, high[c] - onBorder}
 				from, to = l[c].within(from, to)
 			}
+			tried += int64(1 + to - from)
 			row := m.Data[(z*m.Size[1]+y)*m.Size[0]:][:m.Size[0]]
 			for x := from; x < to; x++ {
 				u, v, h := l[0].at(x), l[1].at(x), l[2].at(x)
@@ -1033,7 +1047,7 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 			}
 		}
 	}
-	return true, cut
+	return true, cut, tried
 }
 
 func (l line) at(x int) float64 { return l.start + float64(float64(x)*l.step) }

@@ -724,6 +724,21 @@ func TestSegmentCancelled(t *testing.T) {
 	}
 }
 
+// A frame for each of many places on one plane that reaches through all images would take for ever.
+func TestTooManyTimes(t *testing.T) {
+	g := unit(20, 20, 20)
+	s := upright(g, "BINARY", 1, 1)
+	s.between, s.spacing = 1000, [2]float64{1.5, 1.5}
+	for n := range 100 {
+		s.sheets = append(s.sheets, sheet{1, [3]float64{0, float64(n) / 20, 10}, slices.Repeat([]int{1}, 400)})
+	}
+	_, _, err := roi.Rasterise(t.Context(), s.regions(t)[0], g, voxel.Rule{})
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != refusal.SegmentationFrames || !strings.Contains(r.Text, "more than 64 times") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // readNRRD reads a label volume as ITK writes it: the NRRD format, 3 axes in LPS, raw or gzip, 16 bits.
 func readNRRD(t testing.TB, path string) (voxel.Geometry, []int16) {
 	t.Helper()
@@ -1159,4 +1174,69 @@ func TestDcmqiWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzSegmentation reads any bytes as a Segmentation: nothing may panic or take for ever, and what is accepted keeps its
+// promises.
+func FuzzSegmentation(f *testing.F) {
+	g := askew(16, 16, 6)
+	for _, c := range []struct {
+		kind string
+		bits int
+	}{{"BINARY", 1}, {"FRACTIONAL", 8}, {"LABELMAP", 8}, {"LABELMAP", 16}} {
+		s := turned(askew(5, 3, 4), [3]int{1, 2, 0}, [3]bool{true}, c.kind, c.bits, []int{1, 2}, func(segment int, at [3]int) int {
+			return map[string]int{"BINARY": (at[0] + segment) % 2, "FRACTIONAL": at[0] * 50, "LABELMAP": at[1]}[c.kind]
+		})
+		f.Add(part10(f, s.dataSet()))
+		s.spacing[0] *= 1.5
+		s.between, s.thickness = 0, 4
+		f.Add(part10(f, s.dataSet()))
+	}
+	in := segInput()
+	d, err := roi.WriteSEG(in)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(part10(f, d))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1<<16 {
+			return
+		}
+		file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		if class := file.DataSet.String(dicom.SOPClassUID); class != dicom.SegmentationStorage && class != dicom.LabelMapSegmentationStorage {
+			return
+		}
+		var refused *refusal.Refusal
+		refs, err := roi.References(file.DataSet)
+		if err != nil && !errors.As(err, &refused) {
+			t.Errorf("error is %v", err)
+		}
+		for _, r := range refs {
+			for _, uid := range slices.Concat(r.Named, r.Contoured) {
+				if !slices.Contains(r.Instances, uid) {
+					t.Errorf("%q is named and not among the instances", uid)
+				}
+			}
+		}
+		regions, err := roi.Regions(file)
+		if err != nil && !errors.As(err, &refused) {
+			t.Errorf("error is %v", err)
+		}
+		for _, r := range regions[:min(len(regions), 20)] {
+			m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+			if err != nil {
+				if !errors.As(err, &refused) {
+					t.Errorf("error is %v", err)
+				}
+				continue
+			}
+			if m.Count() == 0 || len(m.Data) != g.Len() || !m.Binary() {
+				t.Errorf("a mask of %d voxels", m.Count())
+			}
+			contained(t, r, m)
+		}
+	})
 }
