@@ -1,6 +1,7 @@
 package roi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -722,27 +723,57 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 	return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) ends before frame %d", frames[0]+1)
 }
 
-// eachNative reads the frames where they lie: frames of one bit a pixel follow each other without a gap, so that most do not
-// begin on a byte (PS3.5 8.1.1).
+// masks reads some frames as each does: 1 where a sample is at least least and at most most, and the highest sample.
+func (s *segmentation) masks(ctx context.Context, frames []int, least, most int32, see func(i int, in []uint8, highest int32) error) error {
+	var in []uint8
+	if !s.native || s.bits != 1 || least != 1 {
+		return s.each(ctx, frames, func(i int, samples []int32) error {
+			if in == nil {
+				in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
+			}
+			highest := int32(0)
+			for k, v := range samples {
+				in[k] = 0
+				if v >= least && v <= most {
+					in[k] = 1
+				}
+				highest = max(highest, v)
+			}
+			return see(i, in, highest)
+		})
+	}
+	// Bits are what masks are made of: the same without samples in between, eight at a time.
+	in = make([]uint8, (s.rows*s.columns+7)/8*8)
+	return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
+		for k := range len(in) / 8 {
+			v := uint(b[k]) >> bit
+			if k+1 < len(b) {
+				v |= uint(b[k+1]) << (8 - bit)
+			}
+			*(*[8]uint8)(in[8*k:]) = spread[uint8(v)]
+		}
+		return see(i, in[:s.rows*s.columns], 1)
+	})
+}
+
+// spread are the bits of a byte, the first in the least significant place (PS3.5 8.1.1).
+var spread = func() (t [256][8]uint8) {
+	for v := range t {
+		for k := range t[v] {
+			t[v][k] = uint8(v >> k & 1)
+		}
+	}
+	return t
+}()
+
+// eachNative is each for frames that can be read where they lie.
 func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
-	value := s.file.Pixels.Reader()
 	samples := make([]int32, s.rows*s.columns)
-	size := int64(len(samples)) * int64(s.bits)
-	raw := make([]byte, size/8+2)
-	for _, i := range frames {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		start := int64(i) * size
-		b := raw[:(start+size+7)/8-start/8]
-		if n, err := value.ReadAt(b, start/8); n < len(b) {
-			return unreadable(fmt.Errorf("frame %d: %w", i+1, cmp.Or(err, io.ErrUnexpectedEOF)))
-		}
+	return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
 		switch s.bits {
 		case 1:
 			for k := range samples {
-				n := k + int(start%8)
-				samples[k] = int32(b[n>>3] >> (n & 7) & 1)
+				samples[k] = int32(b[(k+bit)>>3] >> ((k + bit) & 7) & 1)
 			}
 		case 8:
 			for k := range samples {
@@ -753,7 +784,26 @@ func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i 
 				samples[k] = int32(b[2*k]) | int32(b[2*k+1])<<8
 			}
 		}
-		if err := see(i, samples); err != nil {
+		return see(i, samples)
+	})
+}
+
+// stored reads the bytes of some frames, and says at which bit of the first one the frame begins: frames of one bit a pixel
+// follow each other without a gap, so that most do not begin on a byte (PS3.5 8.1.1).
+func (s *segmentation) stored(ctx context.Context, frames []int, see func(i int, b []byte, bit int) error) error {
+	value := s.file.Pixels.Reader()
+	size := int64(s.rows) * int64(s.columns) * int64(s.bits)
+	raw := make([]byte, size/8+2)
+	for _, i := range frames {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		start := int64(i) * size
+		b := raw[:(start+size+7)/8-start/8]
+		if n, err := value.ReadAt(b, start/8); n < len(b) {
+			return unreadable(fmt.Errorf("frame %d: %w", i+1, cmp.Or(err, io.ErrUnexpectedEOF)))
+		}
+		if err := see(i, b, int(start%8)); err != nil {
 			return err
 		}
 	}
@@ -835,20 +885,9 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 	twins := of.twins(frames)
 	digests := make(map[int][sha256.Size]byte) // of the frames that share a place, by the first of them
 	var there, outside, clipped, differ, beyond int
-	var in []uint8 // the frame: 1 where it belongs
 	room := mostTimes * int64(g.Len())
-	err := of.each(ctx, frames, func(i int, samples []int32) error {
-		if in == nil {
-			in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
-		}
-		some := false
-		for k, v := range samples {
-			in[k] = 0
-			if v >= least && v <= most {
-				in[k], some = 1, true
-			}
-		}
-		if of.kind == "FRACTIONAL" && int(slices.Max(samples)) > of.maximum {
+	err := of.masks(ctx, frames, least, most, func(i int, in []uint8, highest int32) error {
+		if of.kind == "FRACTIONAL" && int(highest) > of.maximum {
 			beyond++
 		}
 		if first, ok := twins[i]; ok {
@@ -859,7 +898,7 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 				differ++
 			}
 		}
-		if !some {
+		if bytes.IndexByte(in, 1) < 0 {
 			return nil
 		}
 		there++
@@ -973,11 +1012,15 @@ func (l landing) copy(m *voxel.Mask, in []uint8, columns int) (put, cut bool) {
 	third := 3 - a - b
 	for y := range len(in) / columns {
 		row := in[y*columns:][:columns]
+		from := bytes.IndexByte(row, 1)
+		if from < 0 {
+			continue
+		}
 		at := l.first
 		at[b] += l.step[1] * y
 		inside := at[b] >= 0 && at[b] < m.Size[b]
-		for x, v := range row {
-			if v == 0 {
+		for x := from; x < columns; x++ {
+			if row[x] == 0 {
 				continue
 			}
 			if at[a] = l.first[a] + l.step[0]*x; !inside || at[a] < 0 || at[a] >= m.Size[a] {

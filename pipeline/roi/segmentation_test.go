@@ -1240,3 +1240,47 @@ func FuzzSegmentation(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkSegments puts the regions of a thorax CT, 134 slices of 512 × 512, on the grid of its images again.
+func BenchmarkSegments(b *testing.B) {
+	in, data := realSEG(b, []string{"lung1", "LUNG1-001", "image"}, []string{"lung1", "LUNG1-001", "mask_rtstruct"})
+	g := in.Segments[0].Mask.Geometry
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		regions, err := roi.Regions(open(b, data))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for n, r := range regions {
+			if m, _ := rasterise(b, r, g); m.Count() != in.Segments[n].Mask.Count() {
+				b.Fatal("other voxels")
+			}
+		}
+	}
+}
+
+// BenchmarkAnotherGrid puts them on voxels of 1 mm that are turned in the patient.
+func BenchmarkAnotherGrid(b *testing.B) {
+	in, data := realSEG(b, []string{"lung1", "LUNG1-001", "image"}, []string{"lung1", "LUNG1-001", "mask_rtstruct"})
+	g := in.Segments[0].Mask.Geometry
+	turned := askew(400, 400, 400)
+	turned.Spacing = [3]float64{1, 1, 1}
+	middle := g.Point(float64(g.Size[0])/2, float64(g.Size[1])/2, float64(g.Size[2])/2)
+	turned.Origin = middle
+	turned.Origin = turned.Point(-200, -200, -200)
+	regions, err := roi.Regions(open(b, data))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for n, r := range regions {
+			m, _ := rasterise(b, r, turned)
+			volume, own := float64(m.Count()), float64(in.Segments[n].Mask.Count())*g.Spacing[0]*g.Spacing[1]*g.Spacing[2]
+			if math.Abs(volume-own) > 0.01*own {
+				b.Fatalf("%s has %.0f mm3, was %.0f", r.Name, volume, own)
+			}
+		}
+	}
+}
