@@ -21,7 +21,7 @@ import (
 )
 
 // SegmentRule states how the frames of a Segmentation become voxels of the images, for those who read the result.
-const SegmentRule = "Frames that lie on the voxels of the images, in whatever order and direction, are copied voxel by voxel, and frames that are not there are empty. Frames on another grid: a voxel belongs to the region if its centre lies in a voxel of the segmentation that does; a plane of the segmentation reaches half way to its neighbours, but no further than half of Spacing Between Slices or, where that is not said, of the smallest distance between planes. Nothing is interpolated. Fractions count from the threshold on."
+const SegmentRule = "Frames that lie on the voxels of the images, in whatever order and direction, are copied voxel by voxel, and frames that are not there are empty. Frames on another grid: a voxel belongs to the region if its centre lies in a voxel of the segmentation that does (a border belongs to the voxel of the higher index); a plane reaches half way to the next one or, where planes are missing, half of Spacing Between Slices, else of the smallest distance of planes. Nothing is interpolated. Fractions count from the threshold on."
 
 // Tolerances of the geometry.
 const (
@@ -30,6 +30,7 @@ const (
 	offSlice    = 0.1  // of the distance of slices: as far as images may be from their regular places, see package imaging
 	sameSlab    = 1e-2 // of the distance of slices: a plane of the segmentation stands for one slice
 	onBorder    = 1e-6 // of a voxel: what keeps rounding errors from deciding on which side of a border a centre lies
+	missing     = 1.5  // slabs from one plane to the next: further away, planes are missing in between
 	sameGrid    = 1e-6 // of direction cosines and spacings that differ in their last digits
 	maxGrids    = 1024 // different orientations and spacings in one object
 	maxSamples  = 1 << 28
@@ -557,9 +558,10 @@ func cross(a, b [3]float64) [3]float64 {
 }
 
 // measureSlabs finds how far each plane reaches along the normal: half way to the next plane of the object, whatever segment
-// that shows, and no further than half the slab of its grid. Planes are as far apart as Spacing Between Slices (0018,0088)
-// says, but not further than two of them are. Where it is not said, the smallest distance counts, unless it is more than
-// one and a half times the Slice Thickness (0018,0050): then planes are missing, and each stands for its thickness.
+// that shows. Where the next plane is further away than one and a half slabs, planes are missing between them, and each
+// reaches half a slab. A slab is Spacing Between Slices (0018,0088), but no more than the smallest distance of two planes;
+// where it is not said, that distance, unless it is more than one and a half times the Slice Thickness (0018,0050), which
+// counts then.
 func (s *segmentation) measureSlabs() {
 	orders, heights := make([][]int, len(s.grids)), make([]float64, len(s.planes))
 	for i, p := range s.planes {
@@ -596,14 +598,20 @@ func (s *segmentation) measureSlabs() {
 			g.slab, g.known = math.Min(g.between, nearest), true
 		case math.IsInf(nearest, 1):
 			g.slab = t
-		case t == 0 || nearest <= 1.5*t:
+		case t == 0 || nearest <= missing*t:
 			g.slab, g.known = nearest, math.Abs(nearest-t) <= sameSlab*t
 		default:
 			g.slab = t
 		}
 		for n, i := range order {
 			p := &s.planes[i]
-			p.low, p.high = -math.Min(g.slab, below[n])/2, math.Min(g.slab, above[n])/2
+			p.low, p.high = -g.slab/2, g.slab/2
+			if below[n] <= missing*g.slab {
+				p.low = -below[n] / 2
+			}
+			if above[n] <= missing*g.slab {
+				p.high = above[n] / 2
+			}
 		}
 	}
 }
