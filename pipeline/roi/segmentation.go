@@ -317,7 +317,7 @@ func segments(f *dicom.File) ([]Region, error) {
 	}
 	for i := range regions {
 		r := &regions[i]
-		r.Notes = s.strays()
+		r.Notes = s.notes()
 		if s.kind != "LABELMAP" || images == nil {
 			images = s.images(s.of(r.Number))
 		}
@@ -646,12 +646,15 @@ func (s *segmentation) images(frames []int) (uids []string) {
 	return uids
 }
 
-// strays notes frames that belong to no segment.
-func (s *segmentation) strays() []string {
-	if s.adrift == 0 {
-		return nil
+// notes are the small faults of the object.
+func (s *segmentation) notes() (notes []string) {
+	if s.kind == "BINARY" && s.bits != 1 {
+		notes = append(notes, fmt.Sprintf("BitsAllocated (0028,0100) of a BINARY segmentation is %d and not 1: every value but 0 counts", s.bits))
 	}
-	return []string{fmt.Sprintf("%d frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out", s.adrift)}
+	if s.adrift > 0 {
+		notes = append(notes, fmt.Sprintf("%d frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out", s.adrift))
+	}
+	return notes
 }
 
 // place says why a segment cannot be put anywhere.
@@ -856,7 +859,7 @@ func (s *segmentation) showing(ctx context.Context, label int) ([]int, error) {
 // rasterise puts a segment on a grid by [SegmentRule].
 func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
 	of := s.of
-	notes := of.strays()
+	notes := of.notes()
 	frames, least, most := of.of(s.number), int32(1), int32(math.MaxInt32)
 	switch of.kind {
 	case "FRACTIONAL":

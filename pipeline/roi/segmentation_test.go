@@ -386,8 +386,8 @@ func TestSlabs(t *testing.T) {
 		"said by nothing":            {0, 0, []float64{4.5, 8.5}, 1, "...########............."},
 		"by thickness":               {0, 3, []float64{4, 7, 10}, 1, "...#########............"},
 		"a gap between":              {0, 3, []float64{4.5, 8.5, 12.5}, 1, "...############........."},
-		"thin and far apart":         {0, 1.2, []float64{4.3, 12.3}, 1, "....#.......#..........."},
-		"hardly unequal":             {0, 3, []float64{4.3, 7.3, 10.9}, 1, "...##########..........."},
+		"thin and far apart":         {0, 1.2, []float64{4.3, 9.3}, 1, "....#....#.............."},
+		"hardly unequal":             {0, 3, []float64{4.3, 7.3, 11.7}, 1, "...###########.........."},
 		"unequal":                    {0, 3, []float64{4, 7, 13}, 1, "...######...###........."},
 		"closer than said":           {5, 5, []float64{4, 7, 10}, 1, "...#########............"},
 		"on the slices":              {1, 0, []float64{4, 6, 10}, 1, "....#.#...#............."},
@@ -436,6 +436,8 @@ func TestNotes(t *testing.T) {
 		"fractions": {"FRACTIONAL", []sheet{{1, [3]float64{0, 0, 1}, []int{0, 0, 0, 0, 99, 100, 101, 200, 200, 201, 255, 1}}}, nil,
 			[]string{"fractional segmentation (occupancy): voxels of at least 0.5 belong, which are values from 100 of 200",
 				"1 of 1 frames with voxels have values above MaximumFractionalValue (0062,000E), which are taken for all of a voxel"}, 6},
+		"bytes": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, append([]int{255, 0}, full[2:]...)}}, func(s *stack) { s.bits = 8 },
+			[]string{"BitsAllocated (0028,0100) of a BINARY segmentation is 8 and not 1: every value but 0 counts"}, 11},
 		"another grid": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}}, func(s *stack) { s.spacing = [2]float64{0.5, 1} },
 			[]string{"resampled from a grid of 0.5 x 1 x 1 mm to that of the images, 1 x 1 x 1 mm: a voxel belongs if its centre lies in a voxel of the segmentation that does"}, 6},
 	} {
@@ -673,6 +675,12 @@ func TestSegmentationReferences(t *testing.T) {
 		"a series without a list": {func(d *dicom.DataSet) {
 			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2"))
 		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.1", "1.2.2"}}}},
+		"frames of an image that the series does not list": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedSeriesSequence, listing("1.2", images("1.2.1")...))
+		}, []roi.Reference{
+			{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.1"}, Named: []string{"1.2.1"}, Contoured: []string{"1.2.1"}},
+			{StudyUID: "1.1", FrameOfReference: "1.4", Instances: []string{"1.2.2"}, Contoured: []string{"1.2.2"}},
+		}},
 		"frames alone": {func(d *dicom.DataSet) {},
 			[]roi.Reference{{StudyUID: "1.1", FrameOfReference: "1.4", Instances: []string{"1.2.1", "1.2.2"}, Contoured: []string{"1.2.1", "1.2.2"}}}},
 		"for all frames": {func(d *dicom.DataSet) {
