@@ -1,13 +1,8 @@
 package roi
 
 import (
-	"bytes"
 	"cmp"
-	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -15,8 +10,6 @@ import (
 	"sync"
 
 	"github.com/radnode/radnode/dimse/dicom"
-	"github.com/radnode/radnode/dimse/pixel"
-	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -48,160 +41,6 @@ func isSegmentation(d *dicom.DataSet) bool {
 	return class == dicom.SegmentationStorage || class == dicom.LabelMapSegmentationStorage
 }
 
-// derivedFrom are the images that a functional group says its frame was made from: the Derivation Image macro, PS3.3
-// C.7.6.16.2.6.
-func derivedFrom(group *dicom.DataSet) (images []*dicom.DataSet) {
-	for _, derivation := range group.Seq(dicom.DerivationImageSequence) {
-		images = append(images, derivation.Seq(dicom.SourceImageSequence)...)
-	}
-	return images
-}
-
-// forAll are the images that all frames together were made from: the shared groups, and the General Reference module, PS3.3
-// C.12.4.
-func forAll(d *dicom.DataSet) (images []*dicom.DataSet) {
-	for _, group := range d.Seq(dicom.SharedFunctionalGroupsSequence) {
-		images = append(images, derivedFrom(group)...)
-	}
-	return append(images, d.Seq(dicom.SourceImageSequence)...)
-}
-
-// A listedSeries is an item of Referenced Series Sequence (0008,1115) with images.
-type listedSeries struct {
-	study, series string
-	images        []*dicom.DataSet
-}
-
-// listed are the image series in Common Instance Reference, PS3.3 C.12.2. A Segmentation that was made from a structure set
-// or from another Segmentation names that as well, and it is no image to measure on.
-func listed(d *dicom.DataSet) (list []listedSeries) {
-	add := func(study string, items []*dicom.DataSet) {
-		for _, s := range items {
-			l := listedSeries{study: study, series: s.String(dicom.SeriesInstanceUID)}
-			instances := s.Seq(dicom.ReferencedInstanceSequence)
-			for _, image := range instances {
-				if mayBeImage(image.String(dicom.ReferencedSOPClassUID)) {
-					l.images = append(l.images, image)
-				}
-			}
-			if l.series != "" && (len(l.images) > 0 || len(instances) == 0) {
-				list = append(list, l)
-			}
-		}
-	}
-	add(d.String(dicom.StudyInstanceUID), d.Seq(dicom.ReferencedSeriesSequence))
-	for _, study := range d.Seq(studiesContainingOtherReferencedInstances) {
-		add(study.String(dicom.StudyInstanceUID), study.Seq(dicom.ReferencedSeriesSequence))
-	}
-	return list
-}
-
-// mayBeImage tells a SOP class from those of radiotherapy, segmentations, registrations, reports, presentation states and
-// documents.
-func mayBeImage(class string) bool {
-	rest, storage := strings.CutPrefix(class, "1.2.840.10008.5.1.4.1.1.")
-	if !storage {
-		return true
-	}
-	kind, _, _ := strings.Cut(rest, ".")
-	switch kind {
-	case "481", "66", "67", "88", "11", "104":
-		return false
-	}
-	return true
-}
-
-// segmented returns the series that a Segmentation was made on: those of Common Instance Reference with the images that they
-// list and the ones that frames name, else a Reference whose SeriesUID is "" with the images that frames name. A
-// Segmentation that names no image can still be held against every series of its study and its frame of reference: it
-// gives one Reference with these two and without instances.
-func segmented(d *dicom.DataSet) ([]Reference, error) {
-	study, frame := d.String(dicom.StudyInstanceUID), d.String(dicom.FrameOfReferenceUID)
-	var refs []Reference
-	bySeries, owner := make(map[string]int), make(map[string]int)
-	reference := func(study, series string) int {
-		i, ok := bySeries[series]
-		if !ok {
-			i = len(refs)
-			bySeries[series] = i
-			refs = append(refs, Reference{StudyUID: study, SeriesUID: series, FrameOfReference: frame})
-		}
-		return i
-	}
-	var mentions []*dicom.DataSet // of images, each with its frames
-	for _, l := range listed(d) {
-		i := reference(l.study, l.series)
-		for _, image := range l.images {
-			uid := image.String(dicom.ReferencedSOPInstanceUID)
-			refs[i].Named = append(refs[i].Named, uid)
-			if _, ok := owner[uid]; !ok {
-				owner[uid] = i
-			}
-		}
-	}
-	groups := d.Seq(dicom.PerFrameFunctionalGroupsSequence)
-	for _, group := range groups {
-		mentions = append(mentions, derivedFrom(group)...)
-	}
-	mentions = append(mentions, forAll(d)...)
-	for _, image := range mentions {
-		uid := image.String(dicom.ReferencedSOPInstanceUID)
-		if uid == "" || !mayBeImage(image.String(dicom.ReferencedSOPClassUID)) {
-			continue
-		}
-		i, ok := owner[uid]
-		if !ok {
-			if len(refs) == 1 && len(refs[0].Named) == 0 { // the only series, named without a list
-				i = 0
-			} else {
-				i = reference(study, "")
-			}
-			owner[uid] = i
-		}
-		refs[i].Contoured = append(refs[i].Contoured, uid)
-	}
-	for i := range refs {
-		r := &refs[i]
-		slicesUnique(&r.Named)
-		slicesUnique(&r.Contoured)
-		r.Instances = slices.Concat(r.Named, r.Contoured)
-		slicesUnique(&r.Instances)
-		// Frames are there where segments are: a list of more images than there are frames is no choice by segments.
-		contoured := len(r.Contoured)
-		if contoured == 0 {
-			contoured = len(groups)
-		}
-		r.Listed = len(r.Named) > contoured
-		if len(r.Instances) == 1 {
-			r.Frames = framesNamed(r.Instances[0], mentions)
-		}
-	}
-	if len(refs) > 0 {
-		return refs, nil
-	}
-	if frame == "" {
-		return nil, refusal.New(refusal.SegmentationReference, "", "the segmentation names no image, neither in ReferencedSeriesSequence (0008,1115) nor in SourceImageSequence (0008,2112), and FrameOfReferenceUID (0020,0052) is absent")
-	}
-	return []Reference{{StudyUID: study, FrameOfReference: frame}}, nil
-}
-
-// framesNamed are the frames of an image that the mentions of it name, Referenced Frame Number (0008,1160), in ascending
-// order; nil where one means all.
-func framesNamed(uid string, mentions []*dicom.DataSet) (frames []int) {
-	for _, image := range mentions {
-		if image.String(dicom.ReferencedSOPInstanceUID) != uid {
-			continue
-		}
-		numbers, err := image.Ints(dicom.ReferencedFrameNumber)
-		if err != nil || len(numbers) == 0 {
-			return nil
-		}
-		frames = append(frames, numbers...)
-	}
-	slices.Sort(frames)
-	return slices.Compact(frames)
-}
-
 // A segmentation is an object with its frames, PS3.3 C.8.20. All its segments share one.
 type segmentation struct {
 	file    *dicom.File
@@ -218,8 +57,9 @@ type segmentation struct {
 	adrift int            // frames of segments that Segment Sequence does not have
 	native bool           // frames can be read one by one
 
-	mu     sync.Mutex    // guards labels
-	labels map[int][]int // frames of each label, once they were counted
+	numbers []int           // of the segments that can be put somewhere
+	mu      sync.Mutex      // guards extents
+	extents map[int]*extent // of each segment, once the pixels were looked through
 }
 
 // A plane is where a frame lies.
@@ -300,7 +140,9 @@ func segments(f *dicom.File) ([]Region, error) {
 			}
 		default:
 			first[number] = len(regions)
-			r.Refusal = s.place(number)
+			if r.Refusal = s.place(number); r.Refusal == nil {
+				s.numbers = append(s.numbers, number)
+			}
 		}
 		regions = append(regions, r)
 	}
@@ -671,544 +513,156 @@ func (s *segmentation) place(number int) *refusal.Refusal {
 	return nil
 }
 
-// checkPixels holds the length of native pixels against what the header says.
-func (s *segmentation) checkPixels() error {
-	d, p := s.file.DataSet, s.file.Pixels
-	if p == nil || p.Tag != dicom.PixelData {
-		return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) is absent")
+// derivedFrom are the images that a functional group says its frame was made from: the Derivation Image macro, PS3.3
+// C.7.6.16.2.6.
+func derivedFrom(group *dicom.DataSet) (images []*dicom.DataSet) {
+	for _, derivation := range group.Seq(dicom.DerivationImageSequence) {
+		images = append(images, derivation.Seq(dicom.SourceImageSequence)...)
 	}
-	ts, _ := dicom.LookupTransferSyntax(s.file.Meta.TransferSyntaxUID)
-	stored, ok := d.Int(dicom.BitsStored)
-	samples, several := d.Int(dicom.SamplesPerPixel)
-	s.native = ts.Decodable && !ts.Encapsulated && !p.BigEndian && p.Length >= 0 && (!ok || stored == s.bits) &&
-		(!several || samples == 1) && (s.bits == 1 || s.bits == 8 || s.bits == 16)
-	if !s.native {
-		return nil // package pixel checks it
-	}
-	frames := max(len(d.Seq(dicom.PerFrameFunctionalGroupsSequence)), 1)
-	bits := int64(s.rows) * int64(s.columns) * int64(s.bits) // of a frame: below 2^32
-	have := p.Length * 8
-	if int64(frames) > have/bits {
-		return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) has %d bytes, and %d frames of %d x %d pixels of %d bits need more", p.Length, frames, s.columns, s.rows, s.bits)
-	}
-	if rest := have - int64(frames)*bits; rest >= bits && rest >= 16 { // an even length takes up to 15 bits
-		return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) has %d bytes, and %d frames of %d x %d pixels of %d bits leave %d over: they are not where they should be", p.Length, frames, s.columns, s.rows, s.bits, rest/8)
-	}
-	return nil
+	return images
 }
 
-// each reads some frames, in ascending order, one at a time. The samples are overwritten by the next one.
-func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
-	if len(frames) == 0 {
-		return nil
+// forAll are the images that all frames together were made from: the shared groups, and the General Reference module, PS3.3
+// C.12.4.
+func forAll(d *dicom.DataSet) (images []*dicom.DataSet) {
+	for _, group := range d.Seq(dicom.SharedFunctionalGroupsSequence) {
+		images = append(images, derivedFrom(group)...)
 	}
-	if s.native {
-		return s.eachNative(ctx, frames, see)
-	}
-	// Label maps may have colours (PS3.3 C.8.20.2), which are none of the labels' business.
-	f := &dicom.File{Meta: s.file.Meta, DataSet: dicom.New(), Pixels: s.file.Pixels}
-	f.DataSet.Copy(s.file.DataSet, dicom.SamplesPerPixel, dicom.PhotometricInterpretation, dicom.NumberOfFrames, dicom.Rows, dicom.Columns,
-		dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation)
-	if f.DataSet.String(dicom.PhotometricInterpretation) == "PALETTE COLOR" {
-		f.DataSet.SetString(dicom.PhotometricInterpretation, "MONOCHROME2")
-	}
-	for frame, err := range pixel.Frames(f) {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return unreadable(err)
-		}
-		if len(frame.Samples) != s.rows*s.columns {
-			return refusal.New(refusal.SegmentationPixels, "", "frame %d has %d samples", frame.Index+1, len(frame.Samples))
-		}
-		if frame.Index == frames[0] {
-			if err := see(frame.Index, frame.Samples); err != nil {
-				return err
-			}
-			if frames = frames[1:]; len(frames) == 0 {
-				return nil
-			}
-		}
-	}
-	return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) ends before frame %d", frames[0]+1)
+	return append(images, d.Seq(dicom.SourceImageSequence)...)
 }
 
-// masks reads some frames as each does: 1 where a sample is at least least and at most most, and the highest sample.
-func (s *segmentation) masks(ctx context.Context, frames []int, least, most int32, see func(i int, in []uint8, highest int32) error) error {
-	var in []uint8
-	if !s.native || s.bits != 1 || least != 1 {
-		return s.each(ctx, frames, func(i int, samples []int32) error {
-			if in == nil {
-				in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
-			}
-			highest := int32(0)
-			for k, v := range samples {
-				in[k] = 0
-				if v >= least && v <= most {
-					in[k] = 1
-				}
-				highest = max(highest, v)
-			}
-			return see(i, in, highest)
-		})
-	}
-	// Bits are what masks are made of: the same without samples in between, eight at a time.
-	in = make([]uint8, (s.rows*s.columns+7)/8*8)
-	return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
-		for k := range len(in) / 8 {
-			v := uint(b[k]) >> bit
-			if k+1 < len(b) {
-				v |= uint(b[k+1]) << (8 - bit)
-			}
-			*(*[8]uint8)(in[8*k:]) = spread[uint8(v)]
-		}
-		return see(i, in[:s.rows*s.columns], 1)
-	})
+// A listedSeries is an item of Referenced Series Sequence (0008,1115) with images.
+type listedSeries struct {
+	study, series string
+	images        []*dicom.DataSet
 }
 
-// spread are the bits of a byte, the first in the least significant place (PS3.5 8.1.1).
-var spread = func() (t [256][8]uint8) {
-	for v := range t {
-		for k := range t[v] {
-			t[v][k] = uint8(v >> k & 1)
-		}
-	}
-	return t
-}()
-
-// eachNative is each for frames that can be read where they lie.
-func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
-	samples := make([]int32, s.rows*s.columns)
-	return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
-		switch s.bits {
-		case 1:
-			for k := range samples {
-				samples[k] = int32(b[(k+bit)>>3] >> ((k + bit) & 7) & 1)
-			}
-		case 8:
-			for k := range samples {
-				samples[k] = int32(b[k])
-			}
-		case 16:
-			for k := range samples {
-				samples[k] = int32(b[2*k]) | int32(b[2*k+1])<<8
-			}
-		}
-		return see(i, samples)
-	})
-}
-
-// stored reads the bytes of some frames, and says at which bit of the first one the frame begins: frames of one bit a pixel
-// follow each other without a gap, so that most do not begin on a byte (PS3.5 8.1.1).
-func (s *segmentation) stored(ctx context.Context, frames []int, see func(i int, b []byte, bit int) error) error {
-	value := s.file.Pixels.Reader()
-	size := int64(s.rows) * int64(s.columns) * int64(s.bits)
-	raw := make([]byte, size/8+2)
-	for _, i := range frames {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		start := int64(i) * size
-		b := raw[:(start+size+7)/8-start/8]
-		if n, err := value.ReadAt(b, start/8); n < len(b) {
-			return unreadable(fmt.Errorf("frame %d: %w", i+1, cmp.Or(err, io.ErrUnexpectedEOF)))
-		}
-		if err := see(i, b, int(start%8)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unreadable makes a refusal of what is the object's fault; the disk's stays an error.
-func unreadable(err error) error {
-	if errors.Is(err, dicom.ErrMalformed) || errors.Is(err, dicom.ErrUnsupported) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010): %v", err)
-	}
-	return err
-}
-
-// showing are the frames in which a label occurs. All frames are read once, for all labels.
-func (s *segmentation) showing(ctx context.Context, label int) ([]int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.labels == nil {
-		labels := make(map[int][]int)
-		last := make([]int, 1<<16) // frame, from 1, in which a label was seen last
-		err := s.each(ctx, s.of(0), func(i int, samples []int32) error {
-			before := int32(-1)
-			for _, v := range samples {
-				if v != before && v >= 0 && v < 1<<16 {
-					if before = v; last[v] != i+1 {
-						last[v] = i + 1
-						labels[int(v)] = append(labels[int(v)], i)
-					}
+// listed are the image series in Common Instance Reference, PS3.3 C.12.2. A Segmentation that was made from a structure set
+// or from another Segmentation names that as well, and it is no image to measure on.
+func listed(d *dicom.DataSet) (list []listedSeries) {
+	add := func(study string, items []*dicom.DataSet) {
+		for _, s := range items {
+			l := listedSeries{study: study, series: s.String(dicom.SeriesInstanceUID)}
+			instances := s.Seq(dicom.ReferencedInstanceSequence)
+			for _, image := range instances {
+				if mayBeImage(image.String(dicom.ReferencedSOPClassUID)) {
+					l.images = append(l.images, image)
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.labels = labels
-	}
-	return s.labels[label], nil
-}
-
-// rasterise puts a segment on a grid by [SegmentRule].
-func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
-	of := s.of
-	notes := of.notes()
-	frames, least, most := of.of(s.number), int32(1), int32(math.MaxInt32)
-	switch of.kind {
-	case "FRACTIONAL":
-		// A fraction of nothing is outside, whatever the threshold.
-		least = int32(min(max(math.Ceil(rule.Fraction*float64(of.maximum)*(1-1e-9)), 1), math.MaxInt32))
-		notes = append(notes, fmt.Sprintf("fractional segmentation (%s): voxels of at least %v belong, which are values from %d of %d", cmp.Or(strings.ToLower(of.meaning), "of what is not said"), rule.Fraction, least, of.maximum))
-	case "LABELMAP":
-		var err error
-		if frames, err = of.showing(ctx, s.number); err != nil {
-			return nil, nil, err
-		}
-		least, most = int32(s.number), int32(s.number)
-	}
-
-	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
-	landed := make(map[int]landing, len(frames))
-	exact := true
-	for _, i := range frames {
-		l, ok := of.land(i, g)
-		if exact = ok; !exact {
-			break
-		}
-		landed[i] = l
-	}
-	if !exact {
-		if slices.ContainsFunc(frames, func(i int) bool { return of.grids[of.planes[i].grid].slab == 0 }) {
-			return nil, nil, refusal.New(refusal.SegmentationGeometry, "", "segment %d lies on another grid than the images, and neither SliceThickness (0018,0050) nor SpacingBetweenSlices (0018,0088) says how far its only plane reaches", s.number)
-		}
-		p := of.grids[of.planes[frames[0]].grid]
-		notes = append(notes, fmt.Sprintf("resampled from a grid of %.4g x %.4g x %.4g mm to that of the images, %.4g x %.4g x %.4g mm: a voxel belongs if its centre lies in a voxel of the segmentation that does",
-			p.spacing[0], p.spacing[1], p.slab, g.Spacing[0], g.Spacing[1], g.Spacing[2]))
-	}
-
-	twins := of.twins(frames)
-	digests := make(map[int][sha256.Size]byte) // of the frames that share a place, by the first of them
-	var there, outside, clipped, differ, beyond int
-	room := mostTimes * int64(g.Len())
-	err := of.masks(ctx, frames, least, most, func(i int, in []uint8, highest int32) error {
-		if of.kind == "FRACTIONAL" && int(highest) > of.maximum {
-			beyond++
-		}
-		if first, ok := twins[i]; ok {
-			sum := sha256.Sum256(in)
-			if before, ok := digests[first]; !ok {
-				digests[first] = sum
-			} else if before != sum {
-				differ++
+			if l.series != "" && (len(l.images) > 0 || len(instances) == 0) {
+				list = append(list, l)
 			}
 		}
-		if bytes.IndexByte(in, 1) < 0 {
-			return nil
+	}
+	add(d.String(dicom.StudyInstanceUID), d.Seq(dicom.ReferencedSeriesSequence))
+	for _, study := range d.Seq(studiesContainingOtherReferencedInstances) {
+		add(study.String(dicom.StudyInstanceUID), study.Seq(dicom.ReferencedSeriesSequence))
+	}
+	return list
+}
+
+// mayBeImage tells a SOP class from those of radiotherapy, segmentations, registrations, reports, presentation states and
+// documents.
+func mayBeImage(class string) bool {
+	rest, storage := strings.CutPrefix(class, "1.2.840.10008.5.1.4.1.1.")
+	if !storage {
+		return true
+	}
+	kind, _, _ := strings.Cut(rest, ".")
+	switch kind {
+	case "481", "66", "67", "88", "11", "104":
+		return false
+	}
+	return true
+}
+
+// segmented returns the series that a Segmentation was made on: those of Common Instance Reference with the images that they
+// list and the ones that frames name, else a Reference whose SeriesUID is "" with the images that frames name. A
+// Segmentation that names no image can still be held against every series of its study and its frame of reference: it
+// gives one Reference with these two and without instances.
+func segmented(d *dicom.DataSet) ([]Reference, error) {
+	study, frame := d.String(dicom.StudyInstanceUID), d.String(dicom.FrameOfReferenceUID)
+	var refs []Reference
+	bySeries, owner := make(map[string]int), make(map[string]int)
+	reference := func(study, series string) int {
+		i, ok := bySeries[series]
+		if !ok {
+			i = len(refs)
+			bySeries[series] = i
+			refs = append(refs, Reference{StudyUID: study, SeriesUID: series, FrameOfReference: frame})
 		}
-		there++
-		var put, cut bool
-		if exact {
-			put, cut = landed[i].copy(m, in, of.columns)
-		} else {
-			var tried int64
-			if put, cut, tried = of.sample(i, m, in); tried > room {
-				return refusal.New(refusal.SegmentationFrames, "", "segment %d: its %d frames cover the images more than %d times by ImagePositionPatient (0020,0032) and SpacingBetweenSlices (0018,0088)", s.number, len(frames), mostTimes)
+		return i
+	}
+	var mentions []*dicom.DataSet // of images, each with its frames
+	for _, l := range listed(d) {
+		i := reference(l.study, l.series)
+		for _, image := range l.images {
+			uid := image.String(dicom.ReferencedSOPInstanceUID)
+			refs[i].Named = append(refs[i].Named, uid)
+			if _, ok := owner[uid]; !ok {
+				owner[uid] = i
 			}
-			room -= tried
-		}
-		if !put {
-			outside++
-		} else if cut {
-			clipped++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, n := range []struct {
-		n    int
-		text string
-	}{
-		{outside, "%d of %d frames with voxels lie outside the images and are left out"},
-		{clipped, "%d of %d frames with voxels reach beyond the edge of the images and are cut there"},
-		{differ, "%d of %d frames with voxels show other voxels than another frame of the same segment in the same place: what either shows belongs"},
-		{beyond, "%d of %d frames with voxels have values above MaximumFractionalValue (0062,000E), which are taken for all of a voxel"},
-	} {
-		if n.n > 0 {
-			notes = append(notes, fmt.Sprintf(n.text, n.n, there))
 		}
 	}
-	if m.Count() == 0 {
-		if there > 0 && outside == there {
-			return nil, nil, refusal.New(refusal.SegmentOutside, "", "segment %d: none of its %d frames with voxels lies on the images by ImagePositionPatient (0020,0032)", s.number, there)
-		}
-		text := fmt.Sprintf("segment %d: no voxel of the images belongs to it by its %d frames in PixelData (7FE0,0010)", s.number, len(frames))
-		return nil, nil, refusal.New(refusal.SegmentEmpty, "", "%s", strings.Join(append([]string{text}, notes...), "; "))
+	groups := d.Seq(dicom.PerFrameFunctionalGroupsSequence)
+	for _, group := range groups {
+		mentions = append(mentions, derivedFrom(group)...)
 	}
-	return m, notes, nil
-}
-
-// A landing says how a frame lies on the voxels of a grid: where its first pixel is, and along which axes of the grid its
-// rows and columns run.
-type landing struct {
-	first    [3]int
-	across   [2]int // axis of the grid along a row, and down a column
-	step     [2]int // 1, or -1 where it runs the other way
-	inBounds bool   // the plane is one of the grid's
-}
-
-// land finds out whether every pixel of frame i is a voxel of the grid, and the plane stands for one slice of it.
-func (s *segmentation) land(i int, g voxel.Geometry) (landing, bool) {
-	p := s.planes[i]
-	pg := s.grids[p.grid]
-	var l landing
-	q := g.Index(p.at)
-	var off [3]float64 // of a voxel, at the pixel that is worst
-	for a, x := range q {
-		if !(math.Abs(x) < 1e9) {
-			return l, false
-		}
-		l.first[a] = int(math.Floor(x + 0.5))
-		off[a] = math.Abs(x - float64(l.first[a]))
-	}
-	third := 3
-	for side, pixels := range [2]int{s.columns, s.rows} {
-		l.across[side] = -1
-		for a := range 3 {
-			step := dot(pg.axes[side], g.Axes[a]) * pg.spacing[side] / g.Spacing[a]
-			whole := math.Floor(step + 0.5)
-			if whole != 0 {
-				if l.across[side] >= 0 || math.Abs(whole) != 1 || math.Abs(step-whole) > sameStep {
-					return l, false
-				}
-				l.across[side], l.step[side] = a, int(whole)
-			}
-			off[a] += float64(math.Abs(step-whole) * float64(pixels-1))
-		}
-		if l.across[side] < 0 {
-			return l, false
-		}
-		third -= l.across[side]
-	}
-	if l.across[0] == l.across[1] {
-		return l, false
-	}
-	for a, x := range off {
-		if a == third && x > offSlice || a != third && x > onLattice {
-			return l, false
-		}
-	}
-	if pg.known && math.Abs(pg.slab-g.Spacing[third]) > sameSlab*g.Spacing[third] {
-		return l, false
-	}
-	l.inBounds = l.first[third] >= 0 && l.first[third] < g.Size[third]
-	return l, true
-}
-
-// copy adds the pixels of a frame to the mask: whether there were any, and whether some lie beyond its edges.
-func (l landing) copy(m *voxel.Mask, in []uint8, columns int) (put, cut bool) {
-	if !l.inBounds {
-		return false, false
-	}
-	stride := [3]int{1, m.Size[0], m.Size[0] * m.Size[1]}
-	a, b := l.across[0], l.across[1]
-	third := 3 - a - b
-	for y := range len(in) / columns {
-		row := in[y*columns:][:columns]
-		from := bytes.IndexByte(row, 1)
-		if from < 0 {
+	mentions = append(mentions, forAll(d)...)
+	for _, image := range mentions {
+		uid := image.String(dicom.ReferencedSOPInstanceUID)
+		if uid == "" || !mayBeImage(image.String(dicom.ReferencedSOPClassUID)) {
 			continue
 		}
-		at := l.first
-		at[b] += l.step[1] * y
-		inside := at[b] >= 0 && at[b] < m.Size[b]
-		for x := from; x < columns; x++ {
-			if row[x] == 0 {
-				continue
+		i, ok := owner[uid]
+		if !ok {
+			if len(refs) == 1 && len(refs[0].Named) == 0 { // the only series, named without a list
+				i = 0
+			} else {
+				i = reference(study, "")
 			}
-			if at[a] = l.first[a] + l.step[0]*x; !inside || at[a] < 0 || at[a] >= m.Size[a] {
-				cut = true
-				continue
-			}
-			m.Data[at[a]*stride[a]+at[b]*stride[b]+at[third]*stride[third]] = 1
-			put = true
+			owner[uid] = i
+		}
+		refs[i].Contoured = append(refs[i].Contoured, uid)
+	}
+	for i := range refs {
+		r := &refs[i]
+		slicesUnique(&r.Named)
+		slicesUnique(&r.Contoured)
+		r.Instances = slices.Concat(r.Named, r.Contoured)
+		slicesUnique(&r.Instances)
+		// Frames are there where segments are: a list of more images than there are frames is no choice by segments.
+		contoured := len(r.Contoured)
+		if contoured == 0 {
+			contoured = len(groups)
+		}
+		r.Listed = len(r.Named) > contoured
+		if len(r.Instances) == 1 {
+			r.Frames = framesNamed(r.Instances[0], mentions)
 		}
 	}
-	return put, cut
+	if len(refs) > 0 {
+		return refs, nil
+	}
+	if frame == "" {
+		return nil, refusal.New(refusal.SegmentationReference, "", "the segmentation names no image, neither in ReferencedSeriesSequence (0008,1115) nor in SourceImageSequence (0008,2112), and FrameOfReferenceUID (0020,0052) is absent")
+	}
+	return []Reference{{StudyUID: study, FrameOfReference: frame}}, nil
 }
 
-// A line is a coordinate of the frame along a row of voxels: start + x·step, and the least and the most that lie inside.
-type line struct{ start, step, low, high float64 }
-
-// sample adds the voxels of the grid whose centres lie in pixels of frame i that are in: whether those pixels lie in the grid,
-// and whether some lie beyond its edges. tried is how many rows and voxels were looked at.
-func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut bool, tried int64) {
-	p := s.planes[i]
-	pg := s.grids[p.grid]
-	box := (&voxel.Mask{Geometry: voxel.Geometry{Size: [3]int{s.columns, s.rows, 1}}, Data: in}).Bounds()
-	low := [3]float64{float64(box.Min[0]) - 0.5, float64(box.Min[1]) - 0.5, p.low}
-	high := [3]float64{float64(box.Max[0]) - 0.5, float64(box.Max[1]) - 0.5, p.high}
-	least, most := s.reach(p, m.Geometry, low, high)
-	for a := range 3 {
-		if most[a] < -0.5 || least[a] > float64(m.Size[a])-0.5 {
-			return false, false, 0
-		}
-		cut = cut || least[a] < -0.5-onLattice || most[a] > float64(m.Size[a])-0.5+onLattice
-	}
-	reach := around(least, most).Grow([3]int{}, m.Box())
-	// The coordinates of a voxel in the frame: pixels along a row and down a column, and mm along the normal.
-	unit := [3]float64{pg.spacing[0], pg.spacing[1], 1}
-	var start [3]float64
-	var step [3][3]float64 // of each coordinate, by axis of the grid
-	for c := range 3 {
-		var from [3]float64
-		for n := range 3 {
-			from[n] = m.Origin[n] - p.at[n]
-		}
-		start[c] = dot(from, pg.axes[c]) / unit[c]
-		for a := range 3 {
-			step[c][a] = dot(m.Axes[a], pg.axes[c]) * m.Spacing[a] / unit[c]
-		}
-	}
-	for z := reach.Min[2]; z < reach.Max[2]; z++ {
-		for y := reach.Min[1]; y < reach.Max[1]; y++ {
-			var l [3]line
-			from, to := reach.Min[0], reach.Max[0]
-			for c := range 3 {
-				l[c] = line{start[c] + float64(float64(y)*step[c][1]) + float64(float64(z)*step[c][2]), step[c][0], low[c] - onBorder, high[c] - onBorder}
-				from, to = l[c].within(from, to)
-			}
-			tried += int64(1 + to - from)
-			row := m.Data[(z*m.Size[1]+y)*m.Size[0]:][:m.Size[0]]
-			for x := from; x < to; x++ {
-				u, v, h := l[0].at(x), l[1].at(x), l[2].at(x)
-				if u < l[0].low || u >= l[0].high || v < l[1].low || v >= l[1].high || h < l[2].low || h >= l[2].high {
-					continue
-				}
-				// A centre on a border lies in the pixel of the higher index.
-				column, line := int(math.Floor(u+(0.5+onBorder))), int(math.Floor(v+(0.5+onBorder)))
-				if column = min(column, s.columns-1); in[min(line, s.rows-1)*s.columns+column] != 0 {
-					row[x] = 1
-				}
-			}
-		}
-	}
-	return true, cut, tried
-}
-
-func (l line) at(x int) float64 { return l.start + float64(float64(x)*l.step) }
-
-// within narrows a range of x to where the coordinate can lie inside, one x more on each side.
-func (l line) within(from, to int) (int, int) {
-	if math.Abs(l.step) < 1e-9 {
-		return from, to // the test of each voxel decides
-	}
-	a, b := (l.low-l.start)/l.step, (l.high-l.start)/l.step
-	if a > b {
-		a, b = b, a
-	}
-	if a > float64(from) {
-		from = int(min(math.Floor(a), float64(to)))
-	}
-	if b < float64(to-1) {
-		to = int(max(math.Ceil(b)+1, float64(from)))
-	}
-	return from, to
-}
-
-// reach are the least and the most indices, in the grid or not, of the space between low and high: pixels in the plane, mm
-// along the normal.
-func (s *segmentation) reach(p plane, g voxel.Geometry, low, high [3]float64) (least, most [3]float64) {
-	pg := s.grids[p.grid]
-	for corner := range 8 {
-		at := p.at
-		for c := range 3 {
-			x := low[c]
-			if corner>>c&1 == 1 {
-				x = high[c]
-			}
-			if c < 2 {
-				x *= pg.spacing[c]
-			}
-			for n := range 3 {
-				at[n] += float64(x * pg.axes[c][n])
-			}
-		}
-		q := g.Index(at)
-		if corner == 0 {
-			least, most = q, q
-		}
-		for a := range 3 {
-			least[a], most[a] = math.Min(least[a], q[a]), math.Max(most[a], q[a])
-		}
-	}
-	return least, most
-}
-
-// around is the box of the indices between two places.
-func around(least, most [3]float64) (b voxel.Box) {
-	const far, slack = 1 << 30, 1e-4
-	for a := range 3 {
-		b.Min[a] = int(math.Ceil(min(max(least[a]-slack, -far), far)))
-		b.Max[a] = int(math.Floor(min(max(most[a]+slack, -far), far))) + 1
-	}
-	return b
-}
-
-// twins are the frames that lie where another one does, each with the first of them.
-func (s *segmentation) twins(frames []int) map[int]int {
-	type place struct {
-		grid int
-		at   [3]int64
-	}
-	first := make(map[place]int, len(frames))
-	twins := make(map[int]int)
-	for _, i := range frames {
-		p := place{grid: s.planes[i].grid}
-		for c, x := range s.planes[i].at {
-			p.at[c] = int64(math.Round(x / 0.01))
-		}
-		if n, ok := first[p]; ok {
-			twins[i], twins[n] = n, n
-		} else {
-			first[p] = i
-		}
-	}
-	return twins
-}
-
-// bounds is a box of the grid that holds all that rasterise can give, from where the frames lie alone.
-func (s *segment) bounds(g voxel.Geometry) voxel.Box {
-	all := voxel.Box{Min: g.Size}
-	for _, i := range s.of.of(s.number) {
-		p := s.of.planes[i]
-		if p.grid < 0 {
-			return voxel.Box{}
-		}
-		low := [3]float64{-0.5, -0.5, p.low}
-		high := [3]float64{float64(s.of.columns) - 0.5, float64(s.of.rows) - 0.5, p.high}
-		b := around(s.of.reach(p, g, low, high))
-		if l, ok := s.of.land(i, g); ok {
-			third := 3 - l.across[0] - l.across[1]
-			b.Min[third], b.Max[third] = l.first[third], l.first[third]+1
-		}
-		if b = b.Grow([3]int{}, g.Box()); b.Empty() {
+// framesNamed are the frames of an image that the mentions of it name, Referenced Frame Number (0008,1160), in ascending
+// order; nil where one means all.
+func framesNamed(uid string, mentions []*dicom.DataSet) (frames []int) {
+	for _, image := range mentions {
+		if image.String(dicom.ReferencedSOPInstanceUID) != uid {
 			continue
 		}
-		for a := range 3 {
-			all.Min[a], all.Max[a] = min(all.Min[a], b.Min[a]), max(all.Max[a], b.Max[a])
+		numbers, err := image.Ints(dicom.ReferencedFrameNumber)
+		if err != nil || len(numbers) == 0 {
+			return nil
 		}
+		frames = append(frames, numbers...)
 	}
-	if all.Empty() {
-		return voxel.Box{}
-	}
-	return all
+	slices.Sort(frames)
+	return slices.Compact(frames)
 }

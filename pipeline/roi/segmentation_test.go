@@ -269,6 +269,9 @@ func TestAnyLattice(t *testing.T) {
 				rt.Fatalf("notes %q", notes)
 			}
 			contained(rt, r, m)
+			if b := roi.Bounds(r, g); kind != "FRACTIONAL" && b != m.Bounds() {
+				rt.Fatalf("bounds %v of voxels in %v", b, m.Bounds())
+			}
 		}
 	})
 }
@@ -1262,6 +1265,7 @@ func BenchmarkSegments(b *testing.B) {
 			b.Fatal(err)
 		}
 		for n, r := range regions {
+			roi.Bounds(r, g)
 			if m, _ := rasterise(b, r, g); m.Count() != in.Segments[n].Mask.Count() {
 				b.Fatal("other voxels")
 			}
