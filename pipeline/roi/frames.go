@@ -387,7 +387,7 @@ func (s *segmentation) land(i int, g voxel.Geometry) (landing, bool) {
 	for side, pixels := range [2]int{s.columns, s.rows} {
 		l.across[side] = -1
 		for a := range 3 {
-			step := dot(pg.axes[side], g.Axes[a]) * pg.spacing[side] / g.Spacing[a]
+			step := component(pg.axes[side], g.Axes[a]) * pg.spacing[side] / g.Spacing[a]
 			whole := math.Floor(step + 0.5)
 			if whole != 0 {
 				if l.across[side] >= 0 || math.Abs(whole) != 1 || math.Abs(step-whole) > sameStep {
@@ -477,9 +477,9 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 		for n := range 3 {
 			from[n] = m.Origin[n] - p.at[n]
 		}
-		start[c] = dot(from, pg.axes[c]) / unit[c]
+		start[c] = component(from, pg.axes[c]) / unit[c]
 		for a := range 3 {
-			step[c][a] = dot(m.Axes[a], pg.axes[c]) * m.Spacing[a] / unit[c]
+			step[c][a] = component(m.Axes[a], pg.axes[c]) * m.Spacing[a] / unit[c]
 		}
 	}
 	for z := reach.Min[2]; z < reach.Max[2]; z++ {
@@ -530,7 +530,7 @@ func (l line) within(from, to int) (int, int) {
 
 // reach are the least and the most indices, in the grid or not, of the space between low and high: pixels in the plane, mm
 // along the normal.
-func (s *segmentation) reach(p plane, g voxel.Geometry, low, high [3]float64) (least, most [3]float64) {
+func (s *segmentation) reach(p framePlace, g voxel.Geometry, low, high [3]float64) (least, most [3]float64) {
 	pg := s.grids[p.grid]
 	for corner := range 8 {
 		at := p.at
@@ -569,14 +569,14 @@ func around(least, most [3]float64) (b voxel.Box) {
 
 // twins are the frames that lie where another one does, each with the first of them.
 func (s *segmentation) twins(frames []int) map[int]int {
-	type place struct {
+	type spot struct {
 		grid int
 		at   [3]int64
 	}
-	first := make(map[place]int, len(frames))
+	first := make(map[spot]int, len(frames))
 	twins := make(map[int]int)
 	for _, i := range frames {
-		p := place{grid: s.planes[i].grid}
+		p := spot{grid: s.planes[i].grid}
 		for c, x := range s.planes[i].at {
 			p.at[c] = int64(math.Round(x / 0.01))
 		}

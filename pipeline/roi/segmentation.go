@@ -50,7 +50,7 @@ type segmentation struct {
 
 	rows, columns, bits int
 
-	planes []plane        // one for each frame
+	planes []framePlace   // one for each frame
 	grids  []planeGrid    // the orientations and spacings of the planes, most often one
 	frames map[int][]int  // of each segment number; not of a label map
 	faulty map[int]string // why a frame has no place in the patient
@@ -62,8 +62,8 @@ type segmentation struct {
 	extents map[int]*extent // of each segment, once the pixels were looked through
 }
 
-// A plane is where a frame lies.
-type plane struct {
+// A framePlace is where a frame lies.
+type framePlace struct {
 	at   [3]float64 // LPS mm, the centre of the first pixel
 	grid int        // in grids; -1 where the frame has no place
 	low  float64    // mm along the normal from at to where the slab of the plane begins,
@@ -254,7 +254,7 @@ func readSegmentation(f *dicom.File) (*segmentation, error) {
 	if items := d.Seq(dicom.SharedFunctionalGroupsSequence); len(items) > 0 {
 		shared = items[0]
 	}
-	s.planes = make([]plane, frames)
+	s.planes = make([]framePlace, frames)
 	for i, group := range groups {
 		s.planes[i].grid = -1
 		if err := s.put(i, group, shared); err != "" {
@@ -340,7 +340,7 @@ func (s *segmentation) put(i int, frame, shared *dicom.DataSet) string {
 	}
 	for a := range 2 {
 		copy(g.axes[a][:], directions[3*a:])
-		length := math.Sqrt(dot(g.axes[a], g.axes[a]))
+		length := math.Sqrt(component(g.axes[a], g.axes[a]))
 		if !(math.Abs(length-1) < 1e-3) {
 			return fmt.Sprintf("ImageOrientationPatient (0020,0037) is %v, which are no unit vectors", directions)
 		}
@@ -348,10 +348,10 @@ func (s *segmentation) put(i int, frame, shared *dicom.DataSet) string {
 			g.axes[a][c] /= length
 		}
 	}
-	if !(math.Abs(dot(g.axes[0], g.axes[1])) < 1e-3) {
+	if !(math.Abs(component(g.axes[0], g.axes[1])) < 1e-3) {
 		return fmt.Sprintf("ImageOrientationPatient (0020,0037) is %v, and rows and columns are not at right angles", directions)
 	}
-	g.axes[2] = cross(g.axes[0], g.axes[1])
+	g.axes[2] = normalOf(g.axes[0], g.axes[1])
 
 	k := -1
 	for n := len(s.grids) - 1; n >= 0 && k < 0; n-- {
@@ -366,7 +366,7 @@ func (s *segmentation) put(i int, frame, shared *dicom.DataSet) string {
 		s.grids = append(s.grids, g)
 		k = len(s.grids) - 1
 	}
-	s.planes[i] = plane{at: [3]float64(at), grid: k}
+	s.planes[i] = framePlace{at: [3]float64(at), grid: k}
 	return ""
 }
 
@@ -387,11 +387,11 @@ func (g planeGrid) near(o planeGrid) bool {
 	return math.Abs(g.thickness-o.thickness) <= sameGrid*g.thickness && math.Abs(g.between-o.between) <= sameGrid*g.between
 }
 
-func dot(a, b [3]float64) float64 {
+func component(a, b [3]float64) float64 {
 	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
 }
 
-func cross(a, b [3]float64) [3]float64 {
+func normalOf(a, b [3]float64) [3]float64 {
 	return [3]float64{
 		float64(a[1]*b[2]) - float64(a[2]*b[1]),
 		float64(a[2]*b[0]) - float64(a[0]*b[2]),
@@ -409,7 +409,7 @@ func (s *segmentation) measureSlabs() {
 	for i, p := range s.planes {
 		if p.grid >= 0 {
 			orders[p.grid] = append(orders[p.grid], i)
-			heights[i] = dot(p.at, s.grids[p.grid].axes[2])
+			heights[i] = component(p.at, s.grids[p.grid].axes[2])
 		}
 	}
 	for k, order := range orders {

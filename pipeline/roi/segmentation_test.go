@@ -149,9 +149,9 @@ func upright(g voxel.Geometry, kind string, bits int, numbers ...int) stack {
 	}
 }
 
-// turned is a stack whose rows run along axis p[0] of a grid, whose columns run down axis p[1] and whose frames follow each
+// facing is a stack whose rows run along axis p[0] of a grid, whose columns run down axis p[1] and whose frames follow each
 // other along p[2]; flip says which of them run backwards. value is the sample of a voxel in a segment.
-func turned(g voxel.Geometry, p [3]int, flip [3]bool, kind string, bits int, numbers []int, value func(segment int, at [3]int) int) stack {
+func facing(g voxel.Geometry, p [3]int, flip [3]bool, kind string, bits int, numbers []int, value func(segment int, at [3]int) int) stack {
 	s := stack{kind: kind, bits: bits, columns: g.Size[p[0]], rows: g.Size[p[1]], spacing: [2]float64{g.Spacing[p[0]], g.Spacing[p[1]]}, between: g.Spacing[p[2]], numbers: numbers}
 	place := func(x [3]int) (at [3]int) {
 		for n, a := range p {
@@ -240,7 +240,7 @@ func TestAnyLattice(t *testing.T) {
 		}
 		p := rapid.SampledFrom(permutations).Draw(rt, "axes")
 		flip := [3]bool{rapid.Bool().Draw(rt, "fx"), rapid.Bool().Draw(rt, "fy"), rapid.Bool().Draw(rt, "fz")}
-		s := turned(g, p, flip, kind, bits, numbers, func(segment int, at [3]int) int { return stored[segment][index(g, at)] })
+		s := facing(g, p, flip, kind, bits, numbers, func(segment int, at [3]int) int { return stored[segment][index(g, at)] })
 		if rapid.Bool().Draw(rt, "drop") {
 			s.sheets = slices.DeleteFunc(s.sheets, func(f sheet) bool { return slices.Max(f.samples) == 0 })
 		}
@@ -335,7 +335,7 @@ func TestAnotherGrid(t *testing.T) {
 		if n%4 == 2 {
 			g.Origin = [3]float64{2, -3, -4}
 		}
-		s := turned(own, [3]int{0, 1, 2}, [3]bool{n%3 == 0, n%5 == 0, n%7 == 0}, "BINARY", 1, []int{1, 2}, func(int, [3]int) int { return r.IntN(2) })
+		s := facing(own, [3]int{0, 1, 2}, [3]bool{n%3 == 0, n%5 == 0, n%7 == 0}, "BINARY", 1, []int{1, 2}, func(int, [3]int) int { return r.IntN(2) })
 		slab := own.Spacing[2]
 		switch n % 3 {
 		case 1: // planes are missing
@@ -751,8 +751,8 @@ func TestTooManyTimes(t *testing.T) {
 	}
 }
 
-// readNRRD reads a label volume as ITK writes it: the NRRD format, 3 axes in LPS, raw or gzip, 16 bits.
-func readNRRD(t testing.TB, path string) (voxel.Geometry, []int16) {
+// labelVolume reads a label volume as ITK writes it: the NRRD format, 3 axes in LPS, raw or gzip, 16 bits.
+func labelVolume(t testing.TB, path string) (voxel.Geometry, []int16) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -844,12 +844,12 @@ func labelled(t testing.TB, r roi.Region, g voxel.Geometry, labels []int16, labe
 // from.
 func TestLabelVolumes(t *testing.T) {
 	t.Run("liver", func(t *testing.T) {
-		g, labels := readNRRD(t, shared(t, "dcmqi", "liver_seg.nrrd"))
+		g, labels := labelVolume(t, shared(t, "dcmqi", "liver_seg.nrrd"))
 		r := readRegions(t, shared(t, "dcmqi", "liver.dcm"))[0]
 		labelled(t, r, g, labels, 1)
 	})
 	t.Run("not square", func(t *testing.T) {
-		g, labels := readNRRD(t, shared(t, "dcmqi", "23x38x3", "nrrd", "label.nrrd"))
+		g, labels := labelVolume(t, shared(t, "dcmqi", "23x38x3", "nrrd", "label.nrrd"))
 		r := readRegions(t, shared(t, "dcmqi", "23x38x3", "seg", "label.seg"))[0]
 		labelled(t, r, g, labels, 1)
 	})
@@ -857,7 +857,7 @@ func TestLabelVolumes(t *testing.T) {
 		regions := readRegions(t, shared(t, "dcmqi", "partial_overlaps.dcm"))
 		n := 0
 		for v := range 3 {
-			g, labels := readNRRD(t, shared(t, "dcmqi", fmt.Sprintf("partial_overlaps-%d.nrrd", v+1)))
+			g, labels := labelVolume(t, shared(t, "dcmqi", fmt.Sprintf("partial_overlaps-%d.nrrd", v+1)))
 			for _, label := range slices.Compact(slices.Sorted(slices.Values(labels))) {
 				if label != 0 { // the label is the segment's number
 					labelled(t, regions[label-1], g, labels, label)
@@ -1117,7 +1117,7 @@ func TestDcmqiReads(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for n, s := range in.Segments {
-		g, labels := readNRRD(t, filepath.Join(folder, fmt.Sprintf("%d.nrrd", n+1)))
+		g, labels := labelVolume(t, filepath.Join(folder, fmt.Sprintf("%d.nrrd", n+1)))
 		// dcmqi's grid is that of the object's planes: a part of the source's.
 		b := s.Mask.Part(g)
 		if !g.Equal(s.Mask.Geometry.Crop(b), 1e-3) {
@@ -1142,7 +1142,7 @@ func TestDcmqiWrites(t *testing.T) {
 	images := shared(t, "dcmqi", "ct-3slice")
 	folder := t.TempDir()
 	volume := shared(t, "dcmqi", "partial_overlaps-1.nrrd")
-	g, labels := readNRRD(t, volume)
+	g, labels := labelVolume(t, volume)
 	var attributes []any
 	present := slices.Compact(slices.Sorted(slices.Values(labels)))[1:]
 	code := func(value, scheme, meaning string) map[string]string {
@@ -1196,7 +1196,7 @@ func FuzzSegmentation(f *testing.F) {
 		kind string
 		bits int
 	}{{"BINARY", 1}, {"FRACTIONAL", 8}, {"LABELMAP", 8}, {"LABELMAP", 16}} {
-		s := turned(askew(5, 3, 4), [3]int{1, 2, 0}, [3]bool{true}, c.kind, c.bits, []int{1, 2}, func(segment int, at [3]int) int {
+		s := facing(askew(5, 3, 4), [3]int{1, 2, 0}, [3]bool{true}, c.kind, c.bits, []int{1, 2}, func(segment int, at [3]int) int {
 			return map[string]int{"BINARY": (at[0] + segment) % 2, "FRACTIONAL": at[0] * 50, "LABELMAP": at[1]}[c.kind]
 		})
 		f.Add(part10(f, s.dataSet()))
