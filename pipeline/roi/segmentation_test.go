@@ -40,6 +40,7 @@ type stack struct {
 	kind          string
 	rows, columns int
 	bits          int
+	stored        int // of the bits, where not all are
 	axes          [2][3]float64
 	spacing       [2]float64 // along a row, down a column
 	thickness     float64    // 0 = not said
@@ -69,8 +70,12 @@ func (s stack) dataSet() *dicom.DataSet {
 		d.SetInt(dicom.Rows, s.rows)
 		d.SetInt(dicom.Columns, s.columns)
 		d.SetInt(dicom.BitsAllocated, s.bits)
-		d.SetInt(dicom.BitsStored, s.bits)
-		d.SetInt(dicom.HighBit, s.bits-1)
+		stored := s.bits
+		if s.stored > 0 {
+			stored = s.stored
+		}
+		d.SetInt(dicom.BitsStored, stored)
+		d.SetInt(dicom.HighBit, stored-1)
 		d.SetInt(dicom.PixelRepresentation, 0)
 		d.SetInt(dicom.NumberOfFrames, len(s.sheets))
 		var described []*dicom.DataSet
@@ -241,6 +246,12 @@ func TestAnyLattice(t *testing.T) {
 		p := rapid.SampledFrom(permutations).Draw(rt, "axes")
 		flip := [3]bool{rapid.Bool().Draw(rt, "fx"), rapid.Bool().Draw(rt, "fy"), rapid.Bool().Draw(rt, "fz")}
 		s := facing(g, p, flip, kind, bits, numbers, func(segment int, at [3]int) int { return stored[segment][index(g, at)] })
+		if kind == "LABELMAP" && rapid.Bool().Draw(rt, "not all bits") { // which package pixel reads
+			s.stored = s.bits / 2
+			if bits == 16 {
+				s.stored = 12
+			}
+		}
 		if rapid.Bool().Draw(rt, "drop") {
 			s.sheets = slices.DeleteFunc(s.sheets, func(f sheet) bool { return slices.Max(f.samples) == 0 })
 		}
@@ -434,6 +445,8 @@ func TestNotes(t *testing.T) {
 		"twins": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}, {1, [3]float64{0, 0, 1}, full}}, nil, nil, 12},
 		"rivals": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, append([]int{0}, full[1:]...)}, {1, [3]float64{0, 0, 1}, append(slices.Clone(full[1:]), 0)}}, nil,
 			[]string{"1 of 2 frames with voxels show other voxels than another frame of the same segment in the same place: what either shows belongs"}, 12},
+		"rivals, one empty": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}, {1, [3]float64{0, 0, 1}, slices.Repeat([]int{0}, 12)}}, nil,
+			[]string{"1 of 1 frames with voxels show other voxels than another frame of the same segment in the same place: what either shows belongs"}, 12},
 		"adrift": {"BINARY", []sheet{{1, [3]float64{0, 0, 1}, full}, {5, [3]float64{0, 0, 1}, full}}, nil,
 			[]string{"1 frames of the segmentation belong to a segment that SegmentSequence (0062,0002) does not have, and are left out"}, 12},
 		"fractions": {"FRACTIONAL", []sheet{{1, [3]float64{0, 0, 1}, []int{0, 0, 0, 0, 99, 100, 101, 200, 200, 201, 255, 1}}}, nil,
@@ -623,6 +636,7 @@ func TestBackground(t *testing.T) {
 	s := upright(g, "LABELMAP", 8, 0, 1, 9)
 	s.sheets = []sheet{{0, [3]float64{}, []int{0, 1, 9}}}
 	for padding, want := range map[int][]int{-1: {1, 9}, 9: {0, 1}} {
+		s.stored = map[int]int{-1: 0, 9: 7}[padding] // so that package pixel has to read it
 		d := s.dataSet()
 		if padding >= 0 {
 			d.SetInt(dicom.PixelPaddingValue, padding)
