@@ -427,6 +427,41 @@ func TestSlabs(t *testing.T) {
 	}
 }
 
+// TestTolerances puts frames a little off the voxels: what is copied, and what counts as another grid.
+func TestTolerances(t *testing.T) {
+	g := unit(3, 3, 6)
+	turn := math.Pi / 180 / 60 // a minute of arc: 0.0006 of a voxel at the end of a row of three
+	for name, c := range map[string]struct {
+		change func(s *stack, f *sheet)
+		copied bool
+	}{
+		"moved in the plane":        {func(s *stack, f *sheet) { f.at[0] += 0.0009 }, true},
+		"moved more":                {func(s *stack, f *sheet) { f.at[1] += 0.0011 }, false},
+		"moved between slices":      {func(s *stack, f *sheet) { f.at[2] += 0.09 }, true},
+		"moved more between slices": {func(s *stack, f *sheet) { f.at[2] += 0.11 }, false},
+		"wider":                     {func(s *stack, f *sheet) { s.spacing[0] *= 1.00009 }, true},
+		"wider still":               {func(s *stack, f *sheet) { s.spacing[0] *= 1.00011 }, false},
+		"thicker":                   {func(s *stack, f *sheet) { s.between = 1.009 }, true},
+		"thicker still":             {func(s *stack, f *sheet) { s.between = 1.011 }, false},
+		"turned": {func(s *stack, f *sheet) {
+			s.axes = [2][3]float64{{math.Cos(turn), math.Sin(turn), 0}, {-math.Sin(turn), math.Cos(turn), 0}}
+		}, true},
+		"turned more": {func(s *stack, f *sheet) {
+			s.axes = [2][3]float64{{math.Cos(2 * turn), math.Sin(2 * turn), 0}, {-math.Sin(2 * turn), math.Cos(2 * turn), 0}}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := upright(g, "BINARY", 1, 1)
+			s.sheets = []sheet{{1, [3]float64{0, 0, 2}, []int{1, 0, 1, 0, 0, 1, 1, 1, 1}}}
+			c.change(&s, &s.sheets[0])
+			m, notes := rasterise(t, s.regions(t)[0], g)
+			if got := picture(m, 2); got != "#.#\n..#\n###\n" || m.Count() != 6 || (len(notes) == 0) != c.copied {
+				t.Errorf("%snotes %q", got, notes)
+			}
+		})
+	}
+}
+
 // TestNotes says what a reader of the result has to know.
 func TestNotes(t *testing.T) {
 	g := unit(4, 3, 5)
@@ -518,7 +553,7 @@ func TestSegmentRefusals(t *testing.T) {
 			}
 		}},
 		"no pixels":       {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.Remove(dicom.PixelData) }},
-		"short pixels":    {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, []byte{1, 2}) }},
+		"short pixels":    {refusal.SegmentationPixels, "(7FE0,0010) has 2 bytes, and 2 frames of 4 x 3 pixels of 1 bits need more", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, []byte{1, 2}) }},
 		"too many pixels": {refusal.SegmentationPixels, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, make([]byte, 8)) }},
 		"no number":       {refusal.SegmentNumber, "(0062,0004)", func(s *stack, d *dicom.DataSet) { d.Seq(dicom.SegmentSequence)[0].Remove(dicom.SegmentNumber) }},
 		"number 0": {refusal.SegmentNumber, "(0062,0004)", func(s *stack, d *dicom.DataSet) {
