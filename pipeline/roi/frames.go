@@ -81,36 +81,53 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 	return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) ends before frame %d", frames[0]+1)
 }
 
-// masks reads some frames as each does: 1 where a sample is at least least and at most most, and the highest sample.
-func (s *segmentation) masks(ctx context.Context, frames []int, least, most int32, see func(i int, in []uint8, highest int32) error) error {
+// masks reads some frames as each does: 1 where a sample is at least least and at most most, and the highest sample. Nothing
+// is looked for outside of box.
+func (s *segmentation) masks(ctx context.Context, frames []int, least, most int32, box voxel.Box, see func(i int, in []uint8, highest int32) error) error {
 	var in []uint8
-	if !s.native || s.bits != 1 || least != 1 {
-		return s.each(ctx, frames, func(i int, samples []int32) error {
-			if in == nil {
-				in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
+	first, end := box.Min[1]*s.columns, box.Max[1]*s.columns // of whole rows
+	switch {
+	case s.native && s.bits == 1 && least == 1:
+		// Bits are what masks are made of: the same without samples in between, eight at a time.
+		in = make([]uint8, (s.rows*s.columns+7)/8*8)
+		return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
+			for k := first / 8; k < (end+7)/8; k++ {
+				v := uint(b[k]) >> bit
+				if k+1 < len(b) {
+					v |= uint(b[k+1]) << (8 - bit)
+				}
+				*(*[8]uint8)(in[8*k:]) = spread[uint8(v)]
 			}
-			highest := int32(0)
-			for k, v := range samples {
-				in[k] = 0
-				if v >= least && v <= most {
-					in[k] = 1
+			return see(i, in[:s.rows*s.columns], 1)
+		})
+	case s.native && s.bits == 8 && least <= 255:
+		in = make([]uint8, s.rows*s.columns)
+		low, span := uint8(least), uint8(min(most, 255)-least)
+		return s.stored(ctx, frames, func(i int, b []byte, _ int) error {
+			highest := uint8(0)
+			for k, v := range b[first:end] {
+				in[first+k] = 0
+				if v-low <= span { // what is below low wraps around, and is above it
+					in[first+k] = 1
 				}
 				highest = max(highest, v)
 			}
-			return see(i, in, highest)
+			return see(i, in, int32(highest))
 		})
 	}
-	// Bits are what masks are made of: the same without samples in between, eight at a time.
-	in = make([]uint8, (s.rows*s.columns+7)/8*8)
-	return s.stored(ctx, frames, func(i int, b []byte, bit int) error {
-		for k := range len(in) / 8 {
-			v := uint(b[k]) >> bit
-			if k+1 < len(b) {
-				v |= uint(b[k+1]) << (8 - bit)
-			}
-			*(*[8]uint8)(in[8*k:]) = spread[uint8(v)]
+	return s.each(ctx, frames, func(i int, samples []int32) error {
+		if in == nil {
+			in = make([]uint8, len(samples)) // which are there now, whatever the header claimed
 		}
-		return see(i, in[:s.rows*s.columns], 1)
+		highest := int32(0)
+		for k, v := range samples[first:end] {
+			in[first+k] = 0
+			if v >= least && v <= most {
+				in[first+k] = 1
+			}
+			highest = max(highest, v)
+		}
+		return see(i, in, highest)
 	})
 }
 
@@ -230,7 +247,7 @@ func (s *segmentation) extent(ctx context.Context, number int) (*extent, error) 
 				of[i] = n
 			}
 		}
-		err = s.masks(ctx, frames, 1, math.MaxInt32, func(i int, in []uint8, _ int32) error {
+		err = s.masks(ctx, frames, 1, math.MaxInt32, voxel.Box{Max: [3]int{s.columns, s.rows, 1}}, func(i int, in []uint8, _ int32) error {
 			if b := (&voxel.Mask{Geometry: voxel.Geometry{Size: [3]int{s.columns, s.rows, 1}}, Data: in}).Bounds(); !b.Empty() {
 				extents[of[i]].add(i, b.Min[0], b.Min[1], b.Max[0], b.Max[1])
 			}
@@ -276,7 +293,7 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 	frames := slices.DeleteFunc(slices.Clone(of.of(s.number)), func(i int) bool {
 		_, shown := slices.BinarySearch(extent.frames, int32(i))
 		_, twin := twins[i]
-		return !shown && !twin
+		return !shown && !twin || len(extent.frames) == 0
 	})
 
 	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
@@ -301,7 +318,7 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 	digests := make(map[int][sha256.Size]byte) // of the frames that share a place, by the first of them
 	var there, outside, clipped, differ, beyond int
 	room := mostTimes * int64(g.Len())
-	err = of.masks(ctx, frames, least, most, func(i int, in []uint8, highest int32) error {
+	err = of.masks(ctx, frames, least, most, extent.box, func(i int, in []uint8, highest int32) error {
 		if of.kind == "FRACTIONAL" && int(highest) > of.maximum {
 			beyond++
 		}

@@ -510,6 +510,14 @@ func TestNotes(t *testing.T) {
 func TestSegmentRefusals(t *testing.T) {
 	g := unit(4, 3, 5)
 	seen := map[refusal.Code]bool{}
+	fractions := func(d *dicom.DataSet, v byte) {
+		d.SetString(dicom.SegmentationType, "FRACTIONAL")
+		d.SetInt(dicom.MaximumFractionalValue, 600) // more than a byte holds
+		d.SetInt(dicom.BitsAllocated, 8)
+		d.SetInt(dicom.BitsStored, 8)
+		d.SetInt(dicom.HighBit, 7)
+		d.SetBytes(dicom.PixelData, dicom.OW, bytes.Repeat([]byte{v}, 24))
+	}
 	for name, c := range map[string]struct {
 		code   refusal.Code
 		says   string // the element
@@ -573,6 +581,16 @@ func TestSegmentRefusals(t *testing.T) {
 			}
 		}},
 		"nothing there": {refusal.SegmentEmpty, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) { d.SetBytes(dicom.PixelData, dicom.OW, make([]byte, 4)) }},
+		"below the threshold": {refusal.SegmentEmpty, "values from 300 of 600", func(s *stack, d *dicom.DataSet) {
+			fractions(d, 255)
+		}},
+		"nothing there, twice": {refusal.SegmentEmpty, "(7FE0,0010)", func(s *stack, d *dicom.DataSet) {
+			fractions(d, 0)
+			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+				f.Seq(dicom.PlanePositionSequence)[0].SetFloat(dicom.ImagePositionPatient, 0, 0, 1)
+				f.Seq(dicom.SegmentIdentificationSequence)[0].SetInt(dicom.ReferencedSegmentNumber, 1)
+			}
+		}},
 		"no reference": {refusal.SegmentationReference, "(0008,1115)", func(s *stack, d *dicom.DataSet) {
 			d.Remove(dicom.FrameOfReferenceUID)
 			for _, f := range d.Seq(dicom.PerFrameFunctionalGroupsSequence) {
