@@ -18,18 +18,18 @@ const SegmentRule = "Frames that lie on the voxels of the images, in whatever or
 
 // Tolerances of the geometry.
 const (
-	onLattice   = 1e-3 // of a voxel, in the plane: a frame whose pixels are all this close to voxels is copied
-	sameStep    = 1e-4 // of the spacing in the plane
-	offSlice    = 0.1  // of the distance of slices: as far as images may be from their regular places, see package imaging
-	sameSlab    = 1e-2 // of the distance of slices: a plane of the segmentation stands for one slice
-	onBorder    = 1e-6 // of a voxel: what keeps rounding errors from deciding on which side of a border a centre lies
-	missing     = 1.5  // slabs from one plane to the next: further away, planes are missing in between
-	sameGrid    = 1e-6 // of direction cosines and spacings that differ in their last digits
-	maxGrids    = 1024 // different orientations and spacings in one object
-	maxSamples  = 1 << 28
-	background  = 0 // of a label map that does not say Pixel Padding Value (0028,0120)
-	largestStep = 1e4
-	mostTimes   = 64 // that the frames of a segment may cover the images; frames beside each other cover them once
+	onLattice   = 1e-3    // of a voxel, in the plane: a frame whose pixels are all this close to voxels is copied
+	sameStep    = 1e-4    // of the spacing in the plane
+	offSlice    = 0.1     // of the distance of slices: as far as images may be from their regular places, see package imaging
+	sameSlab    = 1e-2    // of the distance of slices: a plane of the segmentation stands for one slice
+	onBorder    = 1e-6    // of a voxel: what keeps rounding errors from deciding on which side of a border a centre lies
+	missing     = 1.5     // slabs from one plane to the next: further away, planes are missing in between
+	sameGrid    = 1e-6    // of direction cosines and spacings that differ in their last digits
+	maxGrids    = 1024    // different orientations and spacings in one object
+	maxSamples  = 1 << 28 // of one frame, as in package pixel
+	background  = 0       // of a label map that does not say Pixel Padding Value (0028,0120)
+	largestStep = 1e4     // mm: no voxel is larger, and none smaller than one by this
+	mostTimes   = 64      // that the frames of a segment may cover the images; frames beside each other cover them once
 )
 
 // planePositionSlideSequence is of microscopy, PS3.3 C.8.12.6.1.

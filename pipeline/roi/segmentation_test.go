@@ -1259,6 +1259,43 @@ func TestDcmqiWrites(t *testing.T) {
 // promises.
 func FuzzSegmentation(f *testing.F) {
 	g := askew(16, 16, 6)
+	for _, b := range smallSegmentations(f) {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 1<<16 {
+			keepsPromises(t, b, g)
+		}
+	})
+}
+
+// TestDamaged changes a few bytes of Segmentations, most of which are still data sets then.
+func TestDamaged(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	seeds := smallSegmentations(t)
+	masks := 0
+	for range 4000 {
+		b := bytes.Clone(seeds[r.IntN(len(seeds))])
+		for range 1 + r.IntN(4) {
+			i := 132 + r.IntN(len(b)-132)
+			switch r.IntN(3) {
+			case 0:
+				b[i] = byte(r.IntN(256))
+			case 1:
+				b[i] ^= 1 << r.IntN(8)
+			case 2:
+				b[i] = "0123456789.-"[r.IntN(12)]
+			}
+		}
+		masks += keepsPromises(t, b, askew(16, 16, 6))
+	}
+	if masks < 500 {
+		t.Errorf("only %d masks", masks)
+	}
+}
+
+// smallSegmentations are of every kind, on the lattice of askew and beside it.
+func smallSegmentations(t testing.TB) (seeds [][]byte) {
 	for _, c := range []struct {
 		kind string
 		bits int
@@ -1266,58 +1303,58 @@ func FuzzSegmentation(f *testing.F) {
 		s := facing(askew(5, 3, 4), [3]int{1, 2, 0}, [3]bool{true}, c.kind, c.bits, []int{1, 2}, func(segment int, at [3]int) int {
 			return map[string]int{"BINARY": (at[0] + segment) % 2, "FRACTIONAL": at[0] * 50, "LABELMAP": at[1]}[c.kind]
 		})
-		f.Add(part10(f, s.dataSet()))
+		seeds = append(seeds, part10(t, s.dataSet()))
 		s.spacing[0] *= 1.5
 		s.between, s.thickness = 0, 4
-		f.Add(part10(f, s.dataSet()))
+		seeds = append(seeds, part10(t, s.dataSet()))
 	}
-	in := segInput()
-	d, err := roi.WriteSEG(in)
+	d, err := roi.WriteSEG(segInput())
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
-	f.Add(part10(f, d))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 1<<16 {
-			return
+	return append(seeds, part10(t, d))
+}
+
+// keepsPromises reads bytes as a Segmentation, and says how many masks it gave.
+func keepsPromises(t *testing.T, b []byte, g voxel.Geometry) (masks int) {
+	file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return 0
+	}
+	if class := file.DataSet.String(dicom.SOPClassUID); class != dicom.SegmentationStorage && class != dicom.LabelMapSegmentationStorage {
+		return 0
+	}
+	var refused *refusal.Refusal
+	refs, err := roi.References(file.DataSet)
+	if err != nil && !errors.As(err, &refused) {
+		t.Errorf("error is %v", err)
+	}
+	for _, r := range refs {
+		for _, uid := range slices.Concat(r.Named, r.Contoured) {
+			if !slices.Contains(r.Instances, uid) {
+				t.Errorf("%q is named and not among the instances", uid)
+			}
 		}
-		file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
+	}
+	regions, err := roi.Regions(file)
+	if err != nil && !errors.As(err, &refused) {
+		t.Errorf("error is %v", err)
+	}
+	for _, r := range regions[:min(len(regions), 20)] {
+		m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
 		if err != nil {
-			return
-		}
-		if class := file.DataSet.String(dicom.SOPClassUID); class != dicom.SegmentationStorage && class != dicom.LabelMapSegmentationStorage {
-			return
-		}
-		var refused *refusal.Refusal
-		refs, err := roi.References(file.DataSet)
-		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("error is %v", err)
-		}
-		for _, r := range refs {
-			for _, uid := range slices.Concat(r.Named, r.Contoured) {
-				if !slices.Contains(r.Instances, uid) {
-					t.Errorf("%q is named and not among the instances", uid)
-				}
+			if !errors.As(err, &refused) {
+				t.Errorf("error is %v", err)
 			}
+			continue
 		}
-		regions, err := roi.Regions(file)
-		if err != nil && !errors.As(err, &refused) {
-			t.Errorf("error is %v", err)
+		if m.Count() == 0 || len(m.Data) != g.Len() || !m.Binary() {
+			t.Errorf("a mask of %d voxels", m.Count())
 		}
-		for _, r := range regions[:min(len(regions), 20)] {
-			m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
-			if err != nil {
-				if !errors.As(err, &refused) {
-					t.Errorf("error is %v", err)
-				}
-				continue
-			}
-			if m.Count() == 0 || len(m.Data) != g.Len() || !m.Binary() {
-				t.Errorf("a mask of %d voxels", m.Count())
-			}
-			contained(t, r, m)
-		}
-	})
+		contained(t, r, m)
+		masks++
+	}
+	return masks
 }
 
 // BenchmarkSegments puts the regions of a thorax CT, 134 slices of 512 × 512, on the grid of its images again.
