@@ -1059,16 +1059,21 @@ stacked = numpy.moveaxis(m, 0, -1)
 labels = numpy.zeros(shape[1:], numpy.uint8)
 for n in range(shape[0]):
     labels[m[n] != 0] = n + 1
-for name, kind, pixels, syntax, extra in [
-    ('binary', 'BINARY', stacked, ExplicitVRLittleEndian, {}),
-    ('fractional', 'FRACTIONAL', stacked * 0.75 + 0.125, ExplicitVRLittleEndian, dict(fractional_type='OCCUPANCY', max_fractional_value=40)),
-    ('labelmap', 'LABELMAP', labels, ExplicitVRLittleEndian, {}),
-    ('labelmap, all frames', 'LABELMAP', labels, ExplicitVRLittleEndian, dict(omit_empty_frames=False)),
-    ('labelmap, RLE', 'LABELMAP', labels, RLELossless, {}),
-    ('labelmap, JPEG-LS', 'LABELMAP', labels, JPEGLSLossless, {}),
-    ('fractional, RLE', 'FRACTIONAL', stacked * 0.75, RLELossless, dict(fractional_type='PROBABILITY')),
-]:
-    hd.seg.Segmentation(images, pixels, kind, segments, hd.UID(), 1, hd.UID(), 1, 'm', 'n', '1', '1', transfer_syntax_uid=syntax, **extra).save_as(out + '/' + name.replace(' ', '_') + '.dcm')
+def write(name, kind, pixels, syntax=ExplicitVRLittleEndian, **extra):
+    seg = hd.seg.Segmentation(images, pixels, kind, segments, hd.UID(), 1, hd.UID(), 1, 'm', 'n', '1', '1', transfer_syntax_uid=syntax, **extra)
+    seg.save_as(out + '/' + name.replace(' ', '_') + '.dcm')
+    return seg
+write('binary', 'BINARY', stacked)
+write('fractional', 'FRACTIONAL', stacked * 0.75 + 0.125, fractional_type='OCCUPANCY', max_fractional_value=40)
+write('labelmap, all frames', 'LABELMAP', labels, omit_empty_frames=False)
+write('labelmap, RLE', 'LABELMAP', labels, RLELossless)
+write('labelmap, JPEG-LS', 'LABELMAP', labels, JPEGLSLossless)
+write('fractional, RLE', 'FRACTIONAL', stacked * 0.75, RLELossless, fractional_type='PROBABILITY')
+v = write('labelmap', 'LABELMAP', labels).get_volume(combine_segments=True)
+r, c = [slice(x.min() - 3, x.max() + 4) for x in numpy.nonzero(labels.any(0))]
+v = v[:, r, c].permute_spatial_axes([2, 0, 1]).flip_spatial([0, 2])
+write('binary, sagittal and cut', 'BINARY', v)
+write('labelmap, sagittal and cut', 'LABELMAP', v)
 `
 
 // TestHighdicomWrites reads the Segmentations that highdicom makes of the voxels of contours: the same voxels, by both
@@ -1110,7 +1115,7 @@ func TestHighdicomWrites(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	made, _ := filepath.Glob(filepath.Join(folder, "*.dcm"))
-	if len(made) != 7 {
+	if len(made) != 9 {
 		t.Fatalf("%d files", len(made))
 	}
 	var native []string
