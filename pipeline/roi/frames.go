@@ -52,6 +52,9 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 	if s.native {
 		return s.eachNative(ctx, frames, see)
 	}
+	if s.kept != nil {
+		return s.eachKept(ctx, frames, see)
+	}
 	// Label maps may have colours (PS3.3 C.8.20.2), which are none of the labels' business.
 	f := &dicom.File{Meta: s.file.Meta, DataSet: dicom.New(), Pixels: s.file.Pixels}
 	f.DataSet.Copy(s.file.DataSet, dicom.SamplesPerPixel, dicom.PhotometricInterpretation, dicom.NumberOfFrames, dicom.Rows, dicom.Columns,
@@ -70,6 +73,7 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 			return refusal.New(refusal.SegmentationPixels, "", "frame %d has %d samples", frame.Index+1, len(frame.Samples))
 		}
 		if frame.Index == frames[0] {
+			s.keep(frame.Index, frame.Samples)
 			if err := see(frame.Index, frame.Samples); err != nil {
 				return err
 			}
@@ -141,6 +145,58 @@ var spread = func() (t [256][8]uint8) {
 	return t
 }()
 
+// A run is a row of equal samples of a frame, or of several rows.
+type run struct {
+	at, n uint32
+	v     int32
+}
+
+// mostRuns bounds what is kept of an object: 48 MB. Masks and label maps are far below, noise is not.
+const mostRuns = 1 << 22
+
+// keep takes the samples of a frame that had to be decoded as runs, while all frames are looked through: each segment would
+// else decode the object again from its beginning. Samples of 0 are left out.
+func (s *segmentation) keep(i int, samples []int32) {
+	if s.keeping == nil || s.runs > mostRuns {
+		return
+	}
+	var runs []run
+	for from := 0; from < len(samples); {
+		v, to := samples[from], from+1
+		for to < len(samples) && samples[to] == v {
+			to++
+		}
+		if v != 0 {
+			if runs = append(runs, run{uint32(from), uint32(to - from), v}); s.runs+len(runs) > mostRuns {
+				break
+			}
+		}
+		from = to
+	}
+	s.runs += len(runs)
+	s.keeping[i] = slices.Clip(runs)
+}
+
+// eachKept is each for frames that were kept.
+func (s *segmentation) eachKept(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
+	samples := make([]int32, s.rows*s.columns)
+	for _, i := range frames {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		clear(samples)
+		for _, r := range s.kept[i] {
+			for k := range samples[r.at:][:r.n] {
+				samples[int(r.at)+k] = r.v
+			}
+		}
+		if err := see(i, samples); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // eachNative is each for frames that can be read where they lie.
 func (s *segmentation) eachNative(ctx context.Context, frames []int, see func(i int, samples []int32) error) error {
 	samples := make([]int32, s.rows*s.columns)
@@ -211,6 +267,9 @@ func (s *segmentation) extent(ctx context.Context, number int) (*extent, error) 
 	for _, n := range s.numbers {
 		extents[n] = &extent{box: voxel.Box{Min: [3]int{s.columns, s.rows, 0}, Max: [3]int{0, 0, 1}}}
 	}
+	if !s.native {
+		s.keeping, s.runs = make([][]run, len(s.planes)), 0
+	}
 	var err error
 	if s.kind == "LABELMAP" {
 		var labels [1 << 16]*extent
@@ -234,29 +293,31 @@ func (s *segmentation) extent(ctx context.Context, number int) (*extent, error) 
 			return nil
 		})
 	} else {
-		var frames, of []int // every frame of a segment, and that segment
+		var frames []int // of all segments
+		of := make([]*extent, len(s.planes))
 		for _, n := range s.numbers {
 			for _, i := range s.frames[n] {
 				frames = append(frames, i)
+				of[i] = extents[n]
 			}
 		}
 		slices.Sort(frames)
-		of = make([]int, len(s.planes))
-		for _, n := range s.numbers {
-			for _, i := range s.frames[n] {
-				of[i] = n
-			}
-		}
-		err = s.masks(ctx, frames, 1, math.MaxInt32, voxel.Box{Max: [3]int{s.columns, s.rows, 1}}, func(i int, in []uint8, _ int32) error {
+		look := func(i int, in []uint8, _ int32) error {
 			if b := (&voxel.Mask{Geometry: voxel.Geometry{Size: [3]int{s.columns, s.rows, 1}}, Data: in}).Bounds(); !b.Empty() {
-				extents[of[i]].add(i, b.Min[0], b.Min[1], b.Max[0], b.Max[1])
+				of[i].add(i, b.Min[0], b.Min[1], b.Max[0], b.Max[1])
 			}
 			return nil
-		})
+		}
+		whole := voxel.Box{Max: [3]int{s.columns, s.rows, 1}}
+		err = s.masks(ctx, frames, 1, math.MaxInt32, whole, look)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if s.kept = s.keeping; s.runs > mostRuns {
+		s.kept = nil
+	}
+	s.keeping = nil
 	s.extents = extents
 	return extents[number], nil
 }

@@ -58,8 +58,11 @@ type segmentation struct {
 	native bool           // frames can be read one by one
 
 	numbers []int           // of the segments that can be put somewhere
-	mu      sync.Mutex      // guards extents
+	mu      sync.Mutex      // guards what follows; kept does not change any more once extents are there
 	extents map[int]*extent // of each segment, once the pixels were looked through
+	keeping [][]run         // of each frame, while they are; see keep
+	runs    int             // in keeping
+	kept    [][]run         // instead of decoding again; nil where frames can be read one by one, or are too many runs
 }
 
 // A framePlace is where a frame lies.

@@ -246,11 +246,8 @@ func TestAnyLattice(t *testing.T) {
 		p := rapid.SampledFrom(permutations).Draw(rt, "axes")
 		flip := [3]bool{rapid.Bool().Draw(rt, "fx"), rapid.Bool().Draw(rt, "fy"), rapid.Bool().Draw(rt, "fz")}
 		s := facing(g, p, flip, kind, bits, numbers, func(segment int, at [3]int) int { return stored[segment][index(g, at)] })
-		if kind == "LABELMAP" && rapid.Bool().Draw(rt, "not all bits") { // which package pixel reads
-			s.stored = s.bits / 2
-			if bits == 16 {
-				s.stored = 12
-			}
+		if kind != "BINARY" && rapid.Bool().Draw(rt, "not all bits") { // which package pixel reads
+			s.bits, s.stored = 16, 12
 		}
 		if rapid.Bool().Draw(rt, "drop") {
 			s.sheets = slices.DeleteFunc(s.sheets, func(f sheet) bool { return slices.Max(f.samples) == 0 })
@@ -799,6 +796,29 @@ func TestSegmentCancelled(t *testing.T) {
 		}
 		if m, _ := rasterise(t, r, g); m.Count() != 4 {
 			t.Errorf("%d voxels after a try that was cancelled", m.Count())
+		}
+	}
+}
+
+// Samples that package pixel has to read, and too many different ones to keep.
+func TestNoise(t *testing.T) {
+	g := unit(1500, 1500, 2)
+	r := rand.New(rand.NewPCG(7, 8))
+	s := upright(g, "FRACTIONAL", 16, 1, 2)
+	s.stored = 12
+	for k := range 4 {
+		f := sheet{segment: 1 + k/2, at: [3]float64{0, 0, float64(k % 2)}}
+		for range 1500 * 1500 {
+			f.samples = append(f.samples, 1+r.IntN(200))
+		}
+		s.sheets = append(s.sheets, f)
+	}
+	for n, region := range s.regions(t) {
+		m, _ := rasterise(t, region, g)
+		for i, v := range slices.Concat(s.sheets[2*n].samples, s.sheets[2*n+1].samples) {
+			if (v >= 100) != (m.Data[i] != 0) {
+				t.Fatalf("segment %d: voxel %d of the value %d is %d", region.Number, i, v, m.Data[i])
+			}
 		}
 	}
 }
