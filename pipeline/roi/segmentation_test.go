@@ -1179,14 +1179,16 @@ func TestHighdicomWrites(t *testing.T) {
 	sameAsHighdicom(t, native...)
 }
 
-// dcmqi finds a program of dcmqi (PyPI package dcmqi), by RADNODE_DCMQI or in PATH.
+// dcmqi finds a program of the PyPI package dcmqi: in the folder RADNODE_DCMQI, beside the Python of RADNODE_PYTHON, or in PATH.
 func dcmqi(t testing.TB, name string) string {
 	t.Helper()
-	if folder := os.Getenv("RADNODE_DCMQI"); folder != "" {
-		name = filepath.Join(folder, name)
+	for _, folder := range []string{os.Getenv("RADNODE_DCMQI"), filepath.Dir(os.Getenv("RADNODE_PYTHON"))} {
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil && folder != "" && folder != "." {
+			return path
+		}
 	}
 	path, err := exec.LookPath(name)
-	need(t, name+" (dcmqi; RADNODE_DCMQI is its folder)", err)
+	need(t, name+" (PyPI dcmqi; RADNODE_DCMQI is its folder)", err)
 	return path
 }
 
@@ -1194,7 +1196,6 @@ func dcmqi(t testing.TB, name string) string {
 func TestDcmqiReads(t *testing.T) {
 	program := dcmqi(t, "segimage2itkimage")
 	in := segInput()
-	// dcmqi wants frames at right angles and three slices at least.
 	d, err := roi.WriteSEG(in)
 	if err != nil {
 		t.Fatal(err)
