@@ -62,8 +62,19 @@ const (
 	ContoursSeries     Code = "contours.series"
 
 	// Segmentations.
-	SegmentationEmpty Code = "segmentation.empty"
-	SegmentationInput Code = "segmentation.input"
+	SegmentationNone      Code = "segmentation.none"
+	SegmentationType      Code = "segmentation.type"
+	SegmentationFraction  Code = "segmentation.fraction"
+	SegmentationFrames    Code = "segmentation.frames"
+	SegmentationGeometry  Code = "segmentation.geometry"
+	SegmentationPixels    Code = "segmentation.pixels"
+	SegmentationReference Code = "segmentation.reference"
+	SegmentNumber         Code = "segment.number"
+	SegmentAbsent         Code = "segment.absent"
+	SegmentOutside        Code = "segment.outside"
+	SegmentEmpty          Code = "segment.empty"
+	SegmentationEmpty     Code = "segmentation.empty" // of one that is written
+	SegmentationInput     Code = "segmentation.input"
 )
 
 // Reasons is the list.
@@ -122,6 +133,17 @@ var Reasons = []Reason{
 	{ContoursFrame, "The region was drawn in another frame of reference than that of the images.", "register the images, and export the region on this series"},
 	{ContoursSeries, "The region was drawn on another series.", "send the series that the region was drawn on"},
 
+	{SegmentationNone, "The segmentation describes no segment.", "export it with its segments"},
+	{SegmentationType, "The segmentation is of a kind that is not read.", "export it as BINARY, FRACTIONAL or LABELMAP"},
+	{SegmentationFraction, "The fractions of the segmentation have no scale.", "export it with Maximum Fractional Value, or as BINARY"},
+	{SegmentationFrames, "The frames of the segmentation do not fit their description.", "export the segmentation again"},
+	{SegmentationGeometry, "A frame of the segmentation has no place in the patient.", "export it with position, orientation and pixel spacing of each frame; a segmentation of projections or slides is not a volume"},
+	{SegmentationPixels, "The frames of the segmentation are absent, short or cannot be decoded.", "send it again, uncompressed: Explicit VR Little Endian"},
+	{SegmentationReference, "The segmentation says neither its images nor its frame of reference.", "export it with references to the images"},
+	{SegmentNumber, "Segments of one number cannot be told apart.", "export the segmentation with a number for each segment"},
+	{SegmentAbsent, "No frame shows the segment.", "leave empty segments out of the export"},
+	{SegmentOutside, "The segment lies where there is no image.", "send the series that was segmented"},
+	{SegmentEmpty, "The segment holds no voxel of the images.", "draw it larger than a voxel, or lower the threshold of fractions in the profile"},
 	{SegmentationEmpty, "The segmentation would have no voxel.", "leave empty regions out"},
 	{SegmentationInput, "The segments do not fit together.", "measure them one by one"},
 }

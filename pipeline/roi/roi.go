@@ -35,6 +35,10 @@ type Region struct {
 	ObservationDescription string    // ROI Observation Description (3006,0088)
 	InterpretedType        string    // RT ROI Interpreted Type (3006,00A4): GTV, ORGAN, ... or ""
 	Category, Type         Code      // what it is, as the structure set codes it; zero where it does not. See [Region.Property]
+	TypeModifier           Code      // Segmented Property Type Modifier (0062,0011); this and the next three of a Segmentation only
+	Site                   Code      // Anatomic Region (0008,2218)
+	Laterality             Code      // Anatomic Region Modifier (0008,2220), else TypeModifier where that is a side
+	AlgorithmName          string    // Segment Algorithm Name (0062,0009)
 	TrackingID             string    // Tracking ID (0062,0020), else the name
 	TrackingUID            string    // Tracking UID (0062,0021), else derived from the structure set's UID and the number
 	FrameOfReference       string    // Referenced Frame of Reference UID (3006,0024)

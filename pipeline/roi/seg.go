@@ -17,7 +17,7 @@ import (
 // A SEGInput is what a Segmentation is made of. The same input gives the same bytes.
 type SEGInput struct {
 	Source            Source
-	StructureSet      *dicom.DataSet // where the regions came from; nil where it was no structure set
+	StructureSet      *dicom.DataSet // where the regions came from, or the Segmentation; nil where it was neither
 	Segments          []Segment      // numbered from 1 in this order
 	SOPInstanceUID    string         // derived from the content where it is ""
 	SeriesInstanceUID string         // derived from source and structure set where it is ""
@@ -34,6 +34,7 @@ type Source struct {
 	SOPClass     string
 	Series       string
 	SOPInstances []string       // one for each slice, in order
+	FrameNumbers []int          // of each slice in its instance, from 1; nil where the images are single-frame
 	Geometry     voxel.Geometry // of the images; where it is zero, that of the first mask
 }
 
@@ -98,12 +99,12 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 		return nil, &refusal.Refusal{Code: refusal.SegmentationEmpty, Text: "no segment has a voxel, and a Segmentation has at least one frame", Remedy: "leave empty regions out"}
 	}
 	pixels := pack(in.Segments, boxes, frames, g)
-	contours := "" // the structure set's UID
+	origin := "" // where the regions came from
 	if in.StructureSet != nil {
-		contours = in.StructureSet.String(dicom.SOPInstanceUID)
+		origin = in.StructureSet.String(dicom.SOPInstanceUID)
 	}
 	digest := sha256.Sum256(pixels)
-	uid := cmp.Or(in.SOPInstanceUID, dicom.UIDFrom("segmentation", in.Source.Series, contours, hex.EncodeToString(digest[:]), in.Equipment.SoftwareVersion, in.ContentTime.Format(time.RFC3339Nano)))
+	uid := cmp.Or(in.SOPInstanceUID, dicom.UIDFrom("segmentation", in.Source.Series, origin, hex.EncodeToString(digest[:]), in.Equipment.SoftwareVersion, in.ContentTime.Format(time.RFC3339Nano)))
 
 	at := in.ContentTime
 	if t, err := time.Parse("-0700", in.Source.Header.String(dicom.TimezoneOffsetFromUTC)); err == nil {
@@ -130,7 +131,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.FrameOfReferenceUID, cmp.Or(in.Source.Header.String(dicom.FrameOfReferenceUID), dicom.UIDFrom("frame of reference", in.Source.Series)))
 	// Segmentation Series, PS3.3 C.8.20.1; Enhanced General Equipment, C.7.5.2.
 	d.SetString(dicom.Modality, "SEG")
-	d.SetString(dicom.SeriesInstanceUID, cmp.Or(in.SeriesInstanceUID, dicom.UIDFrom("segmentation series", in.Source.Series, contours)))
+	d.SetString(dicom.SeriesInstanceUID, cmp.Or(in.SeriesInstanceUID, dicom.UIDFrom("segmentation series", in.Source.Series, origin)))
 	d.SetInt(dicom.SeriesNumber, in.SeriesNumber)
 	if in.SeriesDescription != "" {
 		d.SetString(dicom.SeriesDescription, dicom.CleanLine(in.SeriesDescription, 64))
@@ -166,7 +167,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments, boxes, g))
 	var segments []*dicom.DataSet
 	for i, s := range in.Segments {
-		segments = append(segments, describe(i+1, s.Region, contours))
+		segments = append(segments, describe(i+1, s.Region, origin))
 	}
 	d.SetSeq(dicom.SegmentSequence, segments...)
 	in.refer(d)
@@ -214,6 +215,9 @@ func (in SEGInput) check() (voxel.Geometry, []voxel.Box, error) {
 	}
 	if len(in.Source.SOPInstances) != g.Size[2] {
 		return bad("the masks have %d slices and the source %d images", g.Size[2], len(in.Source.SOPInstances))
+	}
+	if n := in.Source.FrameNumbers; n != nil && (len(n) != g.Size[2] || slices.Min(n) < 1) {
+		return bad("the masks have %d slices and the source %d frame numbers, from 1", g.Size[2], len(n))
 	}
 	return g, boxes, nil
 }
@@ -280,26 +284,46 @@ func overlap(segments []Segment, boxes []voxel.Box, g voxel.Geometry) string {
 	return "NO"
 }
 
-// describe is an item of Segment Sequence, PS3.3 C.8.20.2 with the Segment Description macro.
-func describe(number int, r Region, contours string) *dicom.DataSet {
+// describe is an item of Segment Sequence, PS3.3 C.8.20.2 with the Segment Description macro. origin is the object that the
+// region came from.
+func describe(number int, r Region, origin string) *dicom.DataSet {
 	category, kind := r.Property()
+	// Contours that a person drew and a program made voxels of are semi-automatic.
+	object, rule, algorithm, name := "RT Structure Set", VoxelRule, "SEMIAUTOMATIC", "Contours to voxels by voxel centre"
+	if r.GenerationAlgorithm == "AUTOMATIC" {
+		algorithm = "AUTOMATIC"
+	}
+	if r.Kind() == "Segment" { // its voxels were there
+		object, rule, name = "Segmentation", SegmentRule, cmp.Or(dicom.CleanLine(r.AlgorithmName, 64), "As in the Segmentation it came from")
+		if slices.Contains([]string{"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}, r.GenerationAlgorithm) {
+			algorithm = r.GenerationAlgorithm
+		}
+	}
 	return item(func(s *dicom.DataSet) {
 		s.SetInt(dicom.SegmentNumber, number)
-		s.SetString(dicom.SegmentLabel, cmp.Or(dicom.CleanLine(r.Name, 64), "ROI "+strconv.Itoa(r.Number)))
-		description := VoxelRule
-		if contours != "" {
-			description = fmt.Sprintf("ROI %d of RT Structure Set %s. %s", r.Number, contours, VoxelRule)
+		s.SetString(dicom.SegmentLabel, cmp.Or(dicom.CleanLine(r.Name, 64), r.Kind()+" "+strconv.Itoa(r.Number)))
+		description := rule
+		if origin != "" {
+			description = fmt.Sprintf("%s %d of %s %s. %s", r.Kind(), r.Number, object, origin, rule)
 		}
 		s.SetString(dicom.SegmentDescription, description)
-		// Contours that a person drew and a program made voxels of are semi-automatic.
-		algorithm := "SEMIAUTOMATIC"
-		if r.GenerationAlgorithm == "AUTOMATIC" {
-			algorithm = "AUTOMATIC"
-		}
 		s.SetString(dicom.SegmentAlgorithmType, algorithm)
-		s.SetString(dicom.SegmentAlgorithmName, "Contours to voxels by voxel centre")
+		if algorithm != "MANUAL" { // type 1C
+			s.SetString(dicom.SegmentAlgorithmName, name)
+		}
 		s.SetSeq(dicom.SegmentedPropertyCategoryCodeSequence, category.item())
-		s.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kind.item())
+		kindItem := kind.item()
+		if r.TypeModifier != (Code{}) {
+			kindItem.SetSeq(dicom.SegmentedPropertyTypeModifierCodeSequence, r.TypeModifier.item())
+		}
+		s.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kindItem)
+		if r.Site != (Code{}) {
+			site := r.Site.item()
+			if r.Laterality != (Code{}) {
+				site.SetSeq(dicom.AnatomicRegionModifierSequence, r.Laterality.item())
+			}
+			s.SetSeq(dicom.AnatomicRegionSequence, site)
+		}
 		if r.Color != nil {
 			s.SetInt(dicom.RecommendedDisplayCIELabValue, cieLab(*r.Color)...)
 		}
@@ -311,8 +335,10 @@ func describe(number int, r Region, contours string) *dicom.DataSet {
 // refer lists every instance that the object names: Common Instance Reference, PS3.3 C.12.2. The image series comes first,
 // which is where viewers look.
 func (in SEGInput) refer(d *dicom.DataSet) {
+	instances := slices.Clone(in.Source.SOPInstances)
+	slicesUnique(&instances) // the slices of a multi-frame image share one
 	var images []*dicom.DataSet
-	for _, uid := range in.Source.SOPInstances {
+	for _, uid := range instances {
 		images = append(images, reference(in.Source.SOPClass, uid))
 	}
 	series := []*dicom.DataSet{seriesItem(in.Source.Series, images...)}
@@ -368,6 +394,9 @@ func (in SEGInput) perFrame(g voxel.Geometry, frames []frame) []*dicom.DataSet {
 			p.SetSeq(dicom.DerivationImageSequence, item(func(o *dicom.DataSet) {
 				o.SetSeq(dicom.DerivationCodeSequence, Code{"113076", "DCM", "Segmentation"}.item())
 				source := reference(in.Source.SOPClass, in.Source.SOPInstances[f.slice])
+				if in.Source.FrameNumbers != nil { // PS3.3 Table 10-3
+					source.SetInt(dicom.ReferencedFrameNumber, in.Source.FrameNumbers[f.slice])
+				}
 				source.SetSeq(dicom.PurposeOfReferenceCodeSequence, Code{"121322", "DCM", "Source image for image processing operation"}.item())
 				source.SetString(dicom.SpatialLocationsPreserved, "YES")
 				o.SetSeq(dicom.SourceImageSequence, source)

@@ -176,12 +176,164 @@ func TestSEGAnySize(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		for s, m := range readSEG(t, part10(t, d), g) {
+		b := part10(t, d)
+		for s, m := range readSEG(t, b, g) {
 			if !slices.Equal(m.Data, in.Segments[s].Mask.Data) {
 				rt.Fatalf("segment %d comes back as other voxels", s+1)
 			}
 		}
+		regions, err := roi.Regions(open(t, b))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for s, r := range regions {
+			m, notes, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+			if n := in.Segments[s].Mask.Count(); n == 0 {
+				if !errors.As(err, new(*refusal.Refusal)) {
+					rt.Fatalf("segment %d has no voxel, error is %v", s+1, err)
+				}
+			} else if err != nil || len(notes) > 0 || !slices.Equal(m.Data, in.Segments[s].Mask.Data) {
+				rt.Fatalf("segment %d is read as %d voxels of %d, notes %q, error %v", s+1, m.Count(), n, notes, err)
+			}
+		}
 	})
+}
+
+// ofSegments is a Segmentation that is made of one that was read: a kidney by a network, a lesion by hand.
+func ofSegments(t testing.TB) roi.SEGInput {
+	t.Helper()
+	in := segInput()
+	right := roi.Code{Value: "24028007", Scheme: "SCT", Meaning: "Right"}
+	abdomen := roi.Code{Value: "113345001", Scheme: "SCT", Meaning: "Abdomen"}
+	s := upright(in.Segments[0].Mask.Geometry, "BINARY", 1, 1, 4)
+	s.change = func(d *dicom.DataSet) {
+		coded := func(c roi.Code) *dicom.DataSet {
+			return item(func(d *dicom.DataSet) {
+				d.SetString(dicom.CodeValue, c.Value)
+				d.SetString(dicom.CodingSchemeDesignator, c.Scheme)
+				d.SetString(dicom.CodeMeaning, c.Meaning)
+			})
+		}
+		for i, x := range d.Seq(dicom.SegmentSequence) {
+			x.SetString(dicom.SegmentAlgorithmType, []string{"AUTOMATIC", "MANUAL"}[i])
+			x.SetString(dicom.SegmentAlgorithmName, []string{"net 3", ""}[i])
+			x.SetSeq(dicom.SegmentedPropertyCategoryCodeSequence, coded(roi.Code{Value: "91723000", Scheme: "SCT", Meaning: "Anatomical Structure"}))
+			kind := coded(roi.Code{Value: "64033007", Scheme: "SCT", Meaning: "Kidney"})
+			kind.SetSeq(dicom.SegmentedPropertyTypeModifierCodeSequence, coded(right))
+			x.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kind)
+			site := coded(abdomen)
+			site.SetSeq(dicom.AnatomicRegionModifierSequence, coded(right))
+			x.SetSeq(dicom.AnatomicRegionSequence, site)
+			x.SetString(dicom.TrackingID, fmt.Sprint("tracked ", i))
+			x.SetString(dicom.TrackingUID, fmt.Sprint("1.55.", i))
+			x.SetInt(dicom.RecommendedDisplayCIELabValue, 35578, 53662, 50857)
+		}
+	}
+	for i, x := range in.Segments {
+		g := x.Mask.Geometry
+		for k := range g.Size[2] {
+			f := sheet{segment: []int{1, 4}[i], at: g.Point(0, 0, float64(k))}
+			for _, v := range x.Mask.Data[k*15:][:15] {
+				f.samples = append(f.samples, int(v))
+			}
+			s.sheets = append(s.sheets, f)
+		}
+	}
+	source := s.dataSet()
+	source.SetString(dicom.SeriesInstanceUID, "1.8")
+	for i, r := range s.regions(t) {
+		in.Segments[i].Region = r
+	}
+	in.StructureSet = source
+	return in
+}
+
+// What a segment was called stays with its voxels.
+func TestWriteSEGOfSegments(t *testing.T) {
+	in := ofSegments(t)
+	d, err := roi.WriteSEG(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, part10(t, d))
+	for i, x := range f.DataSet.Seq(dicom.SegmentSequence) {
+		if got, want := x.String(dicom.SegmentDescription), fmt.Sprintf("Segment %d of Segmentation 1.9. %s", []int{1, 4}[i], roi.SegmentRule); !strings.HasPrefix(got, want) {
+			t.Errorf("Segment Description is %q, want %q", got, want)
+		}
+	}
+	regions, err := roi.Regions(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range regions {
+		was := in.Segments[i].Region
+		was.Number, was.Description, was.SeriesUIDs, was.Images = r.Number, r.Description, r.SeriesUIDs, r.Images // which are of the new object
+		if got, want := fmt.Sprint(plain(r)...), fmt.Sprint(plain(was)...); got != want {
+			t.Errorf("%s\nwas\n%s", got, want)
+		}
+		if m, _ := rasterise(t, r, in.Segments[i].Mask.Geometry); !slices.Equal(m.Data, in.Segments[i].Mask.Data) {
+			t.Errorf("segment %d comes back as other voxels", i+1)
+		}
+	}
+	refs, err := roi.References(f.DataSet)
+	if err != nil || len(refs) != 1 || refs[0].SeriesUID != "1.2" || len(refs[0].Instances) != 4 {
+		t.Errorf("%+v, %v", refs, err)
+	}
+}
+
+// ofFrames is a Segmentation of a multi-frame image whose frames go down.
+func ofFrames() roi.SEGInput {
+	in := segInput()
+	in.Source.SOPClass = dicom.EnhancedCTImageStorage
+	in.Source.SOPInstances = slices.Repeat([]string{"1.2.1"}, 4)
+	in.Source.FrameNumbers = []int{9, 8, 7, 6}
+	return in
+}
+
+// Slices of a multi-frame image are named by their frames, and the image once.
+func TestWriteSEGOfFrames(t *testing.T) {
+	in := ofFrames()
+	d, err := roi.WriteSEG(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, part10(t, d))
+	g := in.Segments[0].Mask.Geometry
+	for i, frame := range f.DataSet.Seq(dicom.PerFrameFunctionalGroupsSequence) {
+		at, _ := frame.Seq(dicom.PlanePositionSequence)[0].Floats(dicom.ImagePositionPatient)
+		image := frame.Seq(dicom.DerivationImageSequence)[0].Seq(dicom.SourceImageSequence)[0]
+		if n, _ := image.Int(dicom.ReferencedFrameNumber); n != 9-int(math.Round(g.Index([3]float64(at))[2])) {
+			t.Errorf("frame %d at %v was made of frame %d", i+1, at, n)
+		}
+	}
+	series := f.DataSet.Seq(dicom.ReferencedSeriesSequence)[0]
+	if n := len(series.Seq(dicom.ReferencedInstanceSequence)); n != 1 {
+		t.Errorf("the image is listed %d times", n)
+	}
+	refs, err := roi.References(f.DataSet)
+	if err != nil || len(refs) != 1 || !slices.Equal(refs[0].Frames, []int{6, 7, 8, 9}) {
+		t.Errorf("%+v, %v", refs, err)
+	}
+}
+
+// A colour comes back from CIELab as it was.
+func TestColor(t *testing.T) {
+	in := segInput()
+	for n := range 512 {
+		rgb := [3]uint8{uint8(n & 7 * 36), uint8(n >> 3 & 7 * 36), uint8(n >> 6 * 36)}
+		in.Segments[0].Region.Color = &rgb
+		d, err := roi.WriteSEG(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		regions, err := roi.Regions(open(t, part10(t, d)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := *regions[0].Color; got != rgb {
+			t.Fatalf("%v comes back as %v", rgb, got)
+		}
+	}
 }
 
 func TestSEGOverlap(t *testing.T) {
@@ -272,6 +424,8 @@ func TestSEGRefusals(t *testing.T) {
 			in.Segments[1].Mask = &voxel.Mask{Geometry: unit(5, 3, 4), Data: make([]uint8, 60)}
 		}},
 		"short mask":    {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Segments[1].Mask.Data = nil }},
+		"a frame less":  {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Source.FrameNumbers = []int{1, 2, 3} }},
+		"frame 0":       {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Source.FrameNumbers = []int{0, 1, 2, 3} }},
 		"a slice less":  {refusal.SegmentationInput, func(in *roi.SEGInput) { in.Source.SOPInstances = in.Source.SOPInstances[1:] }},
 		"nothing there": {refusal.SegmentationEmpty, func(in *roi.SEGInput) { clear(in.Segments[0].Mask.Data); clear(in.Segments[1].Mask.Data) }},
 	} {
@@ -342,7 +496,7 @@ func need(t testing.TB, what string, err error) {
 func TestValidator(t *testing.T) {
 	program, err := exec.LookPath("dciodvfy")
 	need(t, "dciodvfy (dicom3tools)", err)
-	segmentations(t, func(t *testing.T, in roi.SEGInput, b []byte) {
+	validate := func(t *testing.T, in roi.SEGInput, b []byte) {
 		path := filepath.Join(t.TempDir(), "seg.dcm")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
@@ -351,7 +505,17 @@ func TestValidator(t *testing.T) {
 		if err != nil || !bytes.Contains(out, []byte("Segmentation")) || bytes.Contains(out, []byte("Error")) {
 			t.Errorf("%v\n%s", err, out)
 		}
-	})
+	}
+	segmentations(t, validate)
+	for name, in := range map[string]roi.SEGInput{"of segments": ofSegments(t), "of frames": ofFrames()} {
+		t.Run(name, func(t *testing.T) {
+			d, err := roi.WriteSEG(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			validate(t, in, part10(t, d))
+		})
+	}
 }
 
 // highdicom reads a Segmentation with highdicom and writes its masks as bytes: for each segment the pixels by source
