@@ -1127,7 +1127,7 @@ func TestHighdicomWrites(t *testing.T) {
 	}
 	in := []string{folder, path, "2"}
 	for k := low; k < low+5; k++ {
-		in = append(in, files[l.Order[k]])
+		in = append(in, files[l.Order[k].Image])
 	}
 	c := exec.Command(program, "-W", "ignore", "-c", written)
 	c.Stdin = strings.NewReader(strings.Join(in, "\n"))
