@@ -137,7 +137,10 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 // segmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.
 func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*dicom.DataSet, error) {
 	in := roi.SEGInput{
-		Source:         roi.Source{Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances, Geometry: m.Volume.Grid.Geometry},
+		Source: roi.Source{
+			Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances, FrameNumbers: m.Volume.FrameNumbers,
+			Geometry: m.Volume.Grid.Geometry,
+		},
 		StructureSet:   m.Source.DataSet,
 		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: segmentationSeriesNumber,
 		SeriesDescription: "Measured voxels - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
