@@ -388,7 +388,7 @@ func imagesOf(ref roi.Reference, images map[string][]input) ([]*dicom.File, erro
 	}
 	switch missing := len(ref.Instances) - len(found); {
 	case len(found) > 0 && missing > 0:
-		return nil, fmt.Errorf("series %s: %d of %d named images are missing below the paths", series, missing, len(ref.Instances))
+		return nil, refusal.New(refusal.ImageNone, "", "series %s: %d of %d named images are missing below the paths", series, missing, len(ref.Instances))
 	case len(found) > 0 && ref.Listed:
 		return found, nil
 	}
@@ -405,7 +405,7 @@ func imagesOf(ref roi.Reference, images map[string][]input) ([]*dicom.File, erro
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("series %s: none of its images is below the paths", series)
+		return nil, refusal.New(refusal.ImageNone, "", "series %s: none of its images is below the paths", series)
 	}
 	return all, nil
 }
