@@ -145,7 +145,7 @@ func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*d
 		ContentTime: at,
 	}
 	for _, r := range m.Regions {
-		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask})
+		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask, Rule: r.Profile.Voxels})
 	}
 	return roi.WriteSEG(in)
 }
@@ -177,7 +177,7 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 	}
 	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
 	if common {
-		r.Algorithm = o.algorithm(m.Regions[0].Profile)
+		r.Algorithm = o.algorithm(m.Regions[0])
 	}
 	for i, x := range m.Regions {
 		category, kind := codes(x.Region)
@@ -192,7 +192,7 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 				SourceSeries: m.Volume.Series,
 			}
 			if !common {
-				g.Algorithm = o.algorithm(x.Profile)
+				g.Algorithm = o.algorithm(x)
 			}
 			var err error
 			if g.Measurements, err = measurements(share.values, m.Volume.Unit); err != nil {
@@ -251,14 +251,15 @@ func instances(v *imaging.Volume) (out []sr.Instance) {
 }
 
 // algorithm says by what the values were computed, PS3.16 TID 4019.
-func (o Options) algorithm(p features.Profile) sr.Algorithm {
+func (o Options) algorithm(r MeasuredRegion) sr.Algorithm {
+	p := r.Profile
 	return sr.Algorithm{
 		Name: o.Equipment.Model, Version: o.Equipment.SoftwareVersion,
 		Parameters: []string{
 			p.Notation(),
 			"profile " + p.Name + " sha256:" + p.Hash(),
 			"definitions: " + manual,
-			"region: " + roi.VoxelRule,
+			"region: " + roi.Describe(p.Voxels, r.Region),
 		},
 	}
 }

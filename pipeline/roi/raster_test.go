@@ -228,7 +228,7 @@ func TestSlices(t *testing.T) {
 		"on the slices":       {at(1, 2, 3), []int{0, 4, 4, 4, 0}, "", false},
 		"a hair off":          {at(1.04, 1.96), []int{0, 4, 4, 0, 0}, "", false},
 		"between":             {at(1.3, 2.3), []int{0, 4, 4, 0, 0}, "2 of 2 contours lie between slices", false},
-		"half way goes up":    {at(1.5), []int{0, 0, 4, 0, 0}, "1 of 1 contours lie between slices", true},
+		"half way goes down":  {at(1.5), []int{0, 4, 0, 0, 0}, "1 of 1 contours lie between slices", true},
 		"beyond the last":     {at(3, 4, 5, 6), []int{0, 0, 0, 4, 4}, "2 of 4 contours lie beyond", false},
 		"half below first":    {at(-0.5, 0), []int{4, 0, 0, 0, 0}, "left out because a nearer one", true},
 		"finer than slices":   {at(1, 1.5, 2, 2.5, 3), []int{0, 4, 4, 4, 0}, "2 of 5 contours are left out because a nearer one", true},
@@ -268,7 +268,8 @@ func TestRasteriseRefuses(t *testing.T) {
 		code    refusal.Code
 		contour [][3]float64
 	}{
-		"across the slices": {refusal.ContoursPlane, [][3]float64{{1, 1, 0}, {2, 1, 0}, {2, 1, 3}, {1, 1, 3}}},
+		"in no plane":       {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {3, 0, 3}, {3, 3, 0}, {0, 3, 3}}},
+		"a line":            {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {1, 1, 1}, {3, 3, 3}, {2, 2, 2}}},
 		"outside":           {refusal.ContoursOutside, box(1, 1, 2, 2, 9)},
 		"beside":            {refusal.ContoursEmpty, box(11, 11, 12, 12, 1)},
 		"smaller than one":  {refusal.ContoursEmpty, box(1.1, 1.1, 1.9, 1.9, 1)},

@@ -42,6 +42,7 @@ type Region struct {
 	Color                  *[3]uint8 // ROI Display Color (3006,002A), nil where there is none
 	Images                 []string  // SOP Instance UIDs that the contours name, in order of first mention
 	Contours               [][][3]float64
+	OtherSeries            bool // it is measured on another series than it was drawn on: for the caller to say, see [Rasterise]
 	Notes                  []string
 	Refusal                *refusal.Refusal // why it cannot be put on a grid; nil where it can
 

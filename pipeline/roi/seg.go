@@ -41,6 +41,7 @@ type Source struct {
 type Segment struct {
 	Region Region
 	Mask   *voxel.Mask
+	Rule   voxel.Rule // by which the region became the mask
 }
 
 // Equipment is the device that writes: Enhanced General Equipment, PS3.3 C.7.5.2, where all four are type 1.
@@ -166,7 +167,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments, boxes, g))
 	var segments []*dicom.DataSet
 	for i, s := range in.Segments {
-		segments = append(segments, describe(i+1, s.Region, contours))
+		segments = append(segments, describe(i+1, s.Region, s.Rule, contours))
 	}
 	d.SetSeq(dicom.SegmentSequence, segments...)
 	in.refer(d)
@@ -281,14 +282,14 @@ func overlap(segments []Segment, boxes []voxel.Box, g voxel.Geometry) string {
 }
 
 // describe is an item of Segment Sequence, PS3.3 C.8.20.2 with the Segment Description macro.
-func describe(number int, r Region, contours string) *dicom.DataSet {
+func describe(number int, r Region, rule voxel.Rule, contours string) *dicom.DataSet {
 	category, kind := r.Property()
 	return item(func(s *dicom.DataSet) {
 		s.SetInt(dicom.SegmentNumber, number)
 		s.SetString(dicom.SegmentLabel, cmp.Or(dicom.CleanLine(r.Name, 64), "ROI "+strconv.Itoa(r.Number)))
-		description := VoxelRule
+		description := Describe(rule, r)
 		if contours != "" {
-			description = fmt.Sprintf("ROI %d of RT Structure Set %s. %s", r.Number, contours, VoxelRule)
+			description = fmt.Sprintf("ROI %d of RT Structure Set %s. %s", r.Number, contours, description)
 		}
 		s.SetString(dicom.SegmentDescription, description)
 		// Contours that a person drew and a program made voxels of are semi-automatic.
@@ -297,7 +298,7 @@ func describe(number int, r Region, contours string) *dicom.DataSet {
 			algorithm = "AUTOMATIC"
 		}
 		s.SetString(dicom.SegmentAlgorithmType, algorithm)
-		s.SetString(dicom.SegmentAlgorithmName, "Contours to voxels by voxel centre")
+		s.SetString(dicom.SegmentAlgorithmName, "Contours to voxels by voxel "+rule.Filled().Voxel)
 		s.SetSeq(dicom.SegmentedPropertyCategoryCodeSequence, category.item())
 		s.SetSeq(dicom.SegmentedPropertyTypeCodeSequence, kind.item())
 		if r.Color != nil {
