@@ -201,12 +201,12 @@ func TestRegions(t *testing.T) {
 	want := []roi.Region{{
 		Number: 7, Name: "GTV", GenerationAlgorithm: "MANUAL", Label: "primary", InterpretedType: "GTV",
 		Type:       roi.Code{Value: "86049000", Scheme: "SCT", Meaning: "Malignant neoplasm, primary"},
-		TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "7"), FrameOfReference: "1.4",
+		TrackingID: "GTV (ROI 7)", TrackingUID: dicom.UIDFrom("tracking", "1.9", "7"), FrameOfReference: "1.4",
 		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.1", "1.2.2", "1.2.3"},
 		Contours: [][][3]float64{quad, {{0, 0, 6}, {4, 0, 6}, {4, 4, 6}}},
 		Notes:    []string{"1 contours of fewer than three points enclose nothing and are left out"},
 	}, {
-		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
+		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV (ROI 3)", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
 		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.2"}, Contours: [][][3]float64{quad},
 	}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(roi.Region{})); diff != "" {
@@ -231,6 +231,8 @@ func TestRegionRefusals(t *testing.T) {
 		change func(d *dicom.DataSet)
 	}{
 		"point":            {refusal.ContoursType, "(3006,0042)", replace(contour("POINT", `1\2\3`))},
+		"points":           {refusal.ContoursType, "POINT", replace(contour("POINT", `1\2\3`), contour("POINT", `1\2\4`))},
+		"open, nonplanar":  {refusal.ContoursType, "OPEN_NONPLANAR", replace(contour("OPEN_NONPLANAR", square))},
 		"open":             {refusal.ContoursType, "(3006,0042)", replace(contour("CLOSED_PLANAR", square), contour("OPEN_PLANAR", square))},
 		"no type":          {refusal.ContoursType, "(3006,0042)", replace(contour("", square))},
 		"no contours":      {refusal.ContoursAbsent, "(3006,0039)", replace()},
@@ -289,6 +291,30 @@ func TestRegionRefusals(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 	})
+}
+
+// A point beside closed contours is left out and noted; the name of two regions does not tell them apart, a name of its own
+// stays.
+func TestPointsAndNames(t *testing.T) {
+	d := structureSet()
+	d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence, contour("CLOSED_PLANAR", square), contour("POINT", `1\2\3`))
+	o := d.Seq(dicom.RTROIObservationsSequence)[0]
+	o.SetString(dicom.TrackingID, "lesion")
+	regions, err := roi.Regions(&dicom.File{DataSet: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := regions[0]
+	if want := []string{"1 of 2 contours are points (POINT), which enclose nothing, and are left out"}; r.Refusal != nil || len(r.Contours) != 1 || !slices.Equal(r.Notes, want) {
+		t.Errorf("%d contours, %v, notes %q", len(r.Contours), r.Refusal, r.Notes)
+	}
+	if r.TrackingID != "lesion" || regions[1].TrackingID != "GTV (ROI 3)" {
+		t.Errorf("tracked as %q and %q", r.TrackingID, regions[1].TrackingID)
+	}
+	d.Seq(dicom.StructureSetROISequence)[1].SetString(dicom.ROIName, "PTV")
+	if regions, err = roi.Regions(&dicom.File{DataSet: d}); err != nil || regions[1].TrackingID != "PTV" {
+		t.Errorf("tracked as %q: %v", regions[1].TrackingID, err)
+	}
 }
 
 func TestMiscounted(t *testing.T) {
