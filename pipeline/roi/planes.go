@@ -20,6 +20,8 @@ const (
 	// Contours less than a degree off the slices lie in them: coordinates are rounded, and contours of a few millimetres with
 	// them. Those further off are asked in planes of their own.
 	sameDirection = 0.99984769515639123 // cos 1°
+	// Contours more than ten degrees off the largest do not shape the direction of the planes.
+	alike = 0.98480775301220806 // cos 10°
 	// A plane is no thicker than this, in mm, nor than a voxel: two planes far apart say nothing of what lies between.
 	thickest = 10.0
 	// Neighbours further apart than this many usual distances have a gap between them.
@@ -204,24 +206,31 @@ func (s *stack) orient(number int, g voxel.Geometry) error {
 	return nil
 }
 
-// bent says why a contour does not lie in a plane of the stack.
+// bent says why a contour does not lie in a plane of the stack: it or another one lies in no plane at all and has led the
+// direction astray, or it lies in one of another direction.
 func (s *stack) bent(number, i int, g voxel.Geometry) error {
-	if own, area := newell(s.contours[i]); area > 0 {
-		f := across(g, own)
-		low, high := math.Inf(1), math.Inf(-1)
-		for _, p := range s.contours[i] {
-			h := f.at(p)[2]
-			low, high = math.Min(low, h), math.Max(high, h)
+	for n, c := range s.contours {
+		own, area := newell(c)
+		far := 0.0
+		if f := across(g, own); area > 0 {
+			low, high := math.Inf(1), math.Inf(-1)
+			for _, p := range c {
+				h := f.at(p)[2]
+				low, high = math.Min(low, h), math.Max(high, h)
+			}
+			far = high - low
+		} else if n == i { // a line
+			far = s.span[i].top - s.span[i].bottom
 		}
-		if high-low <= flatness {
-			return &refusal.Refusal{Code: refusal.ContoursOrientation, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) lies in a plane of another direction than the other contours", number, i+1), Remedy: "draw the region in planes of one direction"}
+		if far > flatness {
+			return &refusal.Refusal{Code: refusal.ContoursPlane, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) lies in no plane: it spans %.3g voxels along the normal", number, n+1, far), Remedy: "draw the region with planar contours"}
 		}
 	}
-	return &refusal.Refusal{Code: refusal.ContoursPlane, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) lies in no plane: it spans %.3g voxels along the normal", number, i+1, s.span[i].top-s.span[i].bottom), Remedy: "draw the region with planar contours"}
+	return &refusal.Refusal{Code: refusal.ContoursOrientation, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) lies in a plane of another direction than the other contours", number, i+1), Remedy: "draw the region in planes of one direction"}
 }
 
-// normal is the direction that the contours are perpendicular to, each by its area: the sum of their area vectors, turned
-// to the side of the largest.
+// normal is the direction that the contours are perpendicular to: the sum of the area vectors of those that agree with the
+// largest, turned to its side.
 func (s *stack) normal() (n [3]float64, ok bool) {
 	areas := make([][3]float64, 0, len(s.contours))
 	var largest [3]float64
@@ -235,8 +244,12 @@ func (s *stack) normal() (n [3]float64, ok bool) {
 		}
 	}
 	for _, a := range areas {
-		if dot(a, largest) < 0 {
+		cosine := dot(a, largest) / math.Sqrt(float64(dot(a, a)*dot(largest, largest)))
+		if cosine < 0 {
 			a = scaled(a, -1)
+		}
+		if math.Abs(cosine) < alike {
+			continue // to be refused, or too small to matter
 		}
 		for c := range n {
 			n[c] += a[c]
@@ -364,7 +377,7 @@ func (s *stack) place() (used []plane, notes []string) {
 				}
 				continue
 			}
-		} else if p.high <= lowest+0.5 || p.low > highest-0.5 { // beyond the centres
+		} else if p.high <= lowest || p.low > highest {
 			outside += len(p.contours)
 			continue
 		}
