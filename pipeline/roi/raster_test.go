@@ -268,14 +268,14 @@ func TestRasteriseRefuses(t *testing.T) {
 		code    refusal.Code
 		contour [][3]float64
 	}{
-		"in no plane":       {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {3, 0, 3}, {3, 3, 0}, {0, 3, 3}}},
-		"a line":            {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {1, 1, 1}, {3, 3, 3}, {2, 2, 2}}},
-		"outside":           {refusal.ContoursOutside, box(1, 1, 2, 2, 9)},
-		"beside":            {refusal.ContoursEmpty, box(11, 11, 12, 12, 1)},
-		"smaller than one":  {refusal.ContoursEmpty, box(1.1, 1.1, 1.9, 1.9, 1)},
-		"not a number":      {refusal.ContoursData, box(1, 1, math.NaN(), 2, 1)},
-		"infinite":          {refusal.ContoursData, box(1, 1, math.Inf(1), 2, 1)},
-		"off the world":     {refusal.ContoursData, box(1, 1, 1e300, 2, 1)},
+		"in no plane":      {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {3, 0, 3}, {3, 3, 0}, {0, 3, 3}}},
+		"a line":           {refusal.ContoursPlane, [][3]float64{{0, 0, 0}, {1, 1, 1}, {3, 3, 3}, {2, 2, 2}}},
+		"outside":          {refusal.ContoursOutside, box(1, 1, 2, 2, 9)},
+		"beside":           {refusal.ContoursEmpty, box(11, 11, 12, 12, 1)},
+		"smaller than one": {refusal.ContoursEmpty, box(1.1, 1.1, 1.9, 1.9, 1)},
+		"not a number":     {refusal.ContoursData, box(1, 1, math.NaN(), 2, 1)},
+		"infinite":         {refusal.ContoursData, box(1, 1, math.Inf(1), 2, 1)},
+		"off the world":    {refusal.ContoursData, box(1, 1, 1e300, 2, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := roi.Rasterise(context.Background(), roi.Region{Number: 7, Contours: [][][3]float64{c.contour}}, g, voxel.Rule{})
@@ -516,6 +516,9 @@ func bundled(t *testing.T, folder string) (*voxel.Grid, []roi.Region) {
 // against each edge in raw coordinates, contours read by pydicom 3.0.2. The checksum is the sum of i + 3 j + 7 k over the
 // voxels (i, j, k). Beside it stands the area of the contours by the shoelace formula: it knows nothing of voxels.
 func TestSecondProgram(t *testing.T) {
+	raw := func(s string) [2][]string {
+		return [2][]string{{"sts_raw", "STS_001", s, "image"}, {"sts_raw", "STS_001", s, "mask"}}
+	}
 	lung := [2][]string{{"lung1", "LUNG1-001", "image"}, {"lung1", "LUNG1-001", "mask_rtstruct"}}
 	sts := func(s string) [2][]string {
 		return [2][]string{{"sts", s, "CT", "image"}, {"sts", s, "CT", "mask"}}
@@ -534,12 +537,19 @@ func TestSecondProgram(t *testing.T) {
 		{sts("STS_001"), 1, "GTV_Mass_CT", 117145, 69596462},
 		{sts("STS_002"), 1, "GTV_Mass_CT", 17090, 7878986},
 		{sts("STS_003"), 1, "GTV_Mass_CT", 25693, 12398552},
+		{raw("FDG_PET"), 2, "GTV_Edema", 8058, 3702831},
+		{raw("MR_T1"), 1, "GTV_Mass", 459702, 496736203}, // oblique images
+		{raw("MR_T2"), 2, "GTV_Edema", 406547, 341426482},
 	} {
-		t.Run(fmt.Sprint(c.data[0][1], " ", c.name), func(t *testing.T) {
-			l, _, _, regions := load(t, c.data[0], c.data[1])
+		t.Run(fmt.Sprint(c.data[0][1], " ", c.data[0][2], " ", c.name), func(t *testing.T) {
+			g := lattice(t, readFolder(t, shared(t, c.data[0]...)))
+			regions, err := roi.Regions(readFolder(t, shared(t, c.data[1]...))[0])
+			if err != nil {
+				t.Fatal(err)
+			}
 			n := slices.IndexFunc(regions, func(r roi.Region) bool { return r.Number == c.number })
 			r := regions[n]
-			m, notes := rasterise(t, r, l.Geometry)
+			m, notes := rasterise(t, r, g)
 			checksum, i := 0, 0
 			for z := range m.Size[2] {
 				for y := range m.Size[1] {
@@ -554,7 +564,7 @@ func TestSecondProgram(t *testing.T) {
 			if r.Name != c.name || m.Count() != c.voxels || checksum != c.checksum || len(notes) != 0 {
 				t.Errorf("%s: %d voxels, checksum %d, notes %q; want %s, %d, %d and none", r.Name, m.Count(), checksum, notes, c.name, c.voxels, c.checksum)
 			}
-			if area, voxels := shoelace(r), float64(m.Count())*m.Spacing[0]*m.Spacing[1]; math.Abs(area-voxels) > 0.005*area {
+			if area, voxels := shoelace(r), float64(m.Count())*m.Spacing[0]*m.Spacing[1]*g.Axes[2][2]; math.Abs(area-voxels) > 0.005*area {
 				t.Errorf("contours enclose %.0f mm2, voxels cover %.0f", area, voxels)
 			}
 		})
