@@ -67,8 +67,7 @@ type basis struct {
 
 func (f *basis) at(p [3]float64) [3]float64 {
 	if f.parallel {
-		q := f.g.Index(p)
-		return [3]float64{q[f.order[0]], q[f.order[1]], q[f.order[2]]}
+		return [3]float64{f.index(p, f.order[0]), f.index(p, f.order[1]), f.index(p, f.order[2])}
 	}
 	for c := range p {
 		p[c] -= f.g.Origin[c]
@@ -76,8 +75,17 @@ func (f *basis) at(p [3]float64) [3]float64 {
 	return [3]float64{dot(p, f.unit[0]), dot(p, f.unit[1]), dot(p, f.unit[2])}
 }
 
+// index is [voxel.Geometry.Index] on one axis.
+func (f *basis) index(p [3]float64, axis int) float64 {
+	a, o := &f.g.Axes[axis], &f.g.Origin
+	return (float64((p[0]-o[0])*a[0]) + float64((p[1]-o[1])*a[1]) + float64((p[2]-o[2])*a[2])) / f.g.Spacing[axis]
+}
+
 // flat is a point in the plane of its contour.
 func (f *basis) flat(p [3]float64) [2]float64 {
+	if f.parallel {
+		return [2]float64{f.index(p, f.order[0]), snap(f.index(p, f.order[1]), 1<<30)}
+	}
 	q := f.at(p)
 	return [2]float64{q[0], snap(q[1], 1<<30)}
 }
@@ -139,7 +147,7 @@ func arrange(r Region, g voxel.Geometry) (*stack, error) {
 				if !(math.Abs(x) < 1e9) {
 					return nil, &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) point %d lies nowhere near the images", r.Number, i+1, n+1), Remedy: "export the structure set again"}
 				}
-				e.low[a], e.high[a] = math.Min(e.low[a], x), math.Max(e.high[a], x)
+				e.low[a], e.high[a] = min(e.low[a], x), max(e.high[a], x)
 			}
 		}
 		s.span[i] = e
@@ -157,7 +165,7 @@ var infinite = [3]float64{math.Inf(1), math.Inf(1), math.Inf(1)}
 func (s *stack) spread(axis int) (far float64) {
 	for _, e := range s.span {
 		if e.points >= 3 {
-			far = math.Max(far, e.high[axis]-e.low[axis])
+			far = max(far, e.high[axis]-e.low[axis])
 		}
 	}
 	return far
@@ -191,7 +199,7 @@ func (s *stack) orient(number int, g voxel.Geometry) error {
 			e.bottom, e.top = math.Inf(1), math.Inf(-1)
 			for _, p := range s.contours[i] {
 				h := s.basis.at(p)[2]
-				e.bottom, e.top = math.Min(e.bottom, h), math.Max(e.top, h)
+				e.bottom, e.top = min(e.bottom, h), max(e.top, h)
 			}
 		}
 		if e.points < 3 {
@@ -216,7 +224,7 @@ func (s *stack) bent(number, i int, g voxel.Geometry) error {
 			low, high := math.Inf(1), math.Inf(-1)
 			for _, p := range c {
 				h := f.at(p)[2]
-				low, high = math.Min(low, h), math.Max(high, h)
+				low, high = min(low, h), max(high, h)
 			}
 			far = high - low
 		} else if n == i { // a line
@@ -281,7 +289,7 @@ func newell(c [][3]float64) (n [3]float64, area float64) {
 		for k := range n {
 			n[k] += x[k] / 2
 		}
-		far = math.Max(far, dot(b, b))
+		far = max(far, dot(b, b))
 		a = b
 	}
 	area = math.Sqrt(dot(n, n))
@@ -327,7 +335,7 @@ func (s *stack) group(drawnHere bool) {
 			apart[i] = s.planes[i+1].height - s.planes[i].height
 		}
 		slices.Sort(apart)
-		usual = math.Min(apart[(n-1)/2], math.Max(1, thickest/s.basis.mm)) // the median, the lower one of two
+		usual = min(apart[(n-1)/2], max(1, thickest/s.basis.mm)) // the median, the lower one of two
 	}
 	for i := range s.planes {
 		p := &s.planes[i]
@@ -344,7 +352,7 @@ func (s *stack) group(drawnHere bool) {
 // slices are those of the parallel grid that a plane stands for: from first to before end.
 func (s *stack) slices(p plane) (first, end int) {
 	n := s.basis.g.Size[s.basis.order[2]]
-	return int(math.Ceil(math.Max(p.low, 0))), int(math.Ceil(math.Min(p.high, float64(n))))
+	return int(math.Ceil(max(p.low, 0))), int(math.Ceil(min(p.high, float64(n))))
 }
 
 // reach is the heights from half a voxel below the lowest voxel of the grid to half a voxel above the highest.
@@ -356,7 +364,7 @@ func (s *stack) reach() (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for c := range 8 {
 		h := s.basis.at(g.Point(float64(c&1*(g.Size[0]-1)), float64(c>>1&1*(g.Size[1]-1)), float64(c>>2&1*(g.Size[2]-1))))[2]
-		low, high = math.Min(low, h), math.Max(high, h)
+		low, high = min(low, h), max(high, h)
 	}
 	return low - 0.5, high + 0.5
 }
@@ -488,8 +496,8 @@ func (s *stack) bounds() voxel.Box {
 	b := voxel.Box{Min: size}
 	widen := func(axis int, low, high float64) {
 		n := float64(size[axis])
-		b.Min[axis] = min(b.Min[axis], int(math.Floor(math.Min(math.Max(low, 0), n))))
-		b.Max[axis] = max(b.Max[axis], int(math.Ceil(math.Min(math.Max(high, -1), n-1)))+1)
+		b.Min[axis] = min(b.Min[axis], int(math.Floor(min(max(low, 0), n))))
+		b.Max[axis] = max(b.Max[axis], int(math.Ceil(min(max(high, -1), n-1)))+1)
 	}
 	used, _ := s.place()
 	for _, p := range used {
@@ -510,7 +518,7 @@ func (s *stack) bounds() voxel.Box {
 				move := dot(f.normal, f.g.Axes[a]) * f.mm / f.g.Spacing[a]
 				down, up := move*(p.low-e.top), move*(p.high-e.bottom)
 				const slack = 1e-4
-				widen(a, e.low[a]+math.Min(math.Min(down, up), 0)-slack, e.high[a]+math.Max(math.Max(down, up), 0)+slack)
+				widen(a, e.low[a]+min(min(down, up), 0)-slack, e.high[a]+max(max(down, up), 0)+slack)
 			}
 		}
 	}

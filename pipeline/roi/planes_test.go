@@ -525,6 +525,26 @@ func TestBoundary(t *testing.T) {
 	}
 }
 
+// TestBoundaryAcross asks the corners and edges of a square on a plane that climbs 3 for every 4 rows, and the voxels just
+// inside.
+func TestBoundaryAcross(t *testing.T) {
+	g := unit(8, 8, 6)
+	r := roi.Region{Contours: [][][3]float64{{{1, 0, 0}, {5, 0, 0}, {5, 4, 3}, {1, 4, 3}}}}
+	for boundary, want := range map[string]string{"": "11000010", "inside": "11111110", "outside": "00000010"} {
+		m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{Boundary: boundary})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, p := range [][3]int{{1, 0, 0}, {3, 0, 0}, {5, 0, 0}, {5, 4, 3}, {3, 4, 3}, {1, 4, 3}, {3, 2, 1}, {3, 6, 4}} {
+			got += string('0' + rune(m.Data[(p[2]*8+p[1])*8+p[0]]))
+		}
+		if got != want {
+			t.Errorf("boundary %q: %s, want %s", boundary, got, want)
+		}
+	}
+}
+
 // covered is the part of a voxel that contours cover, along so many lines, in its plainest form.
 func covered(i, j, lines int, contours [][][3]float64) float64 {
 	sum := 0.0
@@ -614,5 +634,56 @@ func TestDescribe(t *testing.T) {
 		if !strings.Contains(s, c.want) || !strings.Contains(s, "even-odd") || len(s) > 900 { // Segment Description (0062,0006) is ST
 			t.Errorf("%+v: %s", c.rule, s)
 		}
+	}
+}
+
+// TestDrawnOnOblique measures contours drawn on MR slices two degrees off the axes of the patient on grids along the axes,
+// finer and coarser: the volume is that of the contours, area times distance of planes.
+func TestDrawnOnOblique(t *testing.T) {
+	mr := lattice(t, readFolder(t, shared(t, "sts_raw", "STS_001", "MR_T2", "image")))
+	regions, err := roi.Regions(readFolder(t, shared(t, "sts_raw", "STS_001", "MR_T2", "mask"))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := regions[0]
+	r.OtherSeries = true
+	want := shoelace(r) / mr.Axes[2][2] * mr.Spacing[2] // of the contours seen from above
+	for _, spacing := range [][3]float64{{1, 1, 1}, {1.3, 1.7, 4}, {2, 2, 7}} {
+		g := unit(0, 0, 0)
+		g.Spacing, g.Origin = spacing, [3]float64{mr.Origin[0], mr.Origin[1] - 10, mr.Origin[2] - 10}
+		for a, mm := range []float64{202, 222, 230} {
+			g.Size[a] = int(mm / spacing[a])
+		}
+		for _, rule := range rules[:4] {
+			m, notes, err := roi.Rasterise(t.Context(), r, g, rule)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := float64(m.Count()) * spacing[0] * spacing[1] * spacing[2]; math.Abs(got-want) > 0.0015*(2+spacing[2])*want { // coarse voxels, coarse volumes
+				t.Errorf("%v mm, %+v: %.0f mm3, contours enclose %.0f", spacing, rule, got, want)
+			}
+			if want := []string{"20 of 20 contours are not parallel to the slices: their planes are turned by 2 degrees"}; !slices.Equal(notes, want) {
+				t.Errorf("notes %q", notes)
+			}
+		}
+	}
+}
+
+// BenchmarkAcross is the same at 1 mm: 20 contours across 200 slices.
+func BenchmarkAcross(b *testing.B) {
+	regions, err := roi.Regions(readFolder(b, shared(b, "sts_raw", "STS_001", "MR_T2", "mask"))[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := unit(400, 400, 230)
+	g.Spacing, g.Origin = [3]float64{0.5, 0.5, 1}, [3]float64{-9, -104, -124}
+	for _, rule := range []voxel.Rule{{}, {Boundary: "inside"}, {Voxel: "coverage"}} {
+		b.Run(rule.Filled().Voxel+" "+rule.Filled().Boundary, func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := roi.Rasterise(b.Context(), regions[0], g, rule); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

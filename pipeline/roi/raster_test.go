@@ -615,3 +615,40 @@ func BenchmarkManyPoints(b *testing.B) {
 		rasterise(b, roi.Region{Contours: [][][3]float64{c}}, g)
 	}
 }
+
+// BenchmarkTenMillionPoints reads a structure set of a thousand contours of ten thousand points each, 190 MB, and draws it.
+func BenchmarkTenMillionPoints(b *testing.B) {
+	const slices, points = 1000, 10_000
+	var contours []*dicom.DataSet
+	for z := range slices {
+		var text []byte
+		for i := range points {
+			a := 2 * math.Pi * float64(i) / points
+			radius := 200 + 20*math.Sin(100*a)
+			for _, x := range []float64{256 + radius*math.Cos(a), 256 + radius*math.Sin(a), float64(z)} {
+				text = append(strconv.AppendFloat(text, x, 'f', 3, 64), '\\')
+			}
+		}
+		contours = append(contours, contour("CLOSED_PLANAR", string(text[:len(text)-1])))
+	}
+	d := structureSet()
+	d.SetSeq(dicom.ROIContourSequence, drawing("7", contours...))
+	file := part10(b, d)
+	g := unit(512, 512, slices)
+	b.SetBytes(int64(len(file)))
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := dicom.ReadFile(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		regions, err := roi.Regions(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		roi.Bounds(regions[0], g)
+		if m, _ := rasterise(b, regions[0], g); m.Count() < slices*100_000 {
+			b.Fatal(m.Count())
+		}
+	}
+}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -317,6 +319,42 @@ func TestPointsAndNames(t *testing.T) {
 	}
 }
 
+// TestManyOfOneNumber: what says the same number, or the same frame of reference, again and again takes no longer for it.
+func TestManyOfOneNumber(t *testing.T) {
+	const n = 20_000
+	d := structureSet()
+	var rois, drawings, observations, all []*dicom.DataSet
+	for i := range n {
+		rois = append(rois, region("1", "GTV"))
+		drawings = append(drawings, item(func(c *dicom.DataSet) {
+			c.SetString(dicom.ReferencedROINumber, "1")
+			c.SetSeq(dicom.SourceSeriesSequence, series(fmt.Sprintf("1.5.%d", i)))
+			c.SetSeq(dicom.ContourSequence, contour("CLOSED_PLANAR", square, fmt.Sprintf("1.6.%d", i)))
+		}))
+		observations = append(observations, item(func(o *dicom.DataSet) { o.SetString(dicom.ReferencedROINumber, "1") }))
+		all = append(all, series(fmt.Sprintf("1.7.%d", i)))
+	}
+	d.SetSeq(dicom.StructureSetROISequence, rois...)
+	d.SetSeq(dicom.ROIContourSequence, append(drawings, drawing("1", contour("CLOSED_PLANAR", square, "1.8")))...)
+	d.SetSeq(dicom.RTROIObservationsSequence, observations...)
+	d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", all...)))
+	start := time.Now()
+	regions, err := roi.Regions(&dicom.File{DataSet: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs, err := roi.References(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if len(regions) != n || len(refs) != 2*n+1 || len(regions[0].SeriesUIDs) != n {
+		t.Errorf("%d regions, the first of %d series, %d references", len(regions), len(regions[0].SeriesUIDs), len(refs))
+	}
+}
+
 func TestMiscounted(t *testing.T) {
 	d := structureSet()
 	d.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence)[0].SetInt(dicom.NumberOfContourPoints, 5)
@@ -348,7 +386,12 @@ func FuzzStructureSet(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	g := askew(16, 16, 6)
+	g, h := askew(16, 16, 6), askew(16, 16, 6)
+	h.Axes, h.Origin = [3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}, [3]float64{-5, -5, -2}
+	tilted := structureSet()
+	tilted.SetSeq(dicom.ROIContourSequence, drawing("3", contour("CLOSED_PLANAR", `0\0\0\10\0\1\10\10\4\0\10\3`), contour("CLOSED_PLANAR", `0\0\2\10\0\3\10\10\6\0\10\5`)),
+		drawing("7", contour("CLOSEDPLANAR_XOR", `3\0\0\3\10\0\3\10\9\3\0\9`)))
+	f.Add(part10(f, tilted))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
@@ -371,13 +414,39 @@ func FuzzStructureSet(f *testing.F) {
 		if err != nil && !errors.As(err, &refused) {
 			t.Errorf("error is %v", err)
 		}
-		for _, r := range regions {
-			m, _, err := roi.Rasterise(context.Background(), r, g, voxel.Rule{})
-			if err != nil && !errors.As(err, &refused) {
-				t.Errorf("error is %v", err)
+		for n, r := range regions {
+			if n == 8 {
+				break // one after the other: more of them find no more
 			}
-			if err == nil && (m.Count() == 0 || len(m.Data) != g.Len() || slices.Max(m.Data) > 1) {
-				t.Errorf("a mask of %d voxels", m.Count())
+			for _, g := range []voxel.Geometry{g, h} {
+				r.OtherSeries = !r.OtherSeries
+				b := roi.Bounds(r, g)
+				var within [3]*voxel.Mask // by outside, half-open and inside
+				for i, rule := range []voxel.Rule{{Boundary: "outside"}, {}, {Boundary: "inside"}, {Voxel: "coverage", Coverage: 0.01}, {Voxel: "coverage", Coverage: 1}} {
+					m, _, err := roi.Rasterise(context.Background(), r, g, rule)
+					if err != nil {
+						if !errors.As(err, &refused) {
+							t.Errorf("error is %v", err)
+						}
+						continue
+					}
+					if m.Count() == 0 || len(m.Data) != g.Len() || !m.Binary() {
+						t.Errorf("a mask of %d voxels", m.Count())
+					}
+					if real := m.Bounds(); b.Grow([3]int{}, real) != real {
+						t.Errorf("%+v: voxels in %v, bounds %v", rule, real, b)
+					}
+					if i < len(within) {
+						within[i] = m
+						for before := range i {
+							for v := range m.Data {
+								if within[before] != nil && within[before].Data[v] > m.Data[v] {
+									t.Fatalf("voxel %d is inside by a narrower rule than %+v", v, rule)
+								}
+							}
+						}
+					}
+				}
 			}
 		}
 	})
