@@ -326,10 +326,14 @@ func (d Discretise) canonical() []string {
 }
 
 // Notation is the profile in the short notation of the manual's chapter 4, as
-// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]+3σ; FBS:25". RND, for rounding, is
-// ours: the chapter has no sign for it.
+// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]+3σ; FBS:25". RND, for rounding, and
+// VOX, for a voxel rule that is not the usual one, are ours: the chapter has no
+// sign for them.
 func (p Profile) Notation() string {
 	var s []string
+	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
+		s = append(s, v.Notation())
+	}
 	if p.Resample.interpolates() {
 		method := map[string]string{"nearest": "NNB", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
 		dims, sp := "3D", p.Resample.Spacing
