@@ -331,9 +331,6 @@ func (d Discretise) canonical() []string {
 // sign for them.
 func (p Profile) Notation() string {
 	var s []string
-	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
-		s = append(s, v.Notation())
-	}
 	if p.Resample.interpolates() {
 		method := map[string]string{"nearest": "NNB", "linear": "LIN", "cubic": "CSI"}[p.Resample.Image]
 		dims, sp := "3D", p.Resample.Spacing
@@ -374,6 +371,9 @@ func (p Profile) Notation() string {
 		s = append(s, "IVH:"+strings.ToUpper(c[0])+":"+c[1])
 	}
 	s = append(s, p.Texture.notation()...)
+	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
+		s = append(s, v.Notation())
+	}
 	if len(s) == 0 {
 		return "none"
 	}

@@ -142,7 +142,7 @@ func (m *Measured) measure(ctx context.Context, images []*dicom.File, plan *plan
 			}
 			defer done()
 			start := time.Now()
-			mask, notes, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry, plan.profiles[i].Voxels)
+			mask, notes, err := roi.Rasterise(ctx, regions[i], volume.Grid.Geometry, voxel.Rule{})
 			rasterised[i] = time.Since(start)
 			if err == nil {
 				start = time.Now()
