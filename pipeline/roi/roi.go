@@ -280,6 +280,13 @@ func (r *Region) draw(items []*dicom.DataSet) *refusal.Refusal {
 	return nil
 }
 
+func appendNew(list []string, s string) []string {
+	if s == "" || slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
 // slicesUnique keeps the first of equal strings and drops empty ones.
 func slicesUnique(list *[]string) {
 	seen := make(map[string]bool, len(*list))
