@@ -205,8 +205,7 @@ func (s *stack) orient(number int, g voxel.Geometry) error {
 		if e.points < 3 {
 			continue // encloses nothing
 		}
-		// Half way between two slices is to be half way, and not what the last bit says.
-		e.height = snap((e.bottom+e.top)/2, 1<<20)
+		e.height = (e.bottom + e.top) / 2
 		if e.top-e.bottom > flatness {
 			return s.bent(number, i, g)
 		}
@@ -337,15 +336,22 @@ func (s *stack) group(drawnHere bool) {
 		slices.Sort(apart)
 		usual = min(apart[(n-1)/2], max(1, thickest/s.basis.mm)) // the median, the lower one of two
 	}
+	near := func(i int) bool { // the planes before and after a place
+		return i > 0 && i < len(s.planes) && snap(s.planes[i].height-s.planes[i-1].height-float64(widest*usual), 1<<20) <= 0
+	}
 	for i := range s.planes {
 		p := &s.planes[i]
 		p.low, p.high = p.height-usual/2, p.height+usual/2
-		if i > 0 && p.height-s.planes[i-1].height <= widest*usual {
+		if near(i) {
 			p.low = (p.height + s.planes[i-1].height) / 2
 		}
-		if i+1 < len(s.planes) && s.planes[i+1].height-p.height <= widest*usual {
+		if near(i + 1) {
 			p.high = (p.height + s.planes[i+1].height) / 2
 		}
+	}
+	for i := range s.planes { // half way between two slices is to be half way, and not what the last bit says
+		p := &s.planes[i]
+		p.height, p.low, p.high = snap(p.height, 1<<20), snap(p.low, 1<<20), snap(p.high, 1<<20)
 	}
 }
 

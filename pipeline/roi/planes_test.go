@@ -510,6 +510,13 @@ func TestBoundary(t *testing.T) {
 	if on < 5000 {
 		t.Errorf("only %d centres on outlines", on)
 	}
+	// The bridge goes there in one edge and back in two.
+	bridge := [][3]float64{{0, 0, 0}, {2, 0, 0}, {2, 3, 0}, {1, 4, 0}, {3, 4, 0}, {2, 3, 0}, {2, 1, 0}, {2, 0, 0}, {5, 0, 0}, {5, 6, 0}, {0, 6, 0}}
+	g := unit(6, 7, 1)
+	m, _, err := roi.Rasterise(t.Context(), drawn(g, bridge), g, voxel.Rule{Boundary: "outside"})
+	if want := "......\n.####.\n.####.\n.#.##.\n....#.\n.####.\n......\n"; err != nil || picture(m, 0) != want {
+		t.Errorf("%v\n%swant\n%s", err, picture(m, 0), want)
+	}
 	keyhole := [][3]float64{
 		{0, 0, 0}, {5, 0, 0}, {5, 4, 0}, {0, 4, 0}, {0, 2, 0}, {2, 2, 0}, {2, 3, 0}, {4, 3, 0}, {4, 1, 0}, {2, 1, 0}, {2, 2, 0}, {0, 2, 0},
 	}
@@ -526,21 +533,41 @@ func TestBoundary(t *testing.T) {
 }
 
 // TestBoundaryAcross asks the corners and edges of a square on a plane that climbs 3 for every 4 rows, and the voxels just
-// inside.
+// inside; and voxels half way between that plane and the next, which has another square. The rules are those of indices,
+// whichever way the axes and the contours run.
 func TestBoundaryAcross(t *testing.T) {
-	g := unit(8, 8, 6)
-	r := roi.Region{Contours: [][][3]float64{{{1, 0, 0}, {5, 0, 0}, {5, 4, 3}, {1, 4, 3}}}}
-	for boundary, want := range map[string]string{"": "11000010", "inside": "11111110", "outside": "00000010"} {
-		m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{Boundary: boundary})
-		if err != nil {
-			t.Fatal(err)
+	for flip := range 16 {
+		g := unit(8, 8, 6)
+		g.Origin = [3]float64{0.1, 0.2, 0.3} // no exact numbers
+		for a := range 3 {
+			if flip>>a&1 == 1 {
+				g.Axes[a][a] = -1
+			}
 		}
-		got := ""
-		for _, p := range [][3]int{{1, 0, 0}, {3, 0, 0}, {5, 0, 0}, {5, 4, 3}, {3, 4, 3}, {1, 4, 3}, {3, 2, 1}, {3, 6, 4}} {
-			got += string('0' + rune(m.Data[(p[2]*8+p[1])*8+p[0]]))
+		lower, upper := [][3]float64{{1, 0, 0}, {5, 0, 0}, {5, 4, 3}, {1, 4, 3}}, [][3]float64{{5, 0, 0}, {7, 0, 0}, {7, 8, 6}, {5, 8, 6}}
+		for i := range upper {
+			upper[i][1], upper[i][2] = upper[i][1]-0.6*0.4, upper[i][2]+0.8*0.4
 		}
-		if got != want {
-			t.Errorf("boundary %q: %s, want %s", boundary, got, want)
+		if flip>>3 == 1 {
+			slices.Reverse(lower)
+			slices.Reverse(upper)
+		}
+		for boundary, want := range map[string]string{"": "11000010", "inside": "11111110", "outside": "00000010"} {
+			m, _, err := roi.Rasterise(t.Context(), drawn(g, lower), g, voxel.Rule{Boundary: boundary})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, p := range [][3]int{{1, 0, 0}, {3, 0, 0}, {5, 0, 0}, {5, 4, 3}, {3, 4, 3}, {1, 4, 3}, {3, 2, 1}, {3, 6, 4}} {
+				got += string('0' + rune(m.Data[(p[2]*8+p[1])*8+p[0]]))
+			}
+			if got != want {
+				t.Errorf("%d, boundary %q: %s, want %s", flip, boundary, got, want)
+			}
+		}
+		m, _ := rasterise(t, drawn(g, lower, upper), g)
+		if m.Data[(1*8+1)*8+3] != 0 || m.Data[(1*8+1)*8+6] != 1 {
+			t.Errorf("%d: a voxel half way between two planes goes to the lower one", flip)
 		}
 	}
 }

@@ -143,6 +143,12 @@ func TestReferences(t *testing.T) {
 		"a series without list": {func(d *dicom.DataSet) {
 			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2"))))
 		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}}}},
+		"two series without lists": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2"), series("1.3"))))
+		}, []roi.Reference{
+			{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4"}, {StudyUID: "1.1", SeriesUID: "1.3", FrameOfReference: "1.4"},
+			{FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}},
+		}},
 		"contours without images": {func(d *dicom.DataSet) {
 			d.SetSeq(dicom.ROIContourSequence, drawing("3", contour("CLOSED_PLANAR", square), contour("CLOSED_PLANAR", square)))
 		}, []roi.Reference{{
