@@ -714,3 +714,18 @@ func BenchmarkAcross(b *testing.B) {
 		})
 	}
 }
+
+// TestHalfWay: half a slice is half a slice wherever images lie, and the lower slice has it.
+func TestHalfWay(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for range 200 {
+		g := unit(4, 4, 5)
+		g.Spacing[2] = 0.5 + 4*r.Float64()
+		g.Axes, g.Origin = turned(r.Float64()*6, r.Float64()*6, r.Float64()*6), [3]float64{500 * r.Float64(), -300 * r.Float64(), 1000 * r.Float64()}
+		m, _ := rasterise(t, drawn(g, box(0.5, 0.5, 2.5, 2.5, 1.5)), g)
+		two, _ := rasterise(t, drawn(g, box(0.5, 0.5, 2.5, 2.5, 0.5), box(-0.5, -0.5, 0.5, 0.5, 1.5)), g)
+		if m.Bounds().Min[2] != 1 || m.Count() != 4 || two.Count() != 5 || two.Bounds().Min[2] != 0 {
+			t.Fatalf("%d voxels from slice %d, %d from slice %d", m.Count(), m.Bounds().Min[2], two.Count(), two.Bounds().Min[2])
+		}
+	}
+}
