@@ -3,6 +3,7 @@ package roi
 import (
 	"errors"
 	"math"
+	"sort"
 
 	"github.com/radnode/radnode/features/voxel"
 )
@@ -225,16 +226,13 @@ func (w *sweep) row(into []uint8, outline []uint64, start, step, j, k float64) e
 
 // find is the slab that a height lies in, -1 for none.
 func (w *sweep) find(height float64) int {
-	n := w.near
-	for n+1 < len(w.slabs) && w.slabs[n+1].low <= height {
-		n++
+	if n := w.near; n < len(w.slabs) && w.slabs[n].low <= height && height < w.slabs[n].high {
+		return n
 	}
-	for n > 0 && height < w.slabs[n].low {
-		n--
-	}
-	w.near = n
-	if len(w.slabs) == 0 || height < w.slabs[n].low || height >= w.slabs[n].high {
+	n := sort.Search(len(w.slabs), func(n int) bool { return w.slabs[n].low > height }) - 1
+	if n < 0 || height >= w.slabs[n].high {
 		return -1
 	}
+	w.near = n
 	return n
 }

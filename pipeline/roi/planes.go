@@ -269,7 +269,9 @@ func (s *stack) normal() (n [3]float64, ok bool) {
 	return scaled(n, 1/length), true
 }
 
-// newell is the unit normal of a polygon and its area, by Newell's method; 0 where the area is nothing beside its length.
+// newell is the unit normal of a polygon and its area, by Newell's method. Where the area is next to nothing, as that of a
+// figure of eight, it is the normal and area of the largest triangle from the first point and the one farthest from it; 0 of a
+// line.
 func newell(c [][3]float64) (n [3]float64, area float64) {
 	if len(c) < 3 {
 		return n, 0
@@ -280,7 +282,7 @@ func newell(c [][3]float64) (n [3]float64, area float64) {
 		}
 		return p
 	}
-	far := 0.0
+	var farthest [3]float64
 	a := away(c[1])
 	for _, p := range c[1:] {
 		b := away(p)
@@ -288,12 +290,22 @@ func newell(c [][3]float64) (n [3]float64, area float64) {
 		for k := range n {
 			n[k] += x[k] / 2
 		}
-		far = max(far, dot(b, b))
+		if dot(b, b) > dot(farthest, farthest) {
+			farthest = b
+		}
 		a = b
 	}
-	area = math.Sqrt(dot(n, n))
-	if !(area > 1e-9*far) {
-		return n, 0
+	far := dot(farthest, farthest)
+	if area = math.Sqrt(dot(n, n)); !(area > 1e-4*far) {
+		n = [3]float64{}
+		for _, p := range c {
+			if x := scaled(cross(farthest, away(p)), 0.5); dot(x, x) > dot(n, n) {
+				n = x
+			}
+		}
+		if area = math.Sqrt(dot(n, n)); !(area > 1e-9*far) {
+			return n, 0
+		}
 	}
 	return scaled(n, 1/area), area
 }

@@ -715,6 +715,39 @@ func BenchmarkAcross(b *testing.B) {
 	}
 }
 
+// TestTooIntricate: contours that take minutes are refused before, by name.
+func TestTooIntricate(t *testing.T) {
+	g := unit(512, 512, 1)
+	c := make([][3]float64, 100_000)
+	for i := range c {
+		c[i] = [3]float64{float64(i * 7919 % 500), float64(i % 2 * 500), 0}
+	}
+	_, _, err := roi.Rasterise(t.Context(), drawn(g, c), g, voxel.Rule{Voxel: "coverage"})
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != refusal.ContoursData || !strings.Contains(r.Text, "too many times") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestFigureOfEight has an area of nothing, and a direction all the same.
+func TestFigureOfEight(t *testing.T) {
+	g := unit(12, 12, 12)
+	m, _ := rasterise(t, roi.Region{Contours: [][][3]float64{{{1, 1, 1}, {1, 9, 9}, {9, 9, 9}, {9, 1, 1}, {1, 9, 9}, {9, 9, 9}, {1, 1, 1}, {9, 1, 1}}}}, g)
+	if m.Count() == 0 {
+		t.Error("no voxels")
+	}
+	eight := [][3]float64{{0.5, 0.5, 0.2}, {8.5, 6.5, 6.2}, {8.5, 0.5, 0.2}, {0.5, 6.5, 6.2}}
+	m, _ = rasterise(t, roi.Region{Contours: [][][3]float64{eight}}, g)
+	for _, c := range []struct {
+		at [3]int
+		in uint8
+	}{{[3]int{2, 4, 3}, 1}, {[3]int{7, 4, 3}, 1}, {[3]int{4, 1, 1}, 0}, {[3]int{4, 6, 6}, 0}} {
+		if got := m.Data[(c.at[2]*12+c.at[1])*12+c.at[0]]; got != c.in {
+			t.Errorf("voxel %v is %d", c.at, got)
+		}
+	}
+}
+
 // TestHalfWay: half a slice is half a slice wherever images lie, and the lower slice has it.
 func TestHalfWay(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))

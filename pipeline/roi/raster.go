@@ -15,8 +15,8 @@ import (
 // exact. Where one outline passes through a voxel once, the area is then right to 1/32 of the voxel.
 const subrows = 16
 
-// maxWork bounds how often edges may meet rows of voxels: a minute, where a thorax takes milliseconds.
-const maxWork = 1 << 34
+// maxWork bounds how often edges may meet rows of voxels: some twenty seconds, where a thorax takes milliseconds.
+const maxWork int64 = 1 << 31
 
 // Describe states the rule by which a region became voxels, for those who read the result.
 func Describe(rule voxel.Rule, r Region) string {
@@ -103,7 +103,7 @@ func Bounds(r Region, g voxel.Geometry) voxel.Box {
 type brush struct {
 	ctx  context.Context
 	rule voxel.Rule
-	work int // edges times rows so far
+	work int64 // edges times rows so far
 
 	outline []uint64 // see touch
 	lines   lines    // see cover
@@ -111,7 +111,7 @@ type brush struct {
 
 // did adds work, and stops it at a bound.
 func (b *brush) did(n int) error {
-	if b.work += n; b.work > maxWork {
+	if b.work += int64(n); b.work > maxWork {
 		return errTooMuch
 	}
 	return b.ctx.Err()
@@ -340,7 +340,7 @@ func (b *brush) cover(into []uint8, columns, rows int, s *stack, contours []int)
 			if from, to := first(p[1]), first(q[1]); from < to {
 				l.edges = append(l.edges, [2][2]float64{p, q})
 				l.begin[from]++
-				work += to - from
+				work += 8 * (to - from) // they are sorted, too
 			}
 		}
 		if err := b.did(work); err != nil {
