@@ -626,6 +626,13 @@ filters: []
 	if got, want := p.Notation(), "INT:CSI:2D:2mm; RS:[-500,∞); FBN:32"; got != want {
 		t.Errorf("notation %q, want %q", got, want)
 	}
+	usual := p.Hash()
+	if err := yaml.UnmarshalWithOptions([]byte("voxels: {voxel: coverage, coverage: 0.7}"), &p, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Notation(), "INT:CSI:2D:2mm; RS:[-500,∞); FBN:32; VOX:coverage≥0.7"; got != want || p.Hash() == usual {
+		t.Errorf("notation %q, want %q, and another hash", got, want)
+	}
 }
 
 func TestDefaultProfiles(t *testing.T) {

@@ -340,8 +340,9 @@ func (d Discretise) canonical() []string {
 }
 
 // Notation is the profile in the short notation of the manual's chapter 4, as
-// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]+3σ; FBS:25". RND, for rounding, is
-// ours: the chapter has no sign for it.
+// in "INT:LIN:3D:1mm; RND; RS:[-1000,400]+3σ; FBS:25". RND, for rounding, and
+// VOX, for a voxel rule that is not the usual one, are ours: the chapter has no
+// sign for them.
 func (p Profile) Notation() string {
 	var s []string
 	if p.Normalise.Used() {
@@ -387,6 +388,9 @@ func (p Profile) Notation() string {
 		s = append(s, "IVH:"+strings.ToUpper(c[0])+":"+c[1])
 	}
 	s = append(s, p.Texture.notation()...)
+	if v := p.Voxels.Filled(); v != (voxel.Rule{}).Filled() {
+		s = append(s, v.Notation())
+	}
 	if len(s) == 0 {
 		return "none"
 	}

@@ -328,6 +328,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	report := int64(0)
 	here := ofSeries(regions, headers)
 	for i, r := range regions {
+		r.OtherSeries = q.Elsewhere
 		profile, ok, err := q.Choose(headers[0], r)
 		if err != nil {
 			return nil, err

@@ -150,7 +150,7 @@ func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*d
 		ContentTime: at,
 	}
 	for _, r := range m.Regions {
-		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask})
+		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask, Rule: r.Profile.Voxels})
 	}
 	return roi.WriteSEG(in)
 }
@@ -176,7 +176,7 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 	}
 	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
 	if common {
-		r.Algorithm = o.algorithm(m.Regions[0].Profile)
+		r.Algorithm = o.algorithm(m.Regions[0])
 	}
 	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
 	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
@@ -190,7 +190,7 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 				SourceSeries: m.Volume.Series,
 			}
 			if !common {
-				g.Algorithm = o.algorithm(x.Profile)
+				g.Algorithm = o.algorithm(x)
 			}
 			var err error
 			if g.Measurements, err = measurements(share.values, x.Image.Unit); err != nil {
@@ -269,14 +269,15 @@ func objectName(d *dicom.DataSet) string {
 }
 
 // algorithm says by what the values were computed, PS3.16 TID 4019.
-func (o Options) algorithm(p features.Profile) sr.Algorithm {
+func (o Options) algorithm(r MeasuredRegion) sr.Algorithm {
+	p := r.Profile
 	return sr.Algorithm{
 		Name: o.Equipment.Model, Version: o.Equipment.SoftwareVersion,
 		Parameters: []string{
 			p.Notation(),
 			"profile " + p.Name + " sha256:" + p.Hash(),
 			"definitions: " + manual,
-			"region: " + roi.VoxelRule,
+			"region: " + roi.Describe(p.Voxels, r.Region),
 		},
 	}
 }

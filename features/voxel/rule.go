@@ -12,7 +12,7 @@ import (
 type Rule struct {
 	Voxel    string  `yaml:"voxel,omitempty"`    // centre: its centre lies inside; coverage: enough of its area in the plane does
 	Boundary string  `yaml:"boundary,omitempty"` // of a centre on the outline: half-open (left and upper inside), inside, outside
-	Coverage float64 `yaml:"coverage,omitempty"` // the least part of the area, above 0 to 1; 0.5 where it is 0
+	Coverage float64 `yaml:"coverage,omitempty"` // the least part of the area, above 0 to 1, that much is enough; 0.5 where it is 0
 	Fraction float64 `yaml:"fraction,omitempty"` // the least probability or occupancy of a fractional segmentation; 0.5 where it is 0
 }
 
@@ -28,6 +28,22 @@ func (r Rule) Filled() Rule {
 		r.Coverage = 0.5 // not used
 	}
 	return r
+}
+
+// Notation is the rule as a sign: what differs from the default, as "VOX:coverage≥0.7".
+func (r Rule) Notation() string {
+	r = r.Filled()
+	sign := "VOX:" + r.Voxel
+	switch {
+	case r.Voxel == "coverage":
+		sign += fmt.Sprintf("≥%v", r.Coverage)
+	case r.Boundary != "half-open":
+		sign += "+" + r.Boundary
+	}
+	if r.Fraction != 0.5 {
+		sign += fmt.Sprintf("+fraction≥%v", r.Fraction)
+	}
+	return sign
 }
 
 // Validate names the first field that is wrong and what it may be.

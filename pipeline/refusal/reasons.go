@@ -48,18 +48,19 @@ const (
 	PETDiffers         Code = "pet.differs"
 
 	// RT structure sets.
-	ContoursClass      Code = "contours.class"
-	ContoursNone       Code = "contours.none"
-	ContoursReferences Code = "contours.references"
-	ContoursNumber     Code = "contours.number"
-	ContoursAbsent     Code = "contours.absent"
-	ContoursType       Code = "contours.type"
-	ContoursData       Code = "contours.data"
-	ContoursPlane      Code = "contours.plane"
-	ContoursOutside    Code = "contours.outside"
-	ContoursEmpty      Code = "contours.empty"
-	ContoursFrame      Code = "contours.frame"
-	ContoursSeries     Code = "contours.series"
+	ContoursClass       Code = "contours.class"
+	ContoursNone        Code = "contours.none"
+	ContoursReferences  Code = "contours.references"
+	ContoursNumber      Code = "contours.number"
+	ContoursAbsent      Code = "contours.absent"
+	ContoursType        Code = "contours.type"
+	ContoursData        Code = "contours.data"
+	ContoursPlane       Code = "contours.plane"
+	ContoursOrientation Code = "contours.orientation"
+	ContoursOutside     Code = "contours.outside"
+	ContoursEmpty       Code = "contours.empty"
+	ContoursFrame       Code = "contours.frame"
+	ContoursSeries      Code = "contours.series"
 
 	// Segmentations.
 	SegmentationNone      Code = "segmentation.none"
@@ -128,6 +129,7 @@ var Reasons = []Reason{
 	{ContoursType, "Points and open lines enclose nothing.", "draw the region with closed planar contours"},
 	{ContoursData, "The coordinates of a contour cannot be read.", "export the structure set again"},
 	{ContoursPlane, "A contour is not drawn in a plane.", "draw the region with planar contours"},
+	{ContoursOrientation, "The contours of the region lie in planes of several directions.", "draw the region in planes of one direction"},
 	{ContoursOutside, "The region was drawn where there is no image.", "send the series that the region was drawn on"},
 	{ContoursEmpty, "The region holds no voxel of the images.", "draw it larger than a voxel and inside the images"},
 	{ContoursFrame, "The region was drawn in another frame of reference than that of the images.", "register the images, and export the region on this series"},

@@ -1,7 +1,6 @@
 package roi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -12,18 +11,36 @@ import (
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
-// Tolerances along the normal, in slices.
-const (
-	acrossSlices = 0.5  // a contour that reaches further crosses slices
-	onSlice      = 0.05 // a contour closer than this is in the plane of the slice, and two of them in one plane
-)
+// subrows is how many lines each row is looked at along, by the rule coverage. Along a line the part that is covered is
+// exact. Where one outline passes through a voxel once, the area is then right to 1/32 of the voxel.
+const subrows = 16
 
-// VoxelRule states how contours become voxels, for those who read the result.
-const VoxelRule = "A voxel belongs to the region if its centre lies inside the contours (even-odd rule, contours of one plane combined by exclusive or; left and upper outlines inside, right and lower ones outside). No interpolation between slices."
+// maxWork bounds how often edges may meet rows of voxels: some twenty seconds, where a thorax takes milliseconds.
+const maxWork int64 = 1 << 31
 
-// Rasterise puts a region on a grid by the rule in the package comment. A contour belongs to the slice nearest to it, which
-// lies within half a spacing; where contours of several planes fall to one slice the nearest plane stands for it. The notes
-// say what was left out or looks unusual. Errors are *[refusal.Refusal], or the context's.
+// Describe states the rule by which a region became voxels, for those who read the result.
+func Describe(rule voxel.Rule, r Region) string {
+	rule = rule.Filled()
+	if r.segment != nil {
+		if r.segment.of.kind == "FRACTIONAL" {
+			return fmt.Sprintf("%s The threshold is %v.", SegmentRule, rule.Fraction)
+		}
+		return SegmentRule
+	}
+	what := "its centre lies inside the contours of the plane nearest to it"
+	outline := map[string]string{
+		"half-open": "left and upper outlines inside, right and lower ones outside", "inside": "outlines inside", "outside": "outlines outside",
+	}[rule.Boundary]
+	if rule.Voxel == "coverage" {
+		what = fmt.Sprintf("the contours of the plane nearest to it cover at least %v of its area", rule.Coverage)
+		outline = "the area by 16 lines a row; of voxels that are turned against the contours by 4 x 4 x 4 points"
+	}
+	return "A voxel belongs to the region if " + what + " (even-odd rule, contours of one plane combined by exclusive or; " + outline + "). " +
+		"A plane reaches half way to its neighbours, and half the usual distance where there is none. No interpolation between planes."
+}
+
+// Rasterise puts a region on a grid by the rule in the package comment. The notes say what was left out or looks unusual.
+// Errors are *[refusal.Refusal], or the context's.
 func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
 	if r.Refusal != nil {
 		return nil, nil, r.Refusal
@@ -34,181 +51,119 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule)
 	if r.segment != nil {
 		return r.segment.rasterise(ctx, g, rule.Filled())
 	}
-	notes := slices.Clone(r.Notes)
-	placed, more, err := place(r, g)
+	if err := rule.Validate(); err != nil {
+		return nil, nil, err
+	}
+	s, err := arrange(r, g)
 	if err != nil {
 		return nil, nil, err
 	}
-	notes = append(notes, more...)
+	used, more := s.place()
+	notes := slices.Concat(r.Notes, more, s.twice(used))
+	refuse := func(code refusal.Code, text, remedy string) error {
+		return &refusal.Refusal{Code: code, Text: strings.Join(append([]string{fmt.Sprintf("ROI %d%s", r.Number, text)}, notes...), "; "), Remedy: remedy}
+	}
+	if len(used) == 0 && s.elsewhere() {
+		return nil, nil, refuse(refusal.ContoursOutside, fmt.Sprintf(": none of its %d contours lies on a slice of the images", len(r.Contours)), "send the series that the region was drawn on")
+	}
 
 	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
-	area := g.Size[0] * g.Size[1]
-	for len(placed) > 0 {
-		k := placed[0].slice
-		n := slices.IndexFunc(placed, func(c flat) bool { return c.slice != k })
-		if n < 0 {
-			n = len(placed)
-		}
-		if err := fill(ctx, m.Data[k*area:(k+1)*area], g.Size[0], g.Size[1], placed[:n]); err != nil {
-			return nil, nil, err
-		}
-		placed = placed[n:]
+	b := brush{ctx: ctx, rule: rule.Filled()}
+	if s.basis.parallel {
+		err = s.parallel(&b, m, used)
+	} else {
+		err = s.oblique(&b, m, used)
+	}
+	if b.work > maxWork {
+		return nil, nil, refuse(refusal.ContoursData, ": the edges in ContourData (3006,0050) cross rows of voxels too many times", "draw it with simpler contours")
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	if m.Count() == 0 {
-		text := strings.Join(append([]string{fmt.Sprintf("ROI %d encloses the centre of no voxel", r.Number)}, notes...), "; ")
-		return nil, nil, &refusal.Refusal{Code: refusal.ContoursEmpty, Text: text, Remedy: "draw it larger than a voxel and inside the images"}
+		return nil, nil, refuse(refusal.ContoursEmpty, " encloses the centre of no voxel", "draw it larger than a voxel and inside the images")
 	}
 	return m, notes, nil
 }
 
-// Bounds is a box of the grid that holds every voxel which [Rasterise] can give to the region, from its contours alone; an
-// empty one where it gives none or refuses.
+// Bounds is a box of the grid that holds every voxel which [Rasterise] can give to the region by any rule, from its contours
+// alone; an empty one where it gives none or refuses.
 func Bounds(r Region, g voxel.Geometry) voxel.Box {
-	b := voxel.Box{Min: g.Size}
 	if r.Refusal != nil || g.Valid() != nil {
 		return voxel.Box{}
 	}
 	if r.segment != nil {
 		return r.segment.bounds(g)
 	}
-	for _, contour := range r.Contours {
-		for _, p := range contour {
-			q := g.Index(p)
-			q[2] += 0.5 // the nearest slice
-			for a, x := range q {
-				x = math.Min(math.Max(x, -1), float64(g.Size[a]))
-				b.Min[a] = min(b.Min[a], max(int(math.Floor(x)), 0))
-				b.Max[a] = max(b.Max[a], min(int(math.Ceil(x))+1, g.Size[a]))
-			}
-		}
-	}
-	if b.Empty() {
+	s, err := arrange(r, g)
+	if err != nil {
 		return voxel.Box{}
 	}
-	return b
+	return s.bounds()
 }
 
-// A flat contour is one in the plane of a slice, in index coordinates.
-type flat struct {
-	slice  int
-	height float64 // along the normal, in slices
-	points [][2]float64
+// A brush fills what contours enclose.
+type brush struct {
+	ctx  context.Context
+	rule voxel.Rule
+	work int64 // edges times rows so far
+
+	outline []uint64 // see touch
+	lines   lines    // see cover
 }
 
-// place brings contours into index space and gives each to its slice, in the order of slices.
-func place(r Region, g voxel.Geometry) (placed []flat, notes []string, err error) {
-	var outside, clipped, bent, between int
-	for i, contour := range r.Contours {
-		c := flat{points: make([][2]float64, len(contour))}
-		low, high := math.Inf(1), math.Inf(-1)
-		beyond := false
-		for n, p := range contour {
-			q := g.Index(p)
-			for _, x := range q {
-				if !(math.Abs(x) < 1e9) {
-					return nil, nil, &refusal.Refusal{Code: refusal.ContoursData, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) point %d lies nowhere near the images", r.Number, i+1, n+1), Remedy: "export the structure set again"}
+// did adds work, and stops it at a bound.
+func (b *brush) did(n int) error {
+	if b.work += int64(n); b.work > maxWork {
+		return errTooMuch
+	}
+	return b.ctx.Err()
+}
+
+// parallel fills the slices of each plane. Where the planes are not the slices of the mask but its columns or rows, it does
+// so beside the mask.
+func (s *stack) parallel(b *brush, m *voxel.Mask, used []plane) error {
+	stride := [3]int{1, m.Size[0], m.Size[0] * m.Size[1]}
+	o := s.basis.order
+	columns, rows := m.Size[o[0]], m.Size[o[1]]
+	area := columns * rows
+	var aside []uint8
+	for _, p := range used {
+		first, end := s.slices(p)
+		slice := aside
+		if o[2] == 2 {
+			slice = m.Data[first*area : (first+1)*area]
+		} else if slice == nil {
+			aside = make([]uint8, area)
+			slice = aside
+		} else {
+			clear(slice)
+		}
+		var err error
+		if b.rule.Voxel == "coverage" {
+			err = b.cover(slice, columns, rows, s, p.contours)
+		} else {
+			err = b.fill(slice, columns, rows, s, p.contours)
+		}
+		if err != nil {
+			return err
+		}
+		for k := first; k < end; k++ {
+			if o[2] == 2 {
+				if k > first {
+					copy(m.Data[k*area:], slice)
+				}
+				continue
+			}
+			for j := range rows {
+				at := k*stride[o[2]] + j*stride[o[1]]
+				for i, v := range slice[j*columns : (j+1)*columns] {
+					m.Data[at+i*stride[o[0]]] = v
 				}
 			}
-			c.points[n] = [2]float64{q[0], snap(q[1], 1<<30)}
-			low, high = math.Min(low, q[2]), math.Max(high, q[2])
-			beyond = beyond || q[0] < -0.5 || q[1] < -0.5 || q[0] > float64(g.Size[0])-0.5 || q[1] > float64(g.Size[1])-0.5
-		}
-		if len(contour) < 3 {
-			continue // encloses nothing
-		}
-		if high-low > acrossSlices {
-			return nil, nil, &refusal.Refusal{Code: refusal.ContoursPlane, Text: fmt.Sprintf("ROI %d, contour %d: ContourData (3006,0050) spans %.3g slices along the normal of the images", r.Number, i+1, high-low), Remedy: "draw the region on the slices of this series"}
-		}
-		if high-low > onSlice {
-			bent++
-		}
-		c.height = (low + high) / 2
-		c.slice = int(math.Floor(c.height + 0.5))
-		if c.slice < 0 || c.slice >= g.Size[2] {
-			outside++
-			continue
-		}
-		if beyond {
-			clipped++
-		}
-		if math.Abs(c.height-float64(c.slice)) > onSlice {
-			between++
-		}
-		placed = append(placed, c)
-	}
-	total := len(r.Contours)
-	if len(placed) == 0 {
-		return nil, nil, &refusal.Refusal{Code: refusal.ContoursOutside, Text: fmt.Sprintf("ROI %d: none of its %d contours lies on a slice of the images", r.Number, total), Remedy: "send the series that the region was drawn on"}
-	}
-	slices.SortStableFunc(placed, func(a, b flat) int {
-		return cmp.Or(cmp.Compare(a.slice, b.slice), cmp.Compare(a.height, b.height))
-	})
-	placed, dropped := nearestPlane(placed)
-	twins := twice(placed)
-	holes := 0
-	for i := 1; i < len(placed); i++ {
-		holes += max(placed[i].slice-placed[i-1].slice-1, 0)
-	}
-
-	note := func(n int, text string) {
-		if n > 0 {
-			notes = append(notes, fmt.Sprintf(text, n, total))
 		}
 	}
-	note(outside, "%d of %d contours lie beyond the first or the last slice and are left out")
-	note(clipped, "%d of %d contours reach beyond the edge of the images and are cut there")
-	note(between, "%d of %d contours lie between slices and are taken for the nearest one")
-	note(dropped, "%d of %d contours are left out because a nearer one stands for their slice")
-	note(twins, "%d of %d contours repeat another of their slice, and by exclusive or cancel it")
-	note(bent, "%d of %d contours are not parallel to the slices")
-	if holes > 0 {
-		notes = append(notes, fmt.Sprintf("%d slices between the first and the last contour have none and are left empty", holes))
-	}
-	return placed, notes, nil
-}
-
-// nearestPlane keeps, for each slice, the contours of the plane nearest to it: contours of different planes are no holes in
-// each other.
-func nearestPlane(sorted []flat) (kept []flat, dropped int) {
-	for len(sorted) > 0 {
-		k := sorted[0].slice
-		n := slices.IndexFunc(sorted, func(c flat) bool { return c.slice != k })
-		if n < 0 {
-			n = len(sorted)
-		}
-		best := sorted[0].height
-		for _, c := range sorted[:n] {
-			if math.Abs(c.height-float64(k)) < math.Abs(best-float64(k)) {
-				best = c.height
-			}
-		}
-		for _, c := range sorted[:n] {
-			if math.Abs(c.height-best) <= onSlice {
-				kept = append(kept, c)
-			} else {
-				dropped++
-			}
-		}
-		sorted = sorted[n:]
-	}
-	return kept, dropped
-}
-
-// twice counts the contours that are the same as one before them on their slice.
-func twice(sorted []flat) (n int) {
-	type key struct {
-		slice, points int
-		first         [2]float64
-	}
-	seen := make(map[key]flat, len(sorted))
-	for _, c := range sorted {
-		k := key{c.slice, len(c.points), c.points[0]}
-		if other, ok := seen[k]; ok && slices.Equal(c.points, other.points) {
-			n++
-		}
-		seen[k] = c
-	}
-	return n
+	return nil
 }
 
 // snap rounds an index coordinate to a fraction of a voxel, so that outlines through voxel centres, which many planning
@@ -216,34 +171,50 @@ func twice(sorted []flat) (n int) {
 // compared with vertices to a billionth of a voxel, columns with crossings, which inherit that error, to a millionth.
 func snap(x, fraction float64) float64 { return math.Round(x*fraction) / fraction }
 
+// crossing is where an edge meets the row y, along it. The edge goes from p to q, the lower y first, so that a shared outline
+// is crossed at the same place from both sides.
+func crossing(p, q [2]float64, y float64) float64 {
+	return p[0] + float64((y-p[1])*(q[0]-p[0]))/(q[1]-p[1])
+}
+
 // fill sets the voxels of one slice whose centres the contours enclose. Each edge flips, in each row that it crosses, the
 // first voxel at or right of the crossing; the running exclusive or along the row is then the even-odd rule. The work is
 // that of the edges and of the box around them, however many contours there are.
-func fill(ctx context.Context, into []uint8, columns, rows int, contours []flat) error {
+func (b *brush) fill(into []uint8, columns, rows int, s *stack, contours []int) error {
 	top, bottom := rows, -1
 	left := columns
-	for _, c := range contours {
-		if err := ctx.Err(); err != nil {
+	closed := b.rule.Boundary != "half-open"
+	if closed {
+		if b.outline == nil {
+			b.outline = make([]uint64, len(into))
+		}
+		clear(b.outline)
+	}
+	work := 0
+	for _, n := range contours {
+		c := s.contours[n]
+		if err := b.did(0); err != nil {
 			return err
 		}
-		a := c.points[len(c.points)-1]
-		for n, b := range c.points {
+		a := s.basis.flat(c[len(c)-1])
+		for n, point := range c {
 			if n&0xFFFF == 0xFFFF {
-				if err := ctx.Err(); err != nil {
+				if err := b.did(work); err != nil {
 					return err
 				}
+				work = 0
 			}
-			p, q := a, b
-			a = b
-			if p[1] > q[1] {
-				p, q = q, p // one direction, so that a shared outline is crossed at the same place from both sides
+			e := s.basis.flat(point)
+			p, q := a, e
+			a = e
+			if p[1] > q[1] || p[1] == q[1] && p[0] > q[0] {
+				p, q = q, p
 			}
 			// Rows from p to q, p's own included and q's not: each vertex counts once.
 			first := max(int(math.Ceil(p[1])), 0)
 			last := min(int(math.Ceil(q[1]))-1, rows-1)
 			for j := first; j <= last; j++ {
-				x := p[0] + float64((float64(j)-p[1])*(q[0]-p[0]))/(q[1]-p[1])
-				i := max(int(math.Ceil(snap(x, 1<<20))), 0)
+				i := max(int(math.Ceil(snap(crossing(p, q, float64(j)), 1<<20))), 0)
 				if i < columns {
 					into[j*columns+i] ^= 1
 					left = min(left, i)
@@ -251,8 +222,18 @@ func fill(ctx context.Context, into []uint8, columns, rows int, contours []flat)
 			}
 			if first <= last {
 				top, bottom = min(top, first), max(bottom, last)
+				work += last - first
+			}
+			if closed {
+				for j := first; j <= min(int(math.Floor(q[1])), rows-1); j++ {
+					work += touch(b.outline[j*columns:(j+1)*columns], p, q, float64(j), 0, 1)
+				}
 			}
 		}
+		if err := b.did(work); err != nil {
+			return err
+		}
+		work = 0
 	}
 	for j := top; j <= bottom; j++ {
 		row := into[j*columns : (j+1)*columns]
@@ -260,6 +241,174 @@ func fill(ctx context.Context, into []uint8, columns, rows int, contours []flat)
 		for i := left; i < columns; i++ {
 			inside ^= row[i]
 			row[i] = inside
+		}
+	}
+	if closed {
+		b.settle(into, b.outline)
+	}
+	return nil
+}
+
+// touch marks the voxels of a row whose centres lie on an edge from p to q, and returns how many it looked at. The row is at
+// y; its voxel i is at start + i * step. A mark is the exclusive or of the directions in which edges leave the centre: two
+// edges that run into each other, as the two sides of a keyhole's bridge, leave none, and there is no outline.
+func touch(row []uint64, p, q [2]float64, y, start, step float64) int {
+	du, dv := q[0]-p[0], q[1]-p[1]
+	if du == 0 && dv == 0 {
+		return 0
+	}
+	direction := uint64(int64(math.Round(du/(math.Abs(du)+dv)*(1<<20)))+1<<21) * 0x9E3779B97F4A7C15
+	direction ^= direction >> 29
+	forth, back := direction*0xBF58476D1CE4E5B9, direction*0x94D049BB133111EB
+	at := func(u float64) float64 { return snap((u-start)/step, 1<<20) }
+	if dv == 0 {
+		low, high := at(p[0]), at(q[0])
+		first, last := max(int(math.Ceil(low)), 0), min(int(math.Floor(high)), len(row)-1)
+		for i := first; i <= last; i++ {
+			if float64(i) > low {
+				row[i] ^= back
+			}
+			if float64(i) < high {
+				row[i] ^= forth
+			}
+		}
+		return max(last-first, 0) + 1
+	}
+	if x := at(crossing(p, q, y)); x == math.Floor(x) && x >= 0 && x < float64(len(row)) {
+		if y > p[1] {
+			row[int(x)] ^= back
+		}
+		if y < q[1] {
+			row[int(x)] ^= forth
+		}
+	}
+	return 1
+}
+
+// settle decides the voxels on the outline.
+func (b *brush) settle(into []uint8, outline []uint64) {
+	var in uint8
+	if b.rule.Boundary == "inside" {
+		in = 1
+	}
+	for i, mark := range outline {
+		if mark != 0 {
+			into[i] = in
+		}
+	}
+}
+
+// lines is what cover works with. Lengths are whole numbers of 2^-20 of a voxel.
+type lines struct {
+	edges  [][2][2]float64
+	begin  []int // of the edges that begin to be crossed at each line
+	active []int
+	meets  []int64
+	part   []int64 // of each voxel of a row
+	whole  []int64 // changes of it from one voxel to the next
+}
+
+// cover sets the voxels of one slice that the contours cover enough of. It goes down the slice line by line and keeps the
+// edges that the line meets.
+func (b *brush) cover(into []uint8, columns, rows int, s *stack, contours []int) error {
+	const unit = 1 << 20
+	l := &b.lines
+	n := rows * subrows
+	l.edges = l.edges[:0]
+	if l.begin == nil {
+		l.begin, l.part, l.whole = make([]int, n+1), make([]int64, columns+1), make([]int64, columns+1)
+	}
+	clear(l.begin)
+	// Line s is at (s + 1/2) / subrows - 1/2. first is the first line at or after a vertex.
+	first := func(v float64) int {
+		return int(math.Ceil(math.Min(math.Max(float64((v+0.5)*subrows)-0.5, 0), float64(n))))
+	}
+	for _, c := range contours {
+		points := s.contours[c]
+		a := s.basis.flat(points[len(points)-1])
+		work := 0
+		for i, point := range points {
+			if i&0xFFFF == 0xFFFF {
+				if err := b.did(work); err != nil {
+					return err
+				}
+				work = 0
+			}
+			e := s.basis.flat(point)
+			p, q := a, e
+			a = e
+			if p[1] > q[1] {
+				p, q = q, p
+			}
+			if from, to := first(p[1]), first(q[1]); from < to {
+				l.edges = append(l.edges, [2][2]float64{p, q})
+				l.begin[from]++
+				work += 8 * (to - from) // they are sorted, too
+			}
+		}
+		if err := b.did(work); err != nil {
+			return err
+		}
+	}
+	// The edges in the order of their first lines: a count, then begin[s] is where those of line s end.
+	order := make([]int32, len(l.edges))
+	sum := 0
+	for s, n := range l.begin {
+		l.begin[s] = sum
+		sum += n
+	}
+	for i, e := range l.edges {
+		s := first(e[0][1])
+		order[l.begin[s]] = int32(i)
+		l.begin[s]++
+	}
+	least := float64(b.rule.Coverage * subrows * unit)
+	l.active = l.active[:0]
+	next := 0
+	for s := range n {
+		if s%subrows == 0 {
+			if err := b.ctx.Err(); err != nil {
+				return err
+			}
+		}
+		for ; next < l.begin[s]; next++ {
+			l.active = append(l.active, int(order[next]))
+		}
+		y := (float64(s)+0.5)/subrows - 0.5
+		l.meets = l.meets[:0]
+		l.active = slices.DeleteFunc(l.active, func(i int) bool {
+			e := l.edges[i]
+			if e[1][1] <= y {
+				return true
+			}
+			x := math.Min(math.Max(crossing(e[0], e[1], y)+0.5, 0), float64(columns))
+			l.meets = append(l.meets, int64(math.Round(x*unit)))
+			return false
+		})
+		slices.Sort(l.meets)
+		for i := 0; i+1 < len(l.meets); i += 2 {
+			from, to := l.meets[i], l.meets[i+1]
+			f, t := from/unit, to/unit
+			if f == t {
+				l.part[f] += to - from
+				continue
+			}
+			l.part[f] += (f+1)*unit - from
+			l.part[t] += to - t*unit
+			l.whole[f+1] += unit
+			l.whole[t] -= unit
+		}
+		if s%subrows == subrows-1 {
+			row := into[s/subrows*columns:][:columns]
+			covered := int64(0)
+			for i := range row {
+				covered += l.whole[i]
+				if float64(covered+l.part[i]) >= least {
+					row[i] = 1
+				}
+			}
+			clear(l.part)
+			clear(l.whole)
 		}
 	}
 	return nil

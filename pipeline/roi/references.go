@@ -27,7 +27,7 @@ func References(d *dicom.DataSet) ([]Reference, error) {
 	if err := isStructureSet(d); err != nil {
 		return nil, err
 	}
-	c := collector{series: map[string]int{}, claimed: map[string]int{}}
+	c := collector{series: map[string]int{}, claimed: map[string]int{}, frames: map[string][]int{}}
 	for _, frame := range d.Seq(dicom.ReferencedFrameOfReferenceSequence) {
 		frameUID := frame.String(dicom.FrameOfReferenceUID)
 		for _, study := range frame.Seq(dicom.RTReferencedStudySequence) {
@@ -35,7 +35,7 @@ func References(d *dicom.DataSet) ([]Reference, error) {
 				i := c.reference(series.String(dicom.SeriesInstanceUID))
 				r := &c.refs[i]
 				orElse(&r.StudyUID, study.String(dicom.ReferencedSOPInstanceUID))
-				orElse(&r.FrameOfReference, frameUID)
+				c.frame(i, frameUID)
 				for _, image := range series.Seq(dicom.ContourImageSequence) {
 					if uid := image.String(dicom.ReferencedSOPInstanceUID); uid != "" {
 						r.Named = append(r.Named, uid)
@@ -61,7 +61,7 @@ func References(d *dicom.DataSet) ([]Reference, error) {
 		source := -1 // of contours whose image no series lists
 		if s := item.Seq(dicom.SourceSeriesSequence); len(s) == 1 && s[0].String(dicom.SeriesInstanceUID) != "" {
 			source = c.reference(s[0].String(dicom.SeriesInstanceUID))
-			orElse(&c.refs[source].FrameOfReference, frameUID)
+			c.frame(source, frameUID)
 		}
 		for _, contour := range item.Seq(dicom.ContourSequence) {
 			images := contour.Seq(dicom.ContourImageSequence)
@@ -70,8 +70,9 @@ func References(d *dicom.DataSet) ([]Reference, error) {
 			}
 			for _, image := range images {
 				if uid := image.String(dicom.ReferencedSOPInstanceUID); uid != "" {
-					r := &c.refs[c.owner(uid, source, frameUID)]
-					orElse(&r.FrameOfReference, frameUID)
+					i := c.owner(uid, source, frameUID)
+					c.frame(i, frameUID)
+					r := &c.refs[i]
 					r.Contoured = append(r.Contoured, uid)
 				}
 			}
@@ -101,8 +102,9 @@ func References(d *dicom.DataSet) ([]Reference, error) {
 // A collector gathers references in order of first mention.
 type collector struct {
 	refs    []Reference
-	series  map[string]int // Series Instance UID -> index in refs
-	claimed map[string]int // SOP Instance UID -> index in refs
+	series  map[string]int   // Series Instance UID -> index in refs
+	claimed map[string]int   // SOP Instance UID -> index in refs
+	frames  map[string][]int // Frame of Reference UID -> indices of series in refs; those of "" may have got one since
 }
 
 func (c *collector) reference(series string) int {
@@ -111,8 +113,21 @@ func (c *collector) reference(series string) int {
 		i = len(c.refs)
 		c.series[series] = i
 		c.refs = append(c.refs, Reference{SeriesUID: series})
+		if series != "" {
+			c.frames[""] = append(c.frames[""], i)
+		}
 	}
 	return i
+}
+
+// frame says which frame of reference a reference is in, if that is not known yet.
+func (c *collector) frame(i int, uid string) {
+	if r := &c.refs[i]; r.FrameOfReference == "" && uid != "" {
+		r.FrameOfReference = uid
+		if r.SeriesUID != "" {
+			c.frames[uid] = append(c.frames[uid], i)
+		}
+	}
 }
 
 // owner returns the reference that an image named by a contour belongs to.
@@ -123,20 +138,44 @@ func (c *collector) owner(uid string, source int, frame string) int {
 	if source >= 0 {
 		return source
 	}
-	// The only series of that frame, named without a list.
-	only := -1
-	for i, r := range c.refs {
-		if r.SeriesUID != "" && (frame == "" || r.FrameOfReference == "" || r.FrameOfReference == frame) {
-			if only >= 0 || len(r.Named) > 0 {
-				return c.reference("")
-			}
-			only = i
+	if only := c.only(frame); only >= 0 && len(c.refs[only].Named) == 0 {
+		return only // named without a list
+	}
+	return c.reference("")
+}
+
+// only is the series that a frame of reference has, -1 where it has none or several. A frame that is not said may be any.
+func (c *collector) only(frame string) int {
+	if frame == "" {
+		_, unclaimed := c.series[""]
+		switch n := len(c.refs); {
+		case n == 1 && !unclaimed:
+			return 0
+		case n == 2 && unclaimed:
+			return 1 - c.series[""]
 		}
+		return -1
 	}
-	if only < 0 {
-		return c.reference("")
+	// What has got a frame since is taken off the list, once.
+	found, n := -1, len(c.frames[frame])
+	if n > 0 {
+		found = c.frames[frame][0]
 	}
-	return only
+	open := c.frames[""]
+	for k := 0; k < len(open) && n < 2; {
+		if c.refs[open[k]].FrameOfReference != "" {
+			open[k] = open[len(open)-1]
+			open = open[:len(open)-1]
+			continue
+		}
+		found = open[k]
+		k, n = k+1, n+1
+	}
+	c.frames[""] = open
+	if n != 1 {
+		return -1
+	}
+	return found
 }
 
 func orElse(have *string, value string) {

@@ -4,11 +4,28 @@
 // Start at [References], which tells what a structure set needs, then [Regions] and [Rasterise]; [WriteSEG] makes the
 // object that records exactly the voxels that were measured.
 //
-// The rule by which contours become voxels: a voxel belongs to the region if its centre lies inside the contour, by the
-// even-odd rule; contours of one plane are combined by exclusive or, so that an inner contour is a hole and a keyhole is
-// one as well (PS3.3 C.8.8.6.3). A centre on the outline belongs to the region on the side of the lower index: left and
+// The rule by which contours become voxels ([Describe] says it in a sentence, [voxel.Rule] changes it):
+//
+// The contours of a region lie in parallel planes. Those of one plane are combined by exclusive or, so that an inner contour
+// is a hole and a keyhole is one as well (PS3.3 C.8.8.6.3). A plane stands for a slab, which reaches half way to the
+// neighbouring planes. At the ends, and where the neighbour is further away than one and a half times the usual distance, it
+// reaches half the usual distance, and the gap stays empty. The usual distance is the median of all, at most 10 mm or a
+// voxel; where there is one plane only, it is a voxel; where all contours lie on slices of the images, it is that of the
+// slices, so that nothing is put on slices without contours, unless [Region.OtherSeries]. A slab holds its lower side and not
+// its upper one: of two slices at the same distance a contour goes to the lower one.
+//
+// A voxel belongs to the region if its centre lies in the slab of a plane and, seen along the normal, inside the contours of
+// that plane by the even-odd rule. A centre on the outline belongs to the region on the side of the lower index: left and
 // upper outlines are inside, right and lower ones outside, so that regions which share an outline share no voxel and leave
-// none between them. Nothing is interpolated between slices.
+// none between them. By the boundary rule inside all centres on the outline belong to the region, by outside none; where an
+// outline runs back on itself, as the bridge of a keyhole, there is none.
+//
+// By the rule coverage a voxel belongs to the region if the contours of the plane that its centre falls to cover enough of
+// its rectangle in the plane: see cover for how exact that is. Where the plane is parallel to no two axes of the images, it is
+// the part of 4 x 4 x 4 points of the voxel that lie inside.
+//
+// All contours of a region have to lie in planes of one direction, which is taken from their areas, to half a voxel along the
+// normal. Directions within a degree of the slices, columns or rows are theirs.
 package roi
 
 import (
@@ -39,13 +56,14 @@ type Region struct {
 	Site                   Code      // Anatomic Region (0008,2218)
 	Laterality             Code      // Anatomic Region Modifier (0008,2220), else TypeModifier where that is a side
 	AlgorithmName          string    // Segment Algorithm Name (0062,0009)
-	TrackingID             string    // Tracking ID (0062,0020), else the name
+	TrackingID             string    // Tracking ID (0062,0020), else the name, with the number where regions share it
 	TrackingUID            string    // Tracking UID (0062,0021), else derived from the structure set's UID and the number
 	FrameOfReference       string    // Referenced Frame of Reference UID (3006,0024)
 	SeriesUIDs             []string  // Source Series Sequence (3006,004B)
 	Color                  *[3]uint8 // ROI Display Color (3006,002A), nil where there is none
 	Images                 []string  // SOP Instance UIDs that the contours name, in order of first mention
 	Contours               [][][3]float64
+	OtherSeries            bool // it is measured on another series than it was drawn on: for the caller to say, see [Rasterise]
 	Notes                  []string
 	Refusal                *refusal.Refusal // why it cannot be put on a grid; nil where it can
 
@@ -84,6 +102,10 @@ func contoured(d *dicom.DataSet) ([]Region, error) {
 		return nil, &refusal.Refusal{Code: refusal.ContoursNone, Text: "StructureSetROISequence (3006,0020) is absent or empty", Remedy: "export the structure set with its regions"}
 	}
 	contours, observations := byNumber(d.Seq(dicom.ROIContourSequence)), byNumber(d.Seq(dicom.RTROIObservationsSequence))
+	names := make(map[string]int, len(rois))
+	for _, item := range rois {
+		names[item.String(dicom.ROIName)]++
+	}
 	seen := make(map[int]int)
 	var regions []Region
 	for i, item := range rois {
@@ -109,11 +131,16 @@ func contoured(d *dicom.DataSet) ([]Region, error) {
 		} else {
 			seen[number] = i
 		}
-		for _, o := range observations[number] {
-			r.observe(o)
+		if r.Refusal == nil {
+			for _, o := range observations[number] {
+				r.observe(o)
+			}
 		}
 		if r.TrackingID == "" {
 			r.TrackingID = r.Name
+			if r.Name != "" && names[r.Name] > 1 { // reports show it alone
+				r.TrackingID = fmt.Sprintf("%s (ROI %d)", r.Name, number)
+			}
 		}
 		if r.TrackingID == "" {
 			r.TrackingID = "ROI " + strconv.Itoa(number)
@@ -188,14 +215,14 @@ func readCode(items []*dicom.DataSet) Code {
 
 // draw reads the contours of a region, PS3.3 C.8.8.6, and says what keeps them from enclosing voxels.
 func (r *Region) draw(items []*dicom.DataSet) *refusal.Refusal {
-	var degenerate, miscounted int
+	var degenerate, miscounted, marks int
 	number := 0
 	for _, item := range items {
 		if rgb, err := item.Ints(dicom.ROIDisplayColor); err == nil && len(rgb) == 3 && min(rgb[0], rgb[1], rgb[2]) >= 0 && max(rgb[0], rgb[1], rgb[2]) <= 255 {
 			r.Color = &[3]uint8{uint8(rgb[0]), uint8(rgb[1]), uint8(rgb[2])}
 		}
 		for _, s := range item.Seq(dicom.SourceSeriesSequence) {
-			r.SeriesUIDs = appendNew(r.SeriesUIDs, s.String(dicom.SeriesInstanceUID))
+			r.SeriesUIDs = append(r.SeriesUIDs, s.String(dicom.SeriesInstanceUID))
 		}
 		for _, c := range item.Seq(dicom.ContourSequence) {
 			number++
@@ -205,7 +232,10 @@ func (r *Region) draw(items []*dicom.DataSet) *refusal.Refusal {
 			}
 			switch kind := c.String(dicom.ContourGeometricType); kind {
 			case "CLOSED_PLANAR", "CLOSEDPLANAR_XOR": // PS3.3 C.8.8.6.1: both enclose, and combine by exclusive or
-			default:
+			case "POINT": // some systems end a region in a point, where a slice hardly touches it
+				marks++
+				continue
+			default: // a line may be a contour that was not closed: without it the region would be another one
 				return &refusal.Refusal{Code: refusal.ContoursType, Text: fmt.Sprintf("%s: ContourGeometricType (3006,0042) is %q, which encloses no voxels", at, kind), Remedy: "draw the region with closed planar contours"}
 			}
 			v, err := c.Floats(dicom.ContourData)
@@ -235,11 +265,18 @@ func (r *Region) draw(items []*dicom.DataSet) *refusal.Refusal {
 		}
 	}
 	slicesUnique(&r.Images)
+	slicesUnique(&r.SeriesUIDs)
 	if miscounted > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("Number of Contour Points (3006,0046) is not that of Contour Data in %d contours; the data count", miscounted))
 	}
 	if degenerate > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d contours of fewer than three points enclose nothing and are left out", degenerate))
+	}
+	if marks > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d of %d contours are points (POINT), which enclose nothing, and are left out", marks, number))
+	}
+	if marks > 0 && marks == number {
+		return &refusal.Refusal{Code: refusal.ContoursType, Text: fmt.Sprintf("ROI %d: ContourGeometricType (3006,0042) is %q in all %d contours, which enclose no voxels", r.Number, "POINT", number), Remedy: "draw the region with closed planar contours"}
 	}
 	if len(r.Contours) == 0 {
 		return &refusal.Refusal{Code: refusal.ContoursAbsent, Text: fmt.Sprintf("ROI %d has no closed contour in ROIContourSequence (3006,0039)", r.Number), Remedy: "draw the region, or leave it out of the export"}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -141,6 +143,12 @@ func TestReferences(t *testing.T) {
 		"a series without list": {func(d *dicom.DataSet) {
 			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2"))))
 		}, []roi.Reference{{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}}}},
+		"two series without lists": {func(d *dicom.DataSet) {
+			d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", series("1.2"), series("1.3"))))
+		}, []roi.Reference{
+			{StudyUID: "1.1", SeriesUID: "1.2", FrameOfReference: "1.4"}, {StudyUID: "1.1", SeriesUID: "1.3", FrameOfReference: "1.4"},
+			{FrameOfReference: "1.4", Instances: []string{"1.2.2", "1.2.1"}, Contoured: []string{"1.2.2", "1.2.1"}},
+		}},
 		"contours without images": {func(d *dicom.DataSet) {
 			d.SetSeq(dicom.ROIContourSequence, drawing("3", contour("CLOSED_PLANAR", square), contour("CLOSED_PLANAR", square)))
 		}, []roi.Reference{{
@@ -201,12 +209,12 @@ func TestRegions(t *testing.T) {
 	want := []roi.Region{{
 		Number: 7, Name: "GTV", GenerationAlgorithm: "MANUAL", Label: "primary", InterpretedType: "GTV",
 		Type:       roi.Code{Value: "86049000", Scheme: "SCT", Meaning: "Malignant neoplasm, primary"},
-		TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "7"), FrameOfReference: "1.4",
+		TrackingID: "GTV (ROI 7)", TrackingUID: dicom.UIDFrom("tracking", "1.9", "7"), FrameOfReference: "1.4",
 		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.1", "1.2.2", "1.2.3"},
 		Contours: [][][3]float64{quad, {{0, 0, 6}, {4, 0, 6}, {4, 4, 6}}},
 		Notes:    []string{"1 contours of fewer than three points enclose nothing and are left out"},
 	}, {
-		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
+		Number: 3, Name: "GTV", GenerationAlgorithm: "MANUAL", TrackingID: "GTV (ROI 3)", TrackingUID: dicom.UIDFrom("tracking", "1.9", "3"), FrameOfReference: "1.4",
 		Color: &[3]uint8{255, 0, 0}, Images: []string{"1.2.2"}, Contours: [][][3]float64{quad},
 	}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(roi.Region{})); diff != "" {
@@ -231,6 +239,8 @@ func TestRegionRefusals(t *testing.T) {
 		change func(d *dicom.DataSet)
 	}{
 		"point":            {refusal.ContoursType, "(3006,0042)", replace(contour("POINT", `1\2\3`))},
+		"points":           {refusal.ContoursType, "POINT", replace(contour("POINT", `1\2\3`), contour("POINT", `1\2\4`))},
+		"open, nonplanar":  {refusal.ContoursType, "OPEN_NONPLANAR", replace(contour("OPEN_NONPLANAR", square))},
 		"open":             {refusal.ContoursType, "(3006,0042)", replace(contour("CLOSED_PLANAR", square), contour("OPEN_PLANAR", square))},
 		"no type":          {refusal.ContoursType, "(3006,0042)", replace(contour("", square))},
 		"no contours":      {refusal.ContoursAbsent, "(3006,0039)", replace()},
@@ -291,6 +301,66 @@ func TestRegionRefusals(t *testing.T) {
 	})
 }
 
+// A point beside closed contours is left out and noted; the name of two regions does not tell them apart, a name of its own
+// stays.
+func TestPointsAndNames(t *testing.T) {
+	d := structureSet()
+	d.Seq(dicom.ROIContourSequence)[1].SetSeq(dicom.ContourSequence, contour("CLOSED_PLANAR", square), contour("POINT", `1\2\3`))
+	o := d.Seq(dicom.RTROIObservationsSequence)[0]
+	o.SetString(dicom.TrackingID, "lesion")
+	regions, err := roi.Regions(&dicom.File{DataSet: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := regions[0]
+	if want := []string{"1 of 2 contours are points (POINT), which enclose nothing, and are left out"}; r.Refusal != nil || len(r.Contours) != 1 || !slices.Equal(r.Notes, want) {
+		t.Errorf("%d contours, %v, notes %q", len(r.Contours), r.Refusal, r.Notes)
+	}
+	if r.TrackingID != "lesion" || regions[1].TrackingID != "GTV (ROI 3)" {
+		t.Errorf("tracked as %q and %q", r.TrackingID, regions[1].TrackingID)
+	}
+	d.Seq(dicom.StructureSetROISequence)[1].SetString(dicom.ROIName, "PTV")
+	if regions, err = roi.Regions(&dicom.File{DataSet: d}); err != nil || regions[1].TrackingID != "PTV" {
+		t.Errorf("tracked as %q: %v", regions[1].TrackingID, err)
+	}
+}
+
+// TestManyOfOneNumber: what says the same number, or the same frame of reference, again and again takes no longer for it.
+func TestManyOfOneNumber(t *testing.T) {
+	const n = 20_000
+	d := structureSet()
+	var rois, drawings, observations, all []*dicom.DataSet
+	for i := range n {
+		rois = append(rois, region("1", "GTV"))
+		drawings = append(drawings, item(func(c *dicom.DataSet) {
+			c.SetString(dicom.ReferencedROINumber, "1")
+			c.SetSeq(dicom.SourceSeriesSequence, series(fmt.Sprintf("1.5.%d", i)))
+			c.SetSeq(dicom.ContourSequence, contour("CLOSED_PLANAR", square, fmt.Sprintf("1.6.%d", i)))
+		}))
+		observations = append(observations, item(func(o *dicom.DataSet) { o.SetString(dicom.ReferencedROINumber, "1") }))
+		all = append(all, series(fmt.Sprintf("1.7.%d", i)))
+	}
+	d.SetSeq(dicom.StructureSetROISequence, rois...)
+	d.SetSeq(dicom.ROIContourSequence, append(drawings, drawing("1", contour("CLOSED_PLANAR", square, "1.8")))...)
+	d.SetSeq(dicom.RTROIObservationsSequence, observations...)
+	d.SetSeq(dicom.ReferencedFrameOfReferenceSequence, frame("1.4", study("1.1", all...)))
+	start := time.Now()
+	regions, err := roi.Regions(&dicom.File{DataSet: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs, err := roi.References(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if len(regions) != n || len(refs) != 2*n+1 || len(regions[0].SeriesUIDs) != n {
+		t.Errorf("%d regions, the first of %d series, %d references", len(regions), len(regions[0].SeriesUIDs), len(refs))
+	}
+}
+
 func TestMiscounted(t *testing.T) {
 	d := structureSet()
 	d.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence)[0].SetInt(dicom.NumberOfContourPoints, 5)
@@ -322,7 +392,12 @@ func FuzzStructureSet(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	g := askew(16, 16, 6)
+	g, h := askew(16, 16, 6), askew(16, 16, 6)
+	h.Axes, h.Origin = [3][3]float64{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}, [3]float64{-5, -5, -2}
+	tilted := structureSet()
+	tilted.SetSeq(dicom.ROIContourSequence, drawing("3", contour("CLOSED_PLANAR", `0\0\0\10\0\1\10\10\4\0\10\3`), contour("CLOSED_PLANAR", `0\0\2\10\0\3\10\10\6\0\10\5`)),
+		drawing("7", contour("CLOSEDPLANAR_XOR", `3\0\0\3\10\0\3\10\9\3\0\9`)))
+	f.Add(part10(f, tilted))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file, err := dicom.ReadFile(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
@@ -345,13 +420,39 @@ func FuzzStructureSet(f *testing.F) {
 		if err != nil && !errors.As(err, &refused) {
 			t.Errorf("error is %v", err)
 		}
-		for _, r := range regions {
-			m, _, err := roi.Rasterise(context.Background(), r, g, voxel.Rule{})
-			if err != nil && !errors.As(err, &refused) {
-				t.Errorf("error is %v", err)
+		for n, r := range regions {
+			if n == 8 {
+				break // one after the other: more of them find no more
 			}
-			if err == nil && (m.Count() == 0 || len(m.Data) != g.Len() || slices.Max(m.Data) > 1) {
-				t.Errorf("a mask of %d voxels", m.Count())
+			for _, g := range []voxel.Geometry{g, h} {
+				r.OtherSeries = !r.OtherSeries
+				b := roi.Bounds(r, g)
+				var within [3]*voxel.Mask // by outside, half-open and inside
+				for i, rule := range []voxel.Rule{{Boundary: "outside"}, {}, {Boundary: "inside"}, {Voxel: "coverage", Coverage: 0.01}, {Voxel: "coverage", Coverage: 1}} {
+					m, _, err := roi.Rasterise(context.Background(), r, g, rule)
+					if err != nil {
+						if !errors.As(err, &refused) {
+							t.Errorf("error is %v", err)
+						}
+						continue
+					}
+					if m.Count() == 0 || len(m.Data) != g.Len() || !m.Binary() {
+						t.Errorf("a mask of %d voxels", m.Count())
+					}
+					if real := m.Bounds(); b.Grow([3]int{}, real) != real {
+						t.Errorf("%+v: voxels in %v, bounds %v", rule, real, b)
+					}
+					if i < len(within) {
+						within[i] = m
+						for before := range i {
+							for v := range m.Data {
+								if within[before] != nil && within[before].Data[v] > m.Data[v] {
+									t.Fatalf("voxel %d is inside by a narrower rule than %+v", v, rule)
+								}
+							}
+						}
+					}
+				}
 			}
 		}
 	})

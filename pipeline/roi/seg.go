@@ -42,6 +42,7 @@ type Source struct {
 type Segment struct {
 	Region Region
 	Mask   *voxel.Mask
+	Rule   voxel.Rule // by which the region became the mask
 }
 
 // Equipment is the device that writes: Enhanced General Equipment, PS3.3 C.7.5.2, where all four are type 1.
@@ -167,7 +168,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SegmentsOverlap, overlap(in.Segments, boxes, g))
 	var segments []*dicom.DataSet
 	for i, s := range in.Segments {
-		segments = append(segments, describe(i+1, s.Region, origin))
+		segments = append(segments, describe(i+1, s.Region, s.Rule, origin))
 	}
 	d.SetSeq(dicom.SegmentSequence, segments...)
 	in.refer(d)
@@ -286,15 +287,15 @@ func overlap(segments []Segment, boxes []voxel.Box, g voxel.Geometry) string {
 
 // describe is an item of Segment Sequence, PS3.3 C.8.20.2 with the Segment Description macro. origin is the object that the
 // region came from.
-func describe(number int, r Region, origin string) *dicom.DataSet {
+func describe(number int, r Region, rule voxel.Rule, origin string) *dicom.DataSet {
 	category, kind := r.Property()
 	// Contours that a person drew and a program made voxels of are semi-automatic.
-	object, rule, algorithm, name := "RT Structure Set", VoxelRule, "SEMIAUTOMATIC", "Contours to voxels by voxel centre"
+	object, algorithm, name := "RT Structure Set", "SEMIAUTOMATIC", "Contours to voxels by voxel "+rule.Filled().Voxel
 	if r.GenerationAlgorithm == "AUTOMATIC" {
 		algorithm = "AUTOMATIC"
 	}
 	if r.Kind() == "Segment" { // its voxels were there
-		object, rule, name = "Segmentation", SegmentRule, cmp.Or(dicom.CleanLine(r.AlgorithmName, 64), "As in the Segmentation it came from")
+		object, name = "Segmentation", cmp.Or(dicom.CleanLine(r.AlgorithmName, 64), "As in the Segmentation it came from")
 		if slices.Contains([]string{"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}, r.GenerationAlgorithm) {
 			algorithm = r.GenerationAlgorithm
 		}
@@ -302,9 +303,9 @@ func describe(number int, r Region, origin string) *dicom.DataSet {
 	return item(func(s *dicom.DataSet) {
 		s.SetInt(dicom.SegmentNumber, number)
 		s.SetString(dicom.SegmentLabel, cmp.Or(dicom.CleanLine(r.Name, 64), r.Kind()+" "+strconv.Itoa(r.Number)))
-		description := rule
+		description := Describe(rule, r)
 		if origin != "" {
-			description = fmt.Sprintf("%s %d of %s %s. %s", r.Kind(), r.Number, object, origin, rule)
+			description = fmt.Sprintf("%s %d of %s %s. %s", r.Kind(), r.Number, object, origin, description)
 		}
 		s.SetString(dicom.SegmentDescription, description)
 		s.SetString(dicom.SegmentAlgorithmType, algorithm)

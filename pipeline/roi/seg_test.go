@@ -130,7 +130,7 @@ func TestWriteSEG(t *testing.T) {
 		}
 	}
 	segments := d.Seq(dicom.SegmentSequence)
-	if got := segments[0].String(dicom.SegmentDescription); !strings.Contains(got, "ROI 7 of RT Structure Set 1.9.") || !strings.Contains(got, roi.VoxelRule) {
+	if got := segments[0].String(dicom.SegmentDescription); !strings.Contains(got, "ROI 7 of RT Structure Set 1.9.") || !strings.Contains(got, roi.Describe(voxel.Rule{}, roi.Region{})) {
 		t.Errorf("Segment Description is %q", got)
 	}
 	if got, want := segments[1].String(dicom.SegmentLabel), strings.Repeat("long ", 16)[:61]+"..."; got != want {
