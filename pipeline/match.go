@@ -385,7 +385,8 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		}
 	}
 	for _, in := range study.Instances {
-		if series != "" && in.SeriesInstanceUID == series && in.Origin == store.Received && !named[in.SOPInstanceUID] {
+		// Writers exist that put reports into the series of the images.
+		if series != "" && in.SeriesInstanceUID == series && in.Origin == store.Received && !named[in.SOPInstanceUID] && sr.ImageModality(in.Modality) {
 			all = append(all, in)
 		}
 	}
