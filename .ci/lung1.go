@@ -44,8 +44,9 @@ func writeAll(folder, dir string) {
 	writeNIfTI(filepath.Join(dir, "ct.nii"), volume.Grid.Geometry, volume.Grid.Data)
 	for _, region := range must(roi.Regions(read(filepath.Join(folder, "mask_rtstruct"))[0])) {
 		mask, _, err := roi.Rasterise(ctx, region, volume.Grid.Geometry, voxel.Rule{})
+		mask = must(mask, err).On(volume.Grid.Geometry, volume.Grid.Part(mask.Geometry).Min)
 		name := filepath.Join(dir, region.Name)
-		writeNIfTI(name+".nii", must(mask, err).Geometry, mask.Data)
+		writeNIfTI(name+".nii", mask.Geometry, mask.Data)
 		measured := must(features.Prepare(volume.Grid, mask, features.DefaultProfile("CT")))
 		writeNIfTI(name+"-1mm.nii", measured.Image.Geometry, measured.Image.Data)
 		writeNIfTI(name+"-1mm-mask.nii", measured.Morph.Geometry, measured.Morph.Data)

@@ -216,7 +216,7 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 			rasterised[i] = time.Since(start)
 			if err == nil {
 				start = time.Now()
-				r := MeasuredRegion{Region: region, Mask: mask.Crop(mask.Bounds()), Profile: profile, Image: is, Notes: notes}
+				r := MeasuredRegion{Region: region, Mask: tight(mask, volume.Grid.Geometry), Profile: profile, Image: is, Notes: notes}
 				r.Result, err = v.batch.Extract(ctx, i, volume.Grid, r.Mask)
 				if err == nil && q.Diagnostics {
 					r.Diagnostics, err = features.Diagnostics(ctx, volume.Grid, r.Mask, profile)
@@ -241,6 +241,15 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 		m.Took.Features += extracted[i]
 	}
 	return nil
+}
+
+// tight is a mask on the smallest part of the grid g, of which it lies on a part.
+func tight(m *voxel.Mask, g voxel.Geometry) *voxel.Mask {
+	b := m.Bounds()
+	first := g.Part(m.Geometry).Min
+	m = m.Crop(b)
+	m.Geometry = g.Crop(b.Add(first)) // the bits that it has when cut out of the whole
+	return m
 }
 
 // asRefusal finds the reason in the list for what kept a region or a study from being measured.
@@ -345,10 +354,10 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 			continue
 		}
 		bounds := roi.Bounds(r, g)
-		// The mask on the whole grid while the region is measured, its part of it until the report is written, and
-		// there a bit a voxel on its slices: in the object, in its bytes, and while those grow.
-		own := voxels + features.Estimate(g, bounds, profile)
+		// The mask while the region is measured, its part of it until the report is written, and there a bit a voxel on
+		// its slices: in the object, in its bytes, and while those grow.
 		mask := int64(bounds.Len())
+		own := mask + drawing(r, plane) + features.Estimate(g, bounds, profile)
 		frames := 4 * plane * int64(bounds.Size()[2]) / 8
 		if all := p.kept + mask + max(p.work, own, report+frames); all > limit {
 			add(TooLarge("the region, with the images and the regions before it,", all, limit, "raise memory in the configuration, or choose a larger spacing"), voxel.Box{})
@@ -373,7 +382,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 			}
 			v.batch = features.NewBatch(g, mine, room)
 			for _, i := range v.order {
-				p.need[i] = voxels + v.batch.Estimate(i)
+				p.need[i] = int64(asked[i].Bounds.Len()) + drawing(p.regions[i], plane) + v.batch.Estimate(i)
 				work = max(work, p.need[i])
 			}
 			shared = max(shared, v.batch.Shared())
@@ -387,6 +396,16 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 		slices.SortStableFunc(v.order, func(a, b int) int { return cmp.Compare(p.need[b], p.need[a]) })
 	}
 	return p, nil
+}
+
+// drawing is what contours take while they become voxels: a slice with its outline and, on an oblique grid, their points once
+// more with an index of their edges.
+func drawing(r roi.Region, plane int64) int64 {
+	b := 9 * plane
+	for _, c := range r.Contours {
+		b += 24 * int64(len(c))
+	}
+	return b
 }
 
 // view finds or makes the view that a profile wants of images of a modality.

@@ -729,6 +729,7 @@ func TestSUVOfSarcoma(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mask = mask.On(g, g.Part(mask.Geometry).Min)
 	for _, c := range []struct {
 		kind                           SUVKind
 		leastMin, mostMin, least, most float64

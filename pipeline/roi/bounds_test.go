@@ -33,7 +33,7 @@ func TestBounds(t *testing.T) {
 			region.Contours = append(region.Contours, contour)
 		}
 		b := roi.Bounds(region, g)
-		m, _, err := roi.Rasterise(t.Context(), region, g, voxel.Rule{})
+		m, _, err := wholeMask(t.Context(), region, g, voxel.Rule{})
 		if err != nil {
 			continue
 		}

@@ -357,7 +357,7 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 		return !shown && !twin || len(extent.frames) == 0
 	})
 
-	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
+	m := newCanvas(g, s.bounds(g))
 	landed := make(map[int]landing, len(frames))
 	exact := true
 	for _, i := range frames {
@@ -435,7 +435,7 @@ func (s *segment) rasterise(ctx context.Context, g voxel.Geometry, rule voxel.Ru
 		text := fmt.Sprintf("segment %d: no voxel of the images belongs to it by its %d frames in PixelData (7FE0,0010)", s.number, len(of.of(s.number)))
 		return nil, nil, refusal.New(refusal.SegmentEmpty, "", "%s", strings.Join(append([]string{text}, notes...), "; "))
 	}
-	return m, notes, nil
+	return &m.Mask, notes, nil
 }
 
 // A landing says how a frame lies on the voxels of a grid: where its first pixel is, and along which axes of the grid its
@@ -496,11 +496,11 @@ func (s *segmentation) land(i int, g voxel.Geometry) (landing, bool) {
 }
 
 // copy adds the pixels of a frame to the mask: whether there were any, and whether some lie beyond its edges.
-func (l landing) copy(m *voxel.Mask, in []uint8, columns int) (put, cut bool) {
+func (l landing) copy(m *canvas, in []uint8, columns int) (put, cut bool) {
 	if !l.inBounds {
 		return false, false
 	}
-	stride := [3]int{1, m.Size[0], m.Size[0] * m.Size[1]}
+	stride, size := m.stride(), m.grid.Size
 	a, b := l.across[0], l.across[1]
 	third := 3 - a - b
 	for y := range len(in) / columns {
@@ -511,16 +511,16 @@ func (l landing) copy(m *voxel.Mask, in []uint8, columns int) (put, cut bool) {
 		}
 		at := l.first
 		at[b] += l.step[1] * y
-		inside := at[b] >= 0 && at[b] < m.Size[b]
+		inside := at[b] >= 0 && at[b] < size[b]
 		for x := from; x < columns; x++ {
 			if row[x] == 0 {
 				continue
 			}
-			if at[a] = l.first[a] + l.step[0]*x; !inside || at[a] < 0 || at[a] >= m.Size[a] {
+			if at[a] = l.first[a] + l.step[0]*x; !inside || at[a] < 0 || at[a] >= size[a] {
 				cut = true
 				continue
 			}
-			m.Data[at[a]*stride[a]+at[b]*stride[b]+at[third]*stride[third]] = 1
+			m.Data[(at[a]-m.box.Min[a])*stride[a]+(at[b]-m.box.Min[b])*stride[b]+(at[third]-m.box.Min[third])*stride[third]] = 1
 			put = true
 		}
 	}
@@ -532,20 +532,21 @@ type line struct{ start, step, low, high float64 }
 
 // sample adds the voxels of the grid whose centres lie in pixels of frame i that are in: whether those pixels lie in the grid,
 // and whether some lie beyond its edges. tried is how many rows and voxels were looked at.
-func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut bool, tried int64) {
+func (s *segmentation) sample(i int, m *canvas, in []uint8) (inside, cut bool, tried int64) {
 	p := s.planes[i]
 	pg := s.grids[p.grid]
 	box := (&voxel.Mask{Geometry: voxel.Geometry{Size: [3]int{s.columns, s.rows, 1}}, Data: in}).Bounds()
 	low := [3]float64{float64(box.Min[0]) - 0.5, float64(box.Min[1]) - 0.5, p.low}
 	high := [3]float64{float64(box.Max[0]) - 0.5, float64(box.Max[1]) - 0.5, p.high}
-	least, most := s.reach(p, m.Geometry, low, high)
+	g := m.grid
+	least, most := s.reach(p, g, low, high)
 	for a := range 3 {
-		if most[a] < -0.5 || least[a] > float64(m.Size[a])-0.5 {
+		if most[a] < -0.5 || least[a] > float64(g.Size[a])-0.5 {
 			return false, false, 0
 		}
-		cut = cut || least[a] < -0.5-onLattice || most[a] > float64(m.Size[a])-0.5+onLattice
+		cut = cut || least[a] < -0.5-onLattice || most[a] > float64(g.Size[a])-0.5+onLattice
 	}
-	reach := around(least, most).Grow([3]int{}, m.Box())
+	reach := around(least, most).Grow([3]int{}, m.box)
 	// The coordinates of a voxel in the frame: pixels along a row and down a column, and mm along the normal.
 	unit := [3]float64{pg.spacing[0], pg.spacing[1], 1}
 	var start [3]float64
@@ -553,11 +554,11 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 	for c := range 3 {
 		var from [3]float64
 		for n := range 3 {
-			from[n] = m.Origin[n] - p.at[n]
+			from[n] = g.Origin[n] - p.at[n]
 		}
 		start[c] = component(from, pg.axes[c]) / unit[c]
 		for a := range 3 {
-			step[c][a] = component(m.Axes[a], pg.axes[c]) * m.Spacing[a] / unit[c]
+			step[c][a] = component(g.Axes[a], pg.axes[c]) * g.Spacing[a] / unit[c]
 		}
 	}
 	for z := reach.Min[2]; z < reach.Max[2]; z++ {
@@ -569,7 +570,7 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 				from, to = l[c].within(from, to)
 			}
 			tried += int64(1 + to - from)
-			row := m.Data[(z*m.Size[1]+y)*m.Size[0]:][:m.Size[0]]
+			row := m.Data[((z-m.box.Min[2])*m.Size[1]+y-m.box.Min[1])*m.Size[0]:][:m.Size[0]]
 			for x := from; x < to; x++ {
 				u, v, h := l[0].at(x), l[1].at(x), l[2].at(x)
 				if u < l[0].low || u >= l[0].high || v < l[1].low || v >= l[1].high || h < l[2].low || h >= l[2].high {
@@ -578,7 +579,7 @@ func (s *segmentation) sample(i int, m *voxel.Mask, in []uint8) (inside, cut boo
 				// A centre on a border lies in the pixel of the higher index.
 				column, line := int(math.Floor(u+(0.5+onBorder))), int(math.Floor(v+(0.5+onBorder)))
 				if column = min(column, s.columns-1); in[min(line, s.rows-1)*s.columns+column] != 0 {
-					row[x] = 1
+					row[x-m.box.Min[0]] = 1
 				}
 			}
 		}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"math"
 	"sort"
-
-	"github.com/radnode/radnode/features/voxel"
 )
 
 // points is how many points of a voxel are asked along each of its axes, by the rule coverage on an oblique grid: the area
@@ -106,7 +104,7 @@ type sweep struct {
 }
 
 // oblique sets the voxels of a grid that the planes lie across.
-func (s *stack) oblique(b *brush, m *voxel.Mask, used []plane) error {
+func (s *stack) oblique(b *brush, m *canvas, used []plane) error {
 	w := sweep{b: b, order: s.basis.order}
 	for a := range 3 {
 		for c := range 3 {
@@ -124,15 +122,14 @@ func (s *stack) oblique(b *brush, m *voxel.Mask, used []plane) error {
 		}
 		w.slabs = append(w.slabs, newSlab(s, p))
 	}
-	stride := [3]int{1, m.Size[0], m.Size[0] * m.Size[1]}
-	box := s.bounds()
+	stride, box := m.stride(), m.box
 	o := w.order
 	from, n := box.Min[o[0]], box.Size()[o[0]]
 	inside, count := make([]uint8, points*n), make([]int, n)
 	outline := make([]uint64, n)
 	for k := box.Min[o[2]]; k < box.Max[o[2]]; k++ {
 		for j := box.Min[o[1]]; j < box.Max[o[1]]; j++ {
-			at := from*stride[o[0]] + j*stride[o[1]] + k*stride[o[2]]
+			at := (j-box.Min[o[1]])*stride[o[1]] + (k-box.Min[o[2]])*stride[o[2]]
 			if b.rule.Voxel == "coverage" {
 				clear(count)
 				for sub := range points * points {

@@ -189,7 +189,7 @@ func TestAcross(t *testing.T) {
 		}
 		b := roi.Bounds(region, g)
 		for _, rule := range rules {
-			m, notes, err := roi.Rasterise(t.Context(), region, g, rule)
+			m, notes, err := wholeMask(t.Context(), region, g, rule)
 			if err != nil {
 				var refused *refusal.Refusal
 				if !errors.As(err, &refused) || refused.Code != refusal.ContoursEmpty {
@@ -248,8 +248,8 @@ func TestCoronalAndSagittal(t *testing.T) {
 				g.Axes[a], g.Spacing[a], g.Size[a] = flat.Axes[k], flat.Spacing[k], flat.Size[k]
 			}
 			for _, rule := range rules {
-				want, _, err1 := roi.Rasterise(t.Context(), region, flat, rule)
-				got, notes, err2 := roi.Rasterise(t.Context(), region, g, rule)
+				want, _, err1 := wholeMask(t.Context(), region, flat, rule)
+				got, notes, err2 := wholeMask(t.Context(), region, g, rule)
 				if (err1 == nil) != (err2 == nil) {
 					t.Fatalf("%v and %v", err1, err2)
 				}
@@ -338,14 +338,14 @@ func TestDirections(t *testing.T) {
 		"oblique, outside":  {refusal.ContoursOutside, [][][3]float64{{{30, 30, 30}, {20, 40, 30}, {20, 50, 40}, {30, 40, 40}}}, "none of its 1 contours"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := roi.Rasterise(t.Context(), roi.Region{Number: 7, Contours: c.contours}, g, voxel.Rule{})
+			_, _, err := wholeMask(t.Context(), roi.Region{Number: 7, Contours: c.contours}, g, voxel.Rule{})
 			var r *refusal.Refusal
 			if !errors.As(err, &r) || r.Code != c.code || !strings.Contains(r.Text, "ROI 7") || !strings.Contains(r.Text, c.text) || r.Remedy == "" {
 				t.Errorf("error is %v, want %s", err, c.code)
 			}
 		})
 	}
-	if _, _, err := roi.Rasterise(t.Context(), roi.Region{Contours: [][][3]float64{axial}}, g, voxel.Rule{Voxel: "corner"}); err == nil {
+	if _, _, err := wholeMask(t.Context(), roi.Region{Contours: [][][3]float64{axial}}, g, voxel.Rule{Voxel: "corner"}); err == nil {
 		t.Error("an unknown rule is accepted")
 	}
 }
@@ -374,9 +374,9 @@ func TestTurnedTogether(t *testing.T) {
 			}
 		}
 		for _, rule := range rules {
-			a, _, err1 := roi.Rasterise(t.Context(), drawn(g, contours...), g, rule)
-			b, _, err2 := roi.Rasterise(t.Context(), drawn(h, contours...), h, rule)
-			c, _, err3 := roi.Rasterise(t.Context(), drawn(h, moved...), h, rule)
+			a, _, err1 := wholeMask(t.Context(), drawn(g, contours...), g, rule)
+			b, _, err2 := wholeMask(t.Context(), drawn(h, contours...), h, rule)
+			c, _, err3 := wholeMask(t.Context(), drawn(h, moved...), h, rule)
 			if err1 != nil || err2 != nil || err3 != nil {
 				continue // all voxels too small
 			}
@@ -488,7 +488,7 @@ func TestBoundary(t *testing.T) {
 		}
 		for _, g := range []voxel.Geometry{unit(10, 9, 3), askew(10, 9, 3)} {
 			for _, rule := range rules[1:3] {
-				m, _, err := roi.Rasterise(t.Context(), drawn(g, contours...), g, rule)
+				m, _, err := wholeMask(t.Context(), drawn(g, contours...), g, rule)
 				if err != nil {
 					m = &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
 				}
@@ -513,7 +513,7 @@ func TestBoundary(t *testing.T) {
 	// The bridge goes there in one edge and back in two.
 	bridge := [][3]float64{{0, 0, 0}, {2, 0, 0}, {2, 3, 0}, {1, 4, 0}, {3, 4, 0}, {2, 3, 0}, {2, 1, 0}, {2, 0, 0}, {5, 0, 0}, {5, 6, 0}, {0, 6, 0}}
 	g := unit(6, 7, 1)
-	m, _, err := roi.Rasterise(t.Context(), drawn(g, bridge), g, voxel.Rule{Boundary: "outside"})
+	m, _, err := wholeMask(t.Context(), drawn(g, bridge), g, voxel.Rule{Boundary: "outside"})
 	if want := "......\n.####.\n.####.\n.#.##.\n....#.\n.####.\n......\n"; err != nil || picture(m, 0) != want {
 		t.Errorf("%v\n%swant\n%s", err, picture(m, 0), want)
 	}
@@ -525,7 +525,7 @@ func TestBoundary(t *testing.T) {
 		"outside": "......\n.#....\n.#....\n.#....\n......\n", // (1, 2) is on the bridge
 	} {
 		g := unit(6, 5, 1)
-		m, _, err := roi.Rasterise(t.Context(), drawn(g, keyhole), g, voxel.Rule{Boundary: boundary})
+		m, _, err := wholeMask(t.Context(), drawn(g, keyhole), g, voxel.Rule{Boundary: boundary})
 		if err != nil || picture(m, 0) != want {
 			t.Errorf("%s: %v\n%swant\n%s", boundary, err, picture(m, 0), want)
 		}
@@ -553,7 +553,7 @@ func TestBoundaryAcross(t *testing.T) {
 			slices.Reverse(upper)
 		}
 		for boundary, want := range map[string]string{"": "11000010", "inside": "11111110", "outside": "00000010"} {
-			m, _, err := roi.Rasterise(t.Context(), drawn(g, lower), g, voxel.Rule{Boundary: boundary})
+			m, _, err := wholeMask(t.Context(), drawn(g, lower), g, voxel.Rule{Boundary: boundary})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -613,7 +613,7 @@ func TestCoverage(t *testing.T) {
 			contours = append(contours, c)
 		}
 		coverage := []float64{0.05, 0.3, 0.5, 0.9}[r.IntN(4)]
-		m, _, err := roi.Rasterise(t.Context(), drawn(g, contours...), g, voxel.Rule{Voxel: "coverage", Coverage: coverage})
+		m, _, err := wholeMask(t.Context(), drawn(g, contours...), g, voxel.Rule{Voxel: "coverage", Coverage: coverage})
 		if err != nil {
 			m = &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
 		}
@@ -639,7 +639,7 @@ func TestCoverage(t *testing.T) {
 			0.51: "......\n......\n..##..\n......\n......\n",
 			1:    "......\n......\n..##..\n......\n......\n",
 		} {
-			m, _, err := roi.Rasterise(t.Context(), drawn(g, box(1, 1, 4, 3, 0)), g, voxel.Rule{Voxel: "coverage", Coverage: coverage})
+			m, _, err := wholeMask(t.Context(), drawn(g, box(1, 1, 4, 3, 0)), g, voxel.Rule{Voxel: "coverage", Coverage: coverage})
 			if err != nil || picture(m, 0) != want {
 				t.Errorf("coverage %v: %v\n%swant\n%s", coverage, err, picture(m, 0), want)
 			}
@@ -682,7 +682,7 @@ func TestDrawnOnOblique(t *testing.T) {
 			g.Size[a] = int(mm / spacing[a])
 		}
 		for _, rule := range rules[:4] {
-			m, notes, err := roi.Rasterise(t.Context(), r, g, rule)
+			m, notes, err := wholeMask(t.Context(), r, g, rule)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -707,7 +707,7 @@ func BenchmarkAcross(b *testing.B) {
 	for _, rule := range []voxel.Rule{{}, {Boundary: "inside"}, {Voxel: "coverage"}} {
 		b.Run(rule.Filled().Voxel+" "+rule.Filled().Boundary, func(b *testing.B) {
 			for b.Loop() {
-				if _, _, err := roi.Rasterise(b.Context(), regions[0], g, rule); err != nil {
+				if _, _, err := wholeMask(b.Context(), regions[0], g, rule); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -722,7 +722,7 @@ func TestTooIntricate(t *testing.T) {
 	for i := range c {
 		c[i] = [3]float64{float64(i * 7919 % 500), float64(i % 2 * 500), 0}
 	}
-	_, _, err := roi.Rasterise(t.Context(), drawn(g, c), g, voxel.Rule{Voxel: "coverage"})
+	_, _, err := wholeMask(t.Context(), drawn(g, c), g, voxel.Rule{Voxel: "coverage"})
 	var r *refusal.Refusal
 	if !errors.As(err, &r) || r.Code != refusal.ContoursData || !strings.Contains(r.Text, "too many times") {
 		t.Errorf("error is %v", err)

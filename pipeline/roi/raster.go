@@ -39,8 +39,8 @@ func Describe(rule voxel.Rule, r Region) string {
 		"A plane reaches half way to its neighbours, and half the usual distance where there is none. No interpolation between planes."
 }
 
-// Rasterise puts a region on a grid by the rule in the package comment. The notes say what was left out or looks unusual.
-// Errors are *[refusal.Refusal], or the context's.
+// Rasterise puts a region on a grid by the rule in the package comment. The mask lies on the part of the grid that the region
+// can reach ([Bounds]). The notes say what was left out or looks unusual. Errors are *[refusal.Refusal], or the context's.
 func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
 	if r.Refusal != nil {
 		return nil, nil, r.Refusal
@@ -67,7 +67,7 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule)
 		return nil, nil, refuse(refusal.ContoursOutside, fmt.Sprintf(": none of its %d contours lies on a slice of the images", len(r.Contours)), "send the series that the region was drawn on")
 	}
 
-	m := &voxel.Mask{Geometry: g, Data: make([]uint8, g.Len())}
+	m := newCanvas(g, s.bounds())
 	b := brush{ctx: ctx, rule: rule.Filled()}
 	if s.basis.parallel {
 		err = s.parallel(&b, m, used)
@@ -83,8 +83,22 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule)
 	if m.Count() == 0 {
 		return nil, nil, refuse(refusal.ContoursEmpty, " encloses the centre of no voxel", "draw it larger than a voxel and inside the images")
 	}
-	return m, notes, nil
+	return &m.Mask, notes, nil
 }
+
+// A canvas is a mask on the part of a grid that a region can reach.
+type canvas struct {
+	voxel.Mask
+	grid voxel.Geometry
+	box  voxel.Box // of the grid
+}
+
+func newCanvas(g voxel.Geometry, box voxel.Box) *canvas {
+	return &canvas{voxel.Mask{Geometry: g.Crop(box), Data: make([]uint8, box.Len())}, g, box}
+}
+
+// stride is how far neighbours on each axis are apart in Data.
+func (c *canvas) stride() [3]int { return [3]int{1, c.Size[0], c.Size[0] * c.Size[1]} }
 
 // Bounds is a box of the grid that holds every voxel which [Rasterise] can give to the region by any rule, from its contours
 // alone; an empty one where it gives none or refuses.
@@ -120,25 +134,16 @@ func (b *brush) did(n int) error {
 	return b.ctx.Err()
 }
 
-// parallel fills the slices of each plane. Where the planes are not the slices of the mask but its columns or rows, it does
-// so beside the mask.
-func (s *stack) parallel(b *brush, m *voxel.Mask, used []plane) error {
-	stride := [3]int{1, m.Size[0], m.Size[0] * m.Size[1]}
+// parallel fills the slices of each plane: whole ones, beside the mask, which takes its part of them.
+func (s *stack) parallel(b *brush, m *canvas, used []plane) error {
+	stride := m.stride()
 	o := s.basis.order
-	columns, rows := m.Size[o[0]], m.Size[o[1]]
-	area := columns * rows
-	var aside []uint8
+	columns, rows := m.grid.Size[o[0]], m.grid.Size[o[1]]
+	low, high := m.box.Min, m.box.Max
+	slice := make([]uint8, columns*rows)
 	for _, p := range used {
 		first, end := s.slices(p)
-		slice := aside
-		if o[2] == 2 {
-			slice = m.Data[first*area : (first+1)*area]
-		} else if slice == nil {
-			aside = make([]uint8, area)
-			slice = aside
-		} else {
-			clear(slice)
-		}
+		clear(slice)
 		var err error
 		if b.rule.Voxel == "coverage" {
 			err = b.cover(slice, columns, rows, s, p.contours)
@@ -148,16 +153,15 @@ func (s *stack) parallel(b *brush, m *voxel.Mask, used []plane) error {
 		if err != nil {
 			return err
 		}
-		for k := first; k < end; k++ {
-			if o[2] == 2 {
-				if k > first {
-					copy(m.Data[k*area:], slice)
+		for k := max(first, low[o[2]]); k < min(end, high[o[2]]); k++ {
+			for j := low[o[1]]; j < high[o[1]]; j++ {
+				at := (k-low[o[2]])*stride[o[2]] + (j-low[o[1]])*stride[o[1]]
+				row := slice[j*columns:][low[o[0]]:high[o[0]]]
+				if o[0] == 0 {
+					copy(m.Data[at:], row)
+					continue
 				}
-				continue
-			}
-			for j := range rows {
-				at := k*stride[o[2]] + j*stride[o[1]]
-				for i, v := range slice[j*columns : (j+1)*columns] {
+				for i, v := range row {
 					m.Data[at+i*stride[o[0]]] = v
 				}
 			}

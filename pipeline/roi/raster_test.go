@@ -57,7 +57,7 @@ func box(x0, y0, x1, y1, z float64) [][3]float64 {
 
 func rasterise(t testing.TB, r roi.Region, g voxel.Geometry) (*voxel.Mask, []string) {
 	t.Helper()
-	m, notes, err := roi.Rasterise(context.Background(), r, g, voxel.Rule{})
+	m, notes, err := wholeMask(context.Background(), r, g, voxel.Rule{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestPlainFormula(t *testing.T) {
 					}
 				}
 			}
-			m, _, err := roi.Rasterise(context.Background(), drawn(g, contours...), g, voxel.Rule{})
+			m, _, err := wholeMask(context.Background(), drawn(g, contours...), g, voxel.Rule{})
 			if n == 0 {
 				var r *refusal.Refusal
 				if !errors.As(err, &r) || r.Code != refusal.ContoursEmpty {
@@ -274,7 +274,7 @@ func TestRasteriseRefuses(t *testing.T) {
 		"off the world":    {refusal.ContoursData, box(1, 1, 1e300, 2, 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := roi.Rasterise(context.Background(), roi.Region{Number: 7, Contours: [][][3]float64{c.contour}}, g, voxel.Rule{})
+			_, _, err := wholeMask(context.Background(), roi.Region{Number: 7, Contours: [][][3]float64{c.contour}}, g, voxel.Rule{})
 			var r *refusal.Refusal
 			if !errors.As(err, &r) || r.Code != c.code || !strings.Contains(r.Text, "ROI 7") || r.Remedy == "" {
 				t.Errorf("error is %v, want %s that names ROI 7 and a remedy", err, c.code)
@@ -282,19 +282,19 @@ func TestRasteriseRefuses(t *testing.T) {
 		})
 	}
 	twice := roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0), box(0, 0, 2, 2, 0)}}
-	if _, _, err := roi.Rasterise(context.Background(), twice, g, voxel.Rule{}); err == nil || !strings.Contains(err.Error(), "repeat another") {
+	if _, _, err := wholeMask(context.Background(), twice, g, voxel.Rule{}); err == nil || !strings.Contains(err.Error(), "repeat another") {
 		t.Errorf("a contour that cancels itself: %v", err)
 	}
-	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0)}}, voxel.Geometry{}, voxel.Rule{}); err == nil {
+	if _, _, err := wholeMask(context.Background(), roi.Region{Contours: [][][3]float64{box(0, 0, 2, 2, 0)}}, voxel.Geometry{}, voxel.Rule{}); err == nil {
 		t.Error("a grid without voxels is accepted")
 	}
 	refused := &refusal.Refusal{Code: refusal.ContoursType, Text: "points"}
-	if _, _, err := roi.Rasterise(context.Background(), roi.Region{Refusal: refused}, g, voxel.Rule{}); err != error(refused) {
+	if _, _, err := wholeMask(context.Background(), roi.Region{Refusal: refused}, g, voxel.Rule{}); err != error(refused) {
 		t.Errorf("error is %v, want the region's own refusal", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := roi.Rasterise(ctx, drawn(g, box(0, 0, 2, 2, 0)), g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
+	if _, _, err := wholeMask(ctx, drawn(g, box(0, 0, 2, 2, 0)), g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -647,4 +647,17 @@ func BenchmarkTenMillionPoints(b *testing.B) {
 			b.Fatal(m.Count())
 		}
 	}
+}
+
+// wholeMask is roi.Rasterise with the mask on the whole grid. The part that it came on is what Bounds foresaw.
+func wholeMask(ctx context.Context, r roi.Region, g voxel.Geometry, rule voxel.Rule) (*voxel.Mask, []string, error) {
+	m, notes, err := roi.Rasterise(ctx, r, g, rule)
+	if err != nil {
+		return nil, nil, err
+	}
+	part := g.Part(m.Geometry)
+	if b := roi.Bounds(r, g); b != part || m.Geometry != g.Crop(part) {
+		return nil, nil, fmt.Errorf("the mask lies on %v, and Bounds says %v", part, b)
+	}
+	return m.On(g, part.Min), notes, nil
 }

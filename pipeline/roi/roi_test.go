@@ -429,7 +429,7 @@ func FuzzStructureSet(f *testing.F) {
 				b := roi.Bounds(r, g)
 				var within [3]*voxel.Mask // by outside, half-open and inside
 				for i, rule := range []voxel.Rule{{Boundary: "outside"}, {}, {Boundary: "inside"}, {Voxel: "coverage", Coverage: 0.01}, {Voxel: "coverage", Coverage: 1}} {
-					m, _, err := roi.Rasterise(context.Background(), r, g, rule)
+					m, _, err := wholeMask(context.Background(), r, g, rule)
 					if err != nil {
 						if !errors.As(err, &refused) {
 							t.Errorf("error is %v", err)

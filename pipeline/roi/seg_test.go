@@ -187,7 +187,7 @@ func TestSEGAnySize(t *testing.T) {
 			rt.Fatal(err)
 		}
 		for s, r := range regions {
-			m, notes, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+			m, notes, err := wholeMask(t.Context(), r, g, voxel.Rule{})
 			if n := in.Segments[s].Mask.Count(); n == 0 {
 				if !errors.As(err, new(*refusal.Refusal)) {
 					rt.Fatalf("segment %d has no voxel, error is %v", s+1, err)

@@ -261,7 +261,7 @@ func TestAnyLattice(t *testing.T) {
 		order := rapid.Permutation(s.sheets).Draw(rt, "order")
 		s.sheets = order
 		for n, r := range s.regions(t) {
-			m, notes, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{Fraction: 0.3})
+			m, notes, err := wholeMask(t.Context(), r, g, voxel.Rule{Fraction: 0.3})
 			var refused *refusal.Refusal
 			switch {
 			case slices.Max(want[numbers[n]]) == 0:
@@ -360,7 +360,7 @@ func TestAnotherGrid(t *testing.T) {
 		}
 		for _, region := range s.regions(t) {
 			want := plainly(s, region.Number, g, slab)
-			m, notes, err := roi.Rasterise(t.Context(), region, g, voxel.Rule{})
+			m, notes, err := wholeMask(t.Context(), region, g, voxel.Rule{})
 			var refused *refusal.Refusal
 			if errors.As(err, &refused) && slices.Max(want) == 0 {
 				continue
@@ -609,7 +609,7 @@ func TestSegmentRefusals(t *testing.T) {
 					if b := roi.Bounds(regions[0], g); regions[0].Refusal != nil && !b.Empty() {
 						t.Errorf("bounds %v of a segment that is refused", b)
 					}
-					_, _, err = roi.Rasterise(t.Context(), regions[0], g, voxel.Rule{})
+					_, _, err = wholeMask(t.Context(), regions[0], g, voxel.Rule{})
 				}
 			}
 			var r *refusal.Refusal
@@ -791,7 +791,7 @@ func TestSegmentCancelled(t *testing.T) {
 		s := upright(g, kind, bits, 1)
 		s.sheets = []sheet{{1, [3]float64{}, []int{1, 1, 1, 1}}}
 		r := s.regions(t)[0]
-		if _, _, err := roi.Rasterise(ctx, r, g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
+		if _, _, err := wholeMask(ctx, r, g, voxel.Rule{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("error is %v", err)
 		}
 		if m, _ := rasterise(t, r, g); m.Count() != 4 {
@@ -831,7 +831,7 @@ func TestTooManyTimes(t *testing.T) {
 	for n := range 100 {
 		s.sheets = append(s.sheets, sheet{1, [3]float64{0, float64(n) / 20, 10}, slices.Repeat([]int{1}, 400)})
 	}
-	_, _, err := roi.Rasterise(t.Context(), s.regions(t)[0], g, voxel.Rule{})
+	_, _, err := wholeMask(t.Context(), s.regions(t)[0], g, voxel.Rule{})
 	var r *refusal.Refusal
 	if !errors.As(err, &r) || r.Code != refusal.SegmentationFrames || !strings.Contains(r.Text, "more than 64 times") {
 		t.Errorf("error is %v", err)
@@ -1153,7 +1153,7 @@ func TestHighdicomWrites(t *testing.T) {
 			t.Fatalf("%s: %d regions", p, len(regions))
 		}
 		for n, r := range regions {
-			m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+			m, _, err := wholeMask(t.Context(), r, g, voxel.Rule{})
 			if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
 				var refused *refusal.Refusal
 				if !errors.As(err, &refused) || refused.Code != refusal.SegmentationPixels || !strings.Contains(refused.Text, ts.UID) {
@@ -1367,7 +1367,7 @@ func keepsPromises(t *testing.T, b []byte, g voxel.Geometry) (masks int) {
 		t.Errorf("error is %v", err)
 	}
 	for _, r := range regions[:min(len(regions), 20)] {
-		m, _, err := roi.Rasterise(t.Context(), r, g, voxel.Rule{})
+		m, _, err := wholeMask(t.Context(), r, g, voxel.Rule{})
 		if err != nil {
 			if !errors.As(err, &refused) {
 				t.Errorf("error is %v", err)
