@@ -216,6 +216,9 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 			rasterised[i] = time.Since(start)
 			if err == nil {
 				start = time.Now()
+				if q.Elsewhere {
+					notes = append([]string{"drawn on another series and measured on this one, which shares its frame of reference"}, notes...)
+				}
 				r := MeasuredRegion{Region: region, Mask: tight(mask, volume.Grid.Geometry), Profile: profile, Image: is, Notes: notes}
 				r.Result, err = v.batch.Extract(ctx, i, volume.Grid, r.Mask)
 				if err == nil && q.Diagnostics {

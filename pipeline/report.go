@@ -185,9 +185,12 @@ func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.Data
 		for k, share := range shares(x.Result.Values) {
 			g := sr.Group{
 				TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
-				Category: category, Finding: kind,
+				Category: category, Finding: kind, Site: sr.Code(x.Region.Site),
 				Segment:      sr.Segment{Number: i + 1, Document: document(seg)},
 				SourceSeries: m.Volume.Series,
+			}
+			if x.Region.Site != (roi.Code{}) { // a side is one of something
+				g.Laterality = sr.Code(x.Region.Laterality)
 			}
 			if !common {
 				g.Algorithm = o.algorithm(x)

@@ -415,8 +415,12 @@ func studies(t *testing.T) map[string]string {
 	if root == "" {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
-	if dir := filepath.Join(root, "data", "ibsi1", "ct_phantom", "dicom"); exists(dir) {
-		out["CT phantom"] = dir
+	for name, folder := range map[string]string{
+		"CT phantom": "ibsi1/ct_phantom/dicom", "PET": "sts_raw/STS_001/FDG_PET", "MR": "sts_raw/STS_001/MR_T2", "segmentation": "dcmqi/23x38x3",
+	} {
+		if dir := filepath.Join(root, "data", filepath.FromSlash(folder)); exists(dir) {
+			out[name] = dir
+		}
 	}
 	return out
 }
@@ -455,7 +459,7 @@ func TestValidators(t *testing.T) {
 					t.Errorf("dcentvfy: %s", line)
 				}
 			}
-			if name == "CT phantom" || !exists(check) {
+			if !exists(check) || name != "bundled" && name != "digital phantom" {
 				return
 			}
 			// Slow: pixelmed's template validator. It takes memory for each pair of measurements, so of two regions it
@@ -530,5 +534,31 @@ print(json.dumps({"groups": groups, "voxels": voxels}))
 				}
 			}
 		})
+	}
+}
+
+// The report that says why nothing was computed arrives, and validators find no Error in it.
+func TestRefusalReportIsValid(t *testing.T) {
+	pacs := startPACS(t, "127.0.0.1:0")
+	cfg := testConfig(t)
+	cfg.Deliver, cfg.Refusals = []string{pacs.destination()}, true
+	p := features.DefaultProfile("MR")
+	p.Normalise = features.Normalise{Method: "mean", Region: "^muscle$"} // which nobody drew
+	cfg.Profiles, cfg.Rules = map[string]features.Profile{"p": p}, []pipeline.Rule{{Profile: "p"}}
+	n, _ := startNode(t, cfg)
+	radnode(t, "send", n.peer().String(), bundledStudy(t), "-j", "2")
+	report := pacs.waitReports(t, 1)[0]
+	dir := t.TempDir()
+	if err := report.keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "report.dcm")
+	if text := radnode(t, "sr", file); !strings.Contains(text, "Not computed: ") || !strings.Contains(text, "[image.normalise]") {
+		t.Errorf("the report does not say why:\n%s", text)
+	}
+	need(t, "dciodvfy", "dsrdump", "java")
+	check := filepath.Join(filepath.Dir(shared(t, "data")), "tools", "sr-check")
+	if out, err := exec.Command("bash", check, file).CombinedOutput(); err != nil {
+		t.Errorf("sr-check: %v\n%s", err, out)
 	}
 }
