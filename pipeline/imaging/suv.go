@@ -716,6 +716,10 @@ func (s *uptake) start(life float64) ([]time.Time, string, *refusal.Refusal) {
 		switch off := counted.Sub(series).Abs(); {
 		case why != nil || off <= near:
 			return all(series), from, nil
+		case first.Equal(last) && first.Sub(series).Abs() <= sameClock:
+			// GE writes the start of the scan into every slice, so that a part of a series does not count back.
+			s.warn("Acquisition Time (0008,0032) of all slices is Series Time (0008,0031), though Frame Reference Time (0054,1300) says that they came later: Series Time is taken")
+			return all(series), from, nil
 		case !sure:
 			s.warn("Series Time (0008,0031) is %.0f s from what Frame Reference Time (0054,1300) counts back to: Series Time is taken", off.Seconds())
 			return all(series), from, nil
