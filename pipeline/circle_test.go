@@ -17,6 +17,9 @@ import (
 // The segmentation that comes with a report, and one that highdicom writes of the same voxels, give the values of the contours
 // again, each to the bit.
 func TestSegmentationHasTheValuesOfContours(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures four regions three times")
+	}
 	root := sharedLung1(t)
 	images := readAll(t, filepath.Join(root, "image"))
 	choose := func(_ *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
