@@ -332,7 +332,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	voxels := plane * int64(g.Size[2])
 	p := &plan{named: namedImages(regions), all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
-	p.kept, p.work = 4*voxels, 16*plane*int64(runtime.GOMAXPROCS(0))
+	p.kept, p.work = 4*voxels, 24*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
 		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
 	}

@@ -498,8 +498,8 @@ func TestFrames(t *testing.T) {
 		case e.Path == "(7FE0,0010)" && e.Offset < f.Pixels.Offset:
 			t.Errorf("%s: %v at byte %d", c.name, err, e.Offset)
 		}
-		if (Check(f) == nil) != (c.bad == "") {
-			t.Errorf("%s: Check has %v", c.name, Check(f))
+		if _, err := Open(f); (err == nil) != (c.bad == "") {
+			t.Errorf("%s: Open has %v", c.name, err)
 		}
 	}
 }
@@ -621,7 +621,7 @@ func TestPlausible(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		err = Check(f)
+		_, err = Open(f)
 		runtime.ReadMemStats(&after)
 		if (err != nil) != c.refused || c.refused && (!errors.Is(err, dicom.ErrMalformed) || after.TotalAlloc-before.TotalAlloc > 1<<20) {
 			t.Errorf("%d × %d in %d bytes: %v", c.rows, c.columns, len(blank), err)

@@ -1,6 +1,6 @@
 // Package pixel turns Pixel Data into samples: PS3.5 8, and the Image Pixel module of PS3.3 C.7.6.3.
 //
-// Start at [Frames]. It reads one sample a pixel: native pixel data of 1, 8, 16 and 32 bits, float pixels of 32 and 64 bits, and
+// Start at [Open], or at [Frames] to go through all of them. It reads one sample a pixel: native pixel data of 1, 8, 16 and 32 bits, float pixels of 32 and 64 bits, and
 // what PS3.5 A.4 encapsulates (encapsulated.go) with the decoders that the table there names. Anything else is refused with an
 // error that says so.
 package pixel
@@ -25,38 +25,72 @@ type Frame struct {
 	Samples         []int32
 	Floats          []float64 // of float pixels, NaN and infinities as they are, and of unsigned pixels with 32 Bits Stored, exact
 	Lossy           bool      // this codestream lost something; what was lost before, Lossy Image Compression (0028,2110) says
+
+	samples []int32 // memory of Samples, and of what becomes Floats
+	floats  []float64
+	raw     []byte
 }
 
 // maxSamples bounds what one frame may ask of memory: 16384 × 16384.
 const maxSamples = 1 << 28
 
-// Frames goes through the frames of an image, from the first to the last. It reads one at a time, and ends with the first error,
-// which is a *dicom.Error that names the element at fault.
+// An Image gives the frames of a file in any order. Its methods may run at the same time, each with a Frame of its own.
+type Image struct{ l *layout }
+
+// Open finds what can be said against an image before a frame is decoded: what the header says against itself and against the
+// bytes that are there. An image that passes has a size that its bytes can back. The error is a *dicom.Error that names the
+// element at fault.
+func Open(f *dicom.File) (*Image, error) {
+	l, err := describe(f)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{l}, nil
+}
+
+// Len is the number of frames.
+func (m *Image) Len() int { return m.l.frames }
+
+// Read decodes frame i, from 0, into frame, whose memory it uses again. Errors are those of [Open].
+func (m *Image) Read(i int, frame *Frame) (err error) {
+	l := m.l
+	n := l.rows * l.columns
+	frame.Index, frame.Rows, frame.Columns, frame.SamplesPerPixel = i, l.rows, l.columns, 1
+	frame.Samples, frame.Floats = nil, nil
+	if l.tag == dicom.PixelData {
+		if cap(frame.samples) < n {
+			frame.samples = make([]int32, n)
+		}
+		frame.samples = frame.samples[:n]
+		frame.Samples = frame.samples
+	}
+	if l.float {
+		if cap(frame.floats) < n {
+			frame.floats = make([]float64, n)
+		}
+		frame.Samples, frame.Floats = nil, frame.floats[:n]
+	}
+	if frame.raw, err = l.read(i, frame.raw); err == nil {
+		frame.Lossy, err = l.decode(i, frame.raw, frame.samples, frame.Floats)
+	}
+	if err != nil {
+		return &dicom.Error{Path: l.tag.String(), Offset: l.where(i), Err: fmt.Errorf("frame %d: %w", i+1, err)}
+	}
+	return nil
+}
+
+// Frames goes through the frames of an image, from the first to the last. It reads one at a time, and ends with the first error.
 func Frames(f *dicom.File) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
-		l, err := describe(f)
+		m, err := Open(f)
 		if err != nil {
 			yield(Frame{}, err)
 			return
 		}
-		frame := Frame{Rows: l.rows, Columns: l.columns, SamplesPerPixel: 1}
-		n := l.rows * l.columns
-		var samples []int32
-		if l.tag == dicom.PixelData {
-			samples = make([]int32, n)
-		}
-		if l.float {
-			frame.Floats = make([]float64, n)
-		} else {
-			frame.Samples = samples
-		}
-		var raw []byte
-		for ; frame.Index < l.frames; frame.Index++ {
-			if raw, err = l.read(frame.Index, raw); err == nil {
-				frame.Lossy, err = l.decode(frame.Index, raw, samples, frame.Floats)
-			}
-			if err != nil {
-				yield(Frame{}, &dicom.Error{Path: l.tag.String(), Offset: l.where(frame.Index), Err: fmt.Errorf("frame %d: %w", frame.Index+1, err)})
+		var frame Frame
+		for i := range m.Len() {
+			if err := m.Read(i, &frame); err != nil {
+				yield(Frame{}, err)
 				return
 			}
 			if !yield(frame, nil) {
@@ -64,13 +98,6 @@ func Frames(f *dicom.File) iter.Seq2[Frame, error] {
 			}
 		}
 	}
-}
-
-// Check finds what [Frames] would refuse before it decodes a frame: what the header says against itself and against the bytes
-// that are there. An image that passes has a size that its bytes can back.
-func Check(f *dicom.File) error {
-	_, err := describe(f)
-	return err
 }
 
 // layout is how the samples lie in the value.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 )
 
@@ -526,3 +528,40 @@ func BenchmarkFrames(b *testing.B) {
 
 // python is the interpreter that has the packages: the one RADNODE_PYTHON names, or python3.
 func python() string { return cmp.Or(os.Getenv("RADNODE_PYTHON"), "python3") }
+
+// Frames in any order, several at a time and into memory that was used for another image, are those that come in a row.
+func TestReadInAnyOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	many := picture{name: "many", rows: 37, columns: 23, allocated: 16, stored: 12}
+	for range 24 {
+		many.frames = append(many.frames, smooth(r, many.rows, many.columns, 12, false))
+	}
+	many.write(t, t.TempDir())
+	f, err := open(many.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(f)
+	if err != nil || m.Len() != len(many.frames) {
+		t.Fatalf("%v", err)
+	}
+	var g errgroup.Group
+	for range 4 {
+		order := r.Perm(m.Len())
+		g.Go(func() error {
+			frame := Frame{samples: []int32{1, 2, 3}, raw: []byte{4}}
+			for _, i := range order {
+				if err := m.Read(i, &frame); err != nil {
+					return err
+				}
+				if frame.Index != i || frame.Floats != nil || !slices.Equal(frame.Samples, many.frames[i]) {
+					return fmt.Errorf("frame %d has other samples", i)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -108,51 +109,46 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 	return v, nil
 }
 
-// eachFrame decodes the frames of slices, images side by side, and hands each to take with its index among them. Of several
+// eachFrame decodes the frames of slices, several side by side, and hands each to take with its index among them. Of several
 // errors that of the first slice is returned, and not that of the fastest.
 func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take func(k int, stored pixel.Frame) error) error {
-	wanted := make(map[int][]int, len(laid)) // by image, indices of slices in the order of frames
-	var images []int
-	for k, s := range laid {
-		if wanted[s.Image] == nil {
-			images = append(images, s.Image)
-		}
-		wanted[s.Image] = append(wanted[s.Image], k)
+	order := make([]int, len(laid)) // frames that lie together in an image are read together
+	for k := range order {
+		order[k] = k
 	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(laid[a].Image, laid[b].Image), cmp.Compare(laid[a].Frame, laid[b].Frame))
+	})
 	failed := make([]error, len(laid))
+	var buffers sync.Pool
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, image := range images {
-		of := wanted[image]
-		slices.SortFunc(of, func(a, b int) int { return cmp.Compare(laid[a].Frame, laid[b].Frame) })
+	const together = 8
+	for len(order) > 0 {
+		n := 1
+		for n < min(together, len(order)) && laid[order[n]].Image == laid[order[0]].Image {
+			n++
+		}
+		some := order[:n]
+		order = order[n:]
 		g.Go(func() error {
-			for stored, err := range pixel.Frames(series[image]) {
+			stored, _ := buffers.Get().(*pixel.Frame)
+			if stored == nil {
+				stored = new(pixel.Frame)
+			}
+			defer buffers.Put(stored)
+			f := series[laid[some[0]].Image]
+			image, err := pixel.Open(f)
+			if err != nil {
+				failed[some[0]] = undecoded(f, err)
+				return nil
+			}
+			for _, k := range some {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				if err != nil {
-					failed[of[0]] = undecoded(series[image], err)
-					return nil
-				}
-				for len(of) > 0 && laid[of[0]].Frame == stored.Index {
-					k := of[0]
-					if have, want := stored.Rows*stored.Columns, laid[k].rows*laid[k].columns; have != want {
-						failed[k] = laid[k].refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has %d samples, expected %d", have, want)
-						return nil
-					}
-					if failed[k] = take(k, stored); failed[k] != nil {
-						return nil
-					}
-					of = of[1:]
-				}
-				if len(of) == 0 {
-					return nil
-				}
+				failed[k] = one(f, image, &laid[k], stored, func() error { return take(k, *stored) })
 			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			failed[of[0]] = laid[of[0]].refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has no frame %d", laid[of[0]].Frame+1)
 			return nil
 		})
 	}
@@ -165,6 +161,20 @@ func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take fun
 		}
 	}
 	return nil
+}
+
+// one decodes the frame of a slice.
+func one(f *dicom.File, image *pixel.Image, s *slice, stored *pixel.Frame, take func() error) error {
+	if s.Frame >= image.Len() {
+		return s.refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has no frame %d", s.Frame+1)
+	}
+	if err := image.Read(s.Frame, stored); err != nil {
+		return undecoded(f, err)
+	}
+	if have, want := stored.Rows*stored.Columns, s.rows*s.columns; have != want {
+		return s.refuse(refusal.ImagePixels, "", "PixelData (7FE0,0010) has %d samples, expected %d", have, want)
+	}
+	return take()
 }
 
 // physical writes the physical values of a frame from one of its pixels on, and counts those for which there is no mapping.
@@ -195,7 +205,7 @@ func available(f *dicom.File) error {
 			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
-	if err := pixel.Check(f); err != nil {
+	if _, err := pixel.Open(f); err != nil {
 		return undecoded(f, err)
 	}
 	return nil

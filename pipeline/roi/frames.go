@@ -62,27 +62,30 @@ func (s *segmentation) each(ctx context.Context, frames []int, see func(i int, s
 	if f.DataSet.String(dicom.PhotometricInterpretation) == "PALETTE COLOR" {
 		f.DataSet.SetString(dicom.PhotometricInterpretation, "MONOCHROME2")
 	}
-	for frame, err := range pixel.Frames(f) {
+	image, err := pixel.Open(f)
+	if err != nil {
+		return unreadable(err)
+	}
+	var frame pixel.Frame
+	for _, i := range frames {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
+		if i >= image.Len() {
+			return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) ends before frame %d", i+1)
+		}
+		if err := image.Read(i, &frame); err != nil {
 			return unreadable(err)
 		}
 		if len(frame.Samples) != s.rows*s.columns {
-			return refusal.New(refusal.SegmentationPixels, "", "frame %d has %d samples", frame.Index+1, len(frame.Samples))
+			return refusal.New(refusal.SegmentationPixels, "", "frame %d has %d samples", i+1, len(frame.Samples))
 		}
-		if frame.Index == frames[0] {
-			s.keep(frame.Index, frame.Samples)
-			if err := see(frame.Index, frame.Samples); err != nil {
-				return err
-			}
-			if frames = frames[1:]; len(frames) == 0 {
-				return nil
-			}
+		s.keep(i, frame.Samples)
+		if err := see(i, frame.Samples); err != nil {
+			return err
 		}
 	}
-	return refusal.New(refusal.SegmentationPixels, "", "PixelData (7FE0,0010) ends before frame %d", frames[0]+1)
+	return nil
 }
 
 // masks reads some frames as each does: 1 where a sample is at least least and at most most, and the highest sample. Nothing
