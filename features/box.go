@@ -3,13 +3,15 @@ package features
 import (
 	"container/heap"
 	"math"
+
+	"github.com/radnode/radnode/features/voxel"
 )
 
 // bounds are the least and the greatest place of the points along a.
 func bounds(points [][3]float64, a [3]float64) (lo, hi float64) {
 	lo, hi = math.Inf(1), math.Inf(-1)
 	for _, p := range points {
-		h := inner(a, p)
+		h := voxel.Dot(a, p)
 		if h < lo { // min and max would look for NaN
 			lo = h
 		}
@@ -162,8 +164,8 @@ func (b *boxSearch) turn() {
 	farthest := func(from func([3]float64) [3]float64) [3]float64 {
 		at, far := 0, -1.0
 		for i, p := range b.points {
-			if d := from(p); inner(d, d) > far {
-				at, far = i, inner(d, d)
+			if d := from(p); voxel.Dot(d, d) > far {
+				at, far = i, voxel.Dot(d, d)
 			}
 		}
 		return b.points[at]
@@ -171,21 +173,21 @@ func (b *boxSearch) turn() {
 	p := farthest(func(r [3]float64) [3]float64 { return difference(r, b.points[0]) })
 	q := farthest(func(r [3]float64) [3]float64 { return difference(r, p) })
 	u := unit(difference(q, p))
-	off := func(r [3]float64) [3]float64 { return cross(u, difference(r, p)) }
+	off := func(r [3]float64) [3]float64 { return voxel.Cross(u, difference(r, p)) }
 	n := unit(off(farthest(off)))
-	v := cross(n, u)
+	v := voxel.Cross(n, u)
 	for i, p := range b.points {
-		b.points[i] = [3]float64{inner(u, p), inner(v, p), inner(n, p)}
+		b.points[i] = [3]float64{voxel.Dot(u, p), voxel.Dot(v, p), voxel.Dot(n, p)}
 	}
 }
 
 // climb is the vertex farthest along a, from any vertex. On a convex hull every
 // vertex but the highest has a higher neighbour.
 func (b *boxSearch) climb(a [3]float64, at int32) int32 {
-	top := inner(a, b.points[at])
+	top := voxel.Dot(a, b.points[at])
 	for i := b.first[at]; i < b.first[at+1]; i++ {
 		n := b.next[i]
-		if h := inner(a, b.points[n]); h > top {
+		if h := voxel.Dot(a, b.points[n]); h > top {
 			at, top = n, h
 			i = b.first[at] - 1
 		}
@@ -203,7 +205,7 @@ func (b *boxSearch) look(c *attitudes, open *attitudeHeap) {
 		s[0] = b.climb(a, s[0])
 		s[1] = b.climb([3]float64{-a[0], -a[1], -a[2]}, s[1])
 		v.d[i] = difference(b.points[s[0]], b.points[s[1]])
-		v.w[i] = inner(a, v.d[i])
+		v.w[i] = voxel.Dot(a, v.d[i])
 		volume = float64(volume * v.w[i])
 	}
 	if volume < b.least {
@@ -252,8 +254,8 @@ type view struct {
 // slope is how much 2 ρ·g changes for a d along axis i, in the three directions
 // of δ, from the middle to the end of the part.
 func (v *view) slope(i int, d [3]float64) [3]float64 {
-	g := cross(v.axes[i], d)
-	turn := cross(g, v.x) // g·(δ + x×δ) = (g + g×x)·δ
+	g := voxel.Cross(v.axes[i], d)
+	turn := voxel.Cross(g, v.x) // g·(δ + x×δ) = (g + g×x)·δ
 	for k := range g {
 		g[k] = float64(v.scale[k]*(g[k]+turn[k])) / v.w[i]
 	}
@@ -263,7 +265,7 @@ func (v *view) slope(i int, d [3]float64) [3]float64 {
 // bound is the lower bound over the volume in the middle, what it would be with
 // Σg = 0, and the direction in which it loses most.
 func (v *view) bound(half [3]float64) (lower, most float64, longest int) {
-	x2, h2 := inner(v.x, v.x), inner(half, half)
+	x2, h2 := voxel.Dot(v.x, v.x), voxel.Dot(half, half)
 	least := 1 + x2 // of 1 + x² + x·δ
 	for k := range 3 {
 		least -= math.Abs(float64(v.x[k] * half[k]))
@@ -276,7 +278,7 @@ func (v *view) bound(half [3]float64) (lower, most float64, longest int) {
 	var sum, loss [3]float64
 	for i := range 3 {
 		// After tighten d·a is a little less than w.
-		bend := 1 - inner(v.axes[i], v.d[i])/v.w[i] + float64(rho2*(1+math.Sqrt(inner(v.d[i], v.d[i]))/v.w[i]))
+		bend := 1 - voxel.Dot(v.axes[i], v.d[i])/v.w[i] + float64(rho2*(1+math.Sqrt(voxel.Dot(v.d[i], v.d[i]))/v.w[i]))
 		m := bend
 		for k, s := range v.slope(i, v.d[i]) {
 			sum[k] += s
@@ -318,7 +320,7 @@ func (b *boxSearch) tighten(v *view, support *[3][2]int32) {
 				if end == 1 {
 					move = difference(p, b.points[n])
 				}
-				down := -inner(a, move) / v.w[i]
+				down := -voxel.Dot(a, move) / v.w[i]
 				if down >= absolute(sum) {
 					continue
 				}
@@ -373,11 +375,11 @@ func absolute(a [3]float64) float64 { return math.Abs(a[0]) + math.Abs(a[1]) + m
 
 // rotated are the axes after the turn of the quaternion (1, x, y, z).
 func rotated(x [3]float64) (axes [3][3]float64) {
-	n := 1 + inner(x, x)
+	n := 1 + voxel.Dot(x, x)
 	for i := range axes {
 		var e [3]float64
 		e[i] = 1
-		turn := cross(x, e)
+		turn := voxel.Cross(x, e)
 		for k := range e {
 			axes[i][k] = (float64((2-n)*e[k]) + float64(2*turn[k]) + float64(2*float64(x[i]*x[k]))) / n
 		}

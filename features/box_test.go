@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/radnode/radnode/features/voxel"
 	"pgregory.net/rapid"
 )
 
@@ -100,7 +101,7 @@ func leastByEdges(b *boxSearch) float64 {
 	for i := range b.points {
 		for _, n := range b.next[b.first[i]:b.first[i+1]] {
 			e := unit(difference(b.points[n], b.points[i]))
-			if !slices.ContainsFunc(edges, func(f [3]float64) bool { return math.Abs(inner(e, f)) > 1-1e-14 }) {
+			if !slices.ContainsFunc(edges, func(f [3]float64) bool { return math.Abs(voxel.Dot(e, f)) > 1-1e-14 }) {
 				edges = append(edges, e)
 			}
 		}
@@ -111,18 +112,18 @@ func leastByEdges(b *boxSearch) float64 {
 		if math.Abs(e[0]) > 0.7 {
 			u = [3]float64{0, 1}
 		}
-		u = unit(cross(e, u))
-		w := cross(e, u)
+		u = unit(voxel.Cross(e, u))
+		w := voxel.Cross(e, u)
 		for _, f := range edges {
 			volume := func(angle float64) float64 {
 				sin, cos := math.Sincos(angle)
 				a := [3]float64{cos*u[0] + sin*w[0], cos*u[1] + sin*w[1], cos*u[2] + sin*w[2]}
-				n := cross(a, f)
-				if inner(n, n) < 1e-20 {
+				n := voxel.Cross(a, f)
+				if voxel.Dot(n, n) < 1e-20 {
 					return math.Inf(1)
 				}
 				n = unit(n)
-				return boxVolume(extents(b.points, &[3][3]float64{a, n, cross(a, n)}))
+				return boxVolume(extents(b.points, &[3][3]float64{a, n, voxel.Cross(a, n)}))
 			}
 			const steps = 40
 			var v [steps]float64

@@ -140,7 +140,7 @@ func (c *cooccurrence) features() []float64 {
 			cross[i+j] += m
 			most = max(most, m)
 			squares += float64(m * m)
-			entropy -= float64(m * log2(m/total))
+			entropy -= float64(m * Log2(m/total))
 		}
 	}
 	entropy /= total
@@ -150,7 +150,7 @@ func (c *cooccurrence) features() []float64 {
 		mean += float64(m * float64(i))
 		if m > 0 {
 			levels++
-			rowEntropy -= float64(m * log2(m/total))
+			rowEntropy -= float64(m * Log2(m/total))
 		}
 	}
 	mean /= total
@@ -168,7 +168,7 @@ func (c *cooccurrence) features() []float64 {
 		d := float64(k)
 		diffMean += float64(m * d)
 		diffSquares += float64(m * float64(d*d))
-		diffEntropy -= float64(m * log2(m/total))
+		diffEntropy -= float64(m * Log2(m/total))
 		inverse += m / (1 + d)
 		inverseNorm += m / (1 + d/float64(n))
 		moment += m / (1 + float64(d*d))
@@ -188,7 +188,7 @@ func (c *cooccurrence) features() []float64 {
 		if m == 0 {
 			continue
 		}
-		sumEntropy -= float64(m * log2(m/total))
+		sumEntropy -= float64(m * Log2(m/total))
 		d := float64(k) - 2*mean
 		d2 := float64(d * d)
 		tendency += float64(m * d2)

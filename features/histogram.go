@@ -41,7 +41,7 @@ func histogram(roi *ROI, l *levels, v *values) {
 			list = append(list, intensity{float32(i), uint32(c)})
 			sum += i * c
 			p := float64(c) / float64(l.voxels)
-			entropy -= float64(p * log2(p))
+			entropy -= float64(p * Log2(p))
 			uniformity += float64(p * p)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/radnode/radnode/features/voxel"
 )
 
 // A hull is the convex hull of a mesh. The mesh's vertices are whole numbers
@@ -262,12 +264,12 @@ func (q *quickhull) corners() []point {
 				*s = span{1, u}
 				order = append(order, p)
 			case 1:
-				c := cross(s.a, u)
-				if inner(c, c) > parallel*parallel {
+				c := voxel.Cross(s.a, u)
+				if voxel.Dot(c, c) > parallel*parallel {
 					*s = span{2, c}
 				}
 			case 2:
-				if d := inner(s.a, u); d*d > parallel*parallel*inner(s.a, s.a) {
+				if d := voxel.Dot(s.a, u); d*d > parallel*parallel*voxel.Dot(s.a, s.a) {
 					s.rank = 3
 				}
 			}
@@ -316,20 +318,8 @@ func diameter(points [][3]float64) float64 {
 	return math.Sqrt(far)
 }
 
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{
-		float64(a[1]*b[2]) - float64(a[2]*b[1]),
-		float64(a[2]*b[0]) - float64(a[0]*b[2]),
-		float64(a[0]*b[1]) - float64(a[1]*b[0]),
-	}
-}
-
-func inner(a, b [3]float64) float64 {
-	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
-}
-
 // unit is the direction of a.
 func unit(a [3]float64) [3]float64 {
-	l := math.Sqrt(inner(a, a))
+	l := math.Sqrt(voxel.Dot(a, a))
 	return [3]float64{a[0] / l, a[1] / l, a[2] / l}
 }

@@ -5,8 +5,8 @@ import "math"
 // The standard library's functions may be written in assembly or fused on one
 // processor and not on another, so that their last bits differ. These do not.
 
-// log2 is the logarithm to base 2 of a positive number.
-func log2(x float64) float64 {
+// Log2 is the logarithm to base 2 of a positive number.
+func Log2(x float64) float64 {
 	f, e := math.Frexp(x) // 0.5 <= f < 1
 	if f < math.Sqrt2/2 {
 		f, e = 2*f, e-1

@@ -160,9 +160,9 @@ func TestMeshIsClosed(t *testing.T) {
 								p[i][k] = float64(a[k]) / 2 * m.Spacing[k]
 							}
 						}
-						n := cross(minus(p[1], p[0]), minus(p[2], p[0]))
-						area += math.Sqrt(inner(n, n)) / 2
-						volume += inner(cross(p[0], p[1]), p[2]) / 6 // signed tetrahedron
+						n := voxel.Cross(minus(p[1], p[0]), minus(p[2], p[0]))
+						area += math.Sqrt(voxel.Dot(n, n)) / 2
+						volume += voxel.Dot(voxel.Cross(p[0], p[1]), p[2]) / 6 // signed tetrahedron
 					}
 				}
 			}

@@ -132,7 +132,7 @@ func emphases(cells []cell, voxels float64) []float64 {
 		meanI += float64(c.n * float64(c.i))
 		meanJ += float64(c.n * float64(c.j))
 		p := c.n / total
-		entropy -= float64(p * log2(p))
+		entropy -= float64(p * Log2(p))
 	}
 	levelSquares := squares(cells, func(c cell) int { return c.i })
 	bySize := slices.Clone(cells)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -103,7 +104,7 @@ func (c *chooser) arrange(frames []*frame) (stack, error) {
 
 // goesOn says whether a frame lies where the next slice would be, before the first or behind the last.
 func (s *stack) goesOn(f *frame) bool {
-	at := dot(sub(f.position, s.geometry.Origin), s.geometry.Axes[2]) / s.geometry.Spacing[2]
+	at := voxel.Dot(sub(f.position, s.geometry.Origin), s.geometry.Axes[2]) / s.geometry.Spacing[2]
 	n := float64(len(s.frames))
 	return math.Abs(at+1) < 0.5 || math.Abs(at-n) < 0.5
 }
@@ -112,7 +113,7 @@ func (s *stack) goesOn(f *frame) bool {
 func (s *stack) fills(f *frame) bool {
 	normal := s.geometry.Axes[2]
 	return slices.ContainsFunc(s.missing, func(p [3]float64) bool {
-		return math.Abs(dot(sub(p, f.position), normal)) < s.geometry.Spacing[2]/2
+		return math.Abs(voxel.Dot(sub(p, f.position), normal)) < s.geometry.Spacing[2]/2
 	})
 }
 

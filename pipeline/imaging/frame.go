@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -263,7 +264,7 @@ func splitNM(d *dicom.DataSet, n int, at func(i, of int) *frame) ([]*frame, erro
 	if !ok || spacing == 0 || !finite([]float64{spacing}) {
 		return nil, first.refuse(refusal.GeometrySpacing, sendGeometry, "Spacing Between Slices (0018,0088) is %q, and the frames have no other positions", d.String(dicom.SpacingBetweenSlices))
 	}
-	normal := unit(cross(first.row, first.column))
+	normal := unit(voxel.Cross(first.row, first.column))
 	out := make([]*frame, n)
 	for i := range out {
 		f := at(i, n)
@@ -324,7 +325,7 @@ func (f *frame) readPlane(measures, position, orientation *dicom.DataSet) error 
 	}
 	f.row, f.column = [3]float64(direction[:3]), [3]float64(direction[3:])
 	// PS3.3 C.7.6.2.1.1: row and column vectors are orthogonal unit vectors.
-	if math.Abs(dot(f.row, f.row)-1) > sameDirection || math.Abs(dot(f.column, f.column)-1) > sameDirection || math.Abs(dot(f.row, f.column)) > sameDirection {
+	if math.Abs(voxel.Dot(f.row, f.row)-1) > sameDirection || math.Abs(voxel.Dot(f.column, f.column)-1) > sameDirection || math.Abs(voxel.Dot(f.row, f.column)) > sameDirection {
 		return bad(refusal.GeometryOrientation, dicom.ImageOrientationPatient, "is not two unit vectors at right angles")
 	}
 	return nil

@@ -44,12 +44,12 @@ type twin struct {
 func regular(frames []*frame) (stack, error) {
 	// Unit vectors at right angles exactly: the attribute has a few decimals.
 	x := unit(frames[0].row)
-	y := unit(sub(frames[0].column, scale(x, dot(x, frames[0].column))))
-	normal := cross(x, y)
+	y := unit(sub(frames[0].column, scale(x, voxel.Dot(x, frames[0].column))))
+	normal := voxel.Cross(x, y)
 	ordered := slices.Clone(frames)
 	for _, f := range ordered {
-		f.along = dot(f.position, normal)
-		f.beside = [2]float64{dot(f.position, x), dot(f.position, y)}
+		f.along = voxel.Dot(f.position, normal)
+		f.beside = [2]float64{voxel.Dot(f.position, x), voxel.Dot(f.position, y)}
 	}
 	slices.SortStableFunc(ordered, func(a, b *frame) int { return cmp.Compare(a.along, b.along) }) // stable: ties stay by UID
 
@@ -103,7 +103,7 @@ func regular(frames []*frame) (stack, error) {
 				"ImagePositionPatient (0020,0032) lies %.3f mm from where equal spacing of %.4g mm would put slice %d of %d, more than %.3g mm", math.Abs(off), spacing, k+1, n, tolerance)
 		}
 		side := sub(sub(f.position, bottom.position), scale(normal, f.along-bottom.along))
-		if off := math.Sqrt(dot(side, side)); !(off <= bottom.offLine()) {
+		if off := math.Sqrt(voxel.Dot(side, side)); !(off <= bottom.offLine()) {
 			return s, f.refuse(refusal.GeometryTilt, "send a reconstruction without tilt",
 				"ImagePositionPatient (0020,0032) of slice %d of %d lies %.3f mm beside the normal through the first slice, more than a quarter of a pixel: gantry tilt (GantryDetectorTilt (0018,1120) is %s) or a moved table",
 				k+1, n, off, orNone(frames[0].holder(dicom.GantryDetectorTilt, dicom.CTGeometrySequence).String(dicom.GantryDetectorTilt)))
@@ -148,26 +148,12 @@ func orNone(s string) string {
 
 func coordinates(p [3]float64) string { return fmt.Sprintf("(%.4g, %.4g, %.4g)", p[0], p[1], p[2]) }
 
-// Vectors. Products are rounded before they are added, so that no compiler fuses them: the same bits on every machine.
-
-func dot(a, b [3]float64) float64 {
-	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
-}
-
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{
-		float64(a[1]*b[2]) - float64(a[2]*b[1]),
-		float64(a[2]*b[0]) - float64(a[0]*b[2]),
-		float64(a[0]*b[1]) - float64(a[1]*b[0]),
-	}
-}
-
 func add(a, b [3]float64) [3]float64 { return [3]float64{a[0] + b[0], a[1] + b[1], a[2] + b[2]} }
 func sub(a, b [3]float64) [3]float64 { return [3]float64{a[0] - b[0], a[1] - b[1], a[2] - b[2]} }
 func scale(a [3]float64, f float64) [3]float64 {
 	return [3]float64{float64(a[0] * f), float64(a[1] * f), float64(a[2] * f)}
 }
 func unit(a [3]float64) [3]float64 {
-	length := math.Sqrt(dot(a, a))
+	length := math.Sqrt(voxel.Dot(a, a))
 	return [3]float64{a[0] / length, a[1] / length, a[2] / length}
 }

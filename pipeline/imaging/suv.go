@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -454,7 +455,7 @@ func (s *uptake) norm(p patient, kind SUVKind) (float64, *refusal.Refusal) {
 	case SUVBodyWeight:
 		return 1000 * w, nil
 	case SUVBodySurface: // Du Bois and Du Bois, Arch Intern Med 1916; 17: 863: m²
-		return 1e4 * float64(0.007184*exp2(float64(0.425*log2(w))+float64(0.725*log2(h)))), nil
+		return 1e4 * float64(0.007184*exp2(float64(0.425*features.Log2(w))+float64(0.725*features.Log2(h)))), nil
 	}
 	if p.whySex != nil {
 		return 0, p.whySex
@@ -763,7 +764,7 @@ func (s *uptake) countBack(acquired []time.Time, life float64, near time.Duratio
 			factors = factors && f == 1 && offset[i]+m < near
 			continue
 		}
-		decayed := seconds(life * log2(f))
+		decayed := seconds(life * features.Log2(f))
 		a, b := (decayed - offset[i]).Abs(), (decayed - offset[i] - m).Abs()
 		factors = min(a, b) <= near
 		if b < a {
@@ -837,7 +838,7 @@ func meanTime(d *dicom.DataSet, life float64) (time.Duration, bool) {
 	if lives < 1e-6 {
 		return seconds(ms / 2000), true
 	}
-	return seconds(life * log2(float64(math.Ln2*lives)/(1-exp2(-lives)))), true
+	return seconds(life * features.Log2(float64(math.Ln2*lives)/(1-exp2(-lives)))), true
 }
 
 // enhancedStart is Decay Correction DateTime (0018,9701) of an enhanced image, PS3.3 C.8.22.3.
@@ -1090,8 +1091,8 @@ func factorText(f []float64) string {
 	return fmt.Sprintf("factors %.6g to %.6g", least, most)
 }
 
-// The standard library's Exp2 and Log2 may be written in assembly on one processor and not on another, so that their last bits
-// differ. These do not.
+// The standard library's Exp2 may be written in assembly on one processor and not on another, so that its last bits differ. This
+// does not, nor does features.Log2.
 
 // exp2 is 2 to the power x, 0 below -1000.
 func exp2(x float64) float64 {
@@ -1105,20 +1106,4 @@ func exp2(x float64) float64 {
 		sum = 1 + float64(r/float64(k)*sum)
 	}
 	return math.Ldexp(sum, int(n))
-}
-
-// log2 is the logarithm to base 2 of a positive number.
-func log2(x float64) float64 {
-	f, e := math.Frexp(x) // 0.5 <= f < 1
-	if f < math.Sqrt2/2 {
-		f, e = 2*f, e-1
-	}
-	// ln f = 2 artanh q; |q| < 0.172, so that the 12th term is below 2⁻⁵³ of the first.
-	q := (f - 1) / (f + 1)
-	q2 := float64(q * q)
-	sum := 0.0
-	for k := 23; k >= 3; k -= 2 {
-		sum = float64(q2 * (1/float64(k) + sum))
-	}
-	return float64(e) + float64(float64(2*q*(1+sum))*(1/math.Ln2))
 }

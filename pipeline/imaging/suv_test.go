@@ -581,9 +581,6 @@ func TestPowersOfTwo(t *testing.T) {
 	worst := 0.0
 	for x := -40.0; x <= 40; x += 0.0137 {
 		worst = max(worst, math.Abs(exp2(x)/math.Exp2(x)-1))
-		if y := math.Exp2(x); math.Abs(log2(y)-math.Log2(y)) > 1e-15*max(1, math.Abs(math.Log2(y))) {
-			t.Errorf("log2(%v) = %v, want %v", y, log2(y), math.Log2(y))
-		}
 	}
 	if worst > 1e-15 {
 		t.Errorf("exp2 is off by %.2g", worst)

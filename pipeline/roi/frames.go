@@ -468,7 +468,7 @@ func (s *segmentation) land(i int, g voxel.Geometry) (landing, bool) {
 	for side, pixels := range [2]int{s.columns, s.rows} {
 		l.across[side] = -1
 		for a := range 3 {
-			step := component(pg.axes[side], g.Axes[a]) * pg.spacing[side] / g.Spacing[a]
+			step := voxel.Dot(pg.axes[side], g.Axes[a]) * pg.spacing[side] / g.Spacing[a]
 			whole := math.Floor(step + 0.5)
 			if whole != 0 {
 				if l.across[side] >= 0 || math.Abs(whole) != 1 || math.Abs(step-whole) > sameStep {
@@ -559,9 +559,9 @@ func (s *segmentation) sample(i int, m *canvas, in []uint8) (inside, cut bool, t
 		for n := range 3 {
 			from[n] = g.Origin[n] - p.at[n]
 		}
-		start[c] = component(from, pg.axes[c]) / unit[c]
+		start[c] = voxel.Dot(from, pg.axes[c]) / unit[c]
 		for a := range 3 {
-			step[c][a] = component(g.Axes[a], pg.axes[c]) * g.Spacing[a] / unit[c]
+			step[c][a] = voxel.Dot(g.Axes[a], pg.axes[c]) * g.Spacing[a] / unit[c]
 		}
 	}
 	for z := reach.Min[2]; z < reach.Max[2]; z++ {

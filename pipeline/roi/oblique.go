@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"sort"
+
+	"github.com/radnode/radnode/features/voxel"
 )
 
 // points is how many points of a voxel are asked along each of its axes, by the rule coverage on an oblique grid: the area
@@ -108,7 +110,7 @@ func (s *stack) oblique(b *brush, m *canvas, used []plane) error {
 	w := sweep{b: b, order: s.basis.order}
 	for a := range 3 {
 		for c := range 3 {
-			w.step[a][c] = float64(s.basis.g.Spacing[a] * dot(s.basis.g.Axes[a], s.basis.unit[c]))
+			w.step[a][c] = float64(s.basis.g.Spacing[a] * voxel.Dot(s.basis.g.Axes[a], s.basis.unit[c]))
 		}
 	}
 	row := &w.step[w.order[0]]

@@ -72,7 +72,7 @@ func (f *basis) at(p [3]float64) [3]float64 {
 	for c := range p {
 		p[c] -= f.g.Origin[c]
 	}
-	return [3]float64{dot(p, f.unit[0]), dot(p, f.unit[1]), dot(p, f.unit[2])}
+	return [3]float64{voxel.Dot(p, f.unit[0]), voxel.Dot(p, f.unit[1]), voxel.Dot(p, f.unit[2])}
 }
 
 // index is [voxel.Geometry.Index] on one axis.
@@ -103,7 +103,7 @@ func across(g voxel.Geometry, normal [3]float64) basis {
 	row, c := 0, 0 // the axes most and least in the plane
 	var cosine [3]float64
 	for a := range 3 {
-		cosine[a] = dot(normal, g.Axes[a])
+		cosine[a] = voxel.Dot(normal, g.Axes[a])
 		if math.Abs(cosine[a]) < math.Abs(cosine[row]) {
 			row = a
 		}
@@ -116,24 +116,24 @@ func across(g voxel.Geometry, normal [3]float64) basis {
 	}
 	f.normal = normal
 	f.order = [3][3]int{{0, 1, 2}, {1, 0, 2}, {2, 0, 1}}[row]
-	tilt := dot(normal, g.Axes[row])
+	tilt := voxel.Dot(normal, g.Axes[row])
 	var u [3]float64
 	for c := range u {
 		u[c] = g.Axes[row][c] - float64(tilt*normal[c])
 	}
-	u = scaled(u, 1/math.Sqrt(dot(u, u)))
-	v := cross(normal, u)
+	u = scaled(u, 1/math.Sqrt(voxel.Dot(u, u)))
+	v := voxel.Cross(normal, u)
 	best := f.order[1]
-	if math.Abs(dot(v, g.Axes[f.order[2]])) > math.Abs(dot(v, g.Axes[best])) {
+	if math.Abs(voxel.Dot(v, g.Axes[f.order[2]])) > math.Abs(voxel.Dot(v, g.Axes[best])) {
 		best = f.order[2]
 	}
-	if dot(v, g.Axes[best]) < 0 {
+	if voxel.Dot(v, g.Axes[best]) < 0 {
 		v = scaled(v, -1)
 	}
 	for a := range 3 {
 		f.mm += float64(math.Abs(cosine[a]) * g.Spacing[a])
 	}
-	f.unit = [3][3]float64{scaled(u, 1/float64(g.Spacing[row]*dot(u, g.Axes[row]))), scaled(v, 1/min(g.Spacing[0], g.Spacing[1], g.Spacing[2])), scaled(normal, 1/f.mm)}
+	f.unit = [3][3]float64{scaled(u, 1/float64(g.Spacing[row]*voxel.Dot(u, g.Axes[row]))), scaled(v, 1/min(g.Spacing[0], g.Spacing[1], g.Spacing[2])), scaled(normal, 1/f.mm)}
 	return f
 }
 
@@ -183,12 +183,12 @@ func (s *stack) orient(number int, g voxel.Geometry) error {
 		}
 		s.basis = across(g, normal)
 		for a := range 3 {
-			if math.Abs(dot(normal, g.Axes[a])) >= sameDirection && s.spread(a) <= flatness {
+			if math.Abs(voxel.Dot(normal, g.Axes[a])) >= sameDirection && s.spread(a) <= flatness {
 				s.basis = along(g, a)
 			}
 		}
 	}
-	if cosine := math.Abs(dot(s.basis.normal, g.Axes[2])); cosine < 1 && !(s.basis.parallel && s.basis.order[2] == 2) {
+	if cosine := math.Abs(voxel.Dot(s.basis.normal, g.Axes[2])); cosine < 1 && !(s.basis.parallel && s.basis.order[2] == 2) {
 		s.angle = math.Acos(cosine) * 180 / math.Pi
 	}
 	for i := range s.span {
@@ -245,13 +245,13 @@ func (s *stack) normal() (n [3]float64, ok bool) {
 		if n, area := newell(c); area > 0 {
 			n = scaled(n, area)
 			areas = append(areas, n)
-			if dot(n, n) > dot(largest, largest) {
+			if voxel.Dot(n, n) > voxel.Dot(largest, largest) {
 				largest = n
 			}
 		}
 	}
 	for _, a := range areas {
-		cosine := dot(a, largest) / math.Sqrt(float64(dot(a, a)*dot(largest, largest)))
+		cosine := voxel.Dot(a, largest) / math.Sqrt(float64(voxel.Dot(a, a)*voxel.Dot(largest, largest)))
 		if cosine < 0 {
 			a = scaled(a, -1)
 		}
@@ -262,7 +262,7 @@ func (s *stack) normal() (n [3]float64, ok bool) {
 			n[c] += a[c]
 		}
 	}
-	length := math.Sqrt(dot(n, n))
+	length := math.Sqrt(voxel.Dot(n, n))
 	if !(length > 0) {
 		return n, false
 	}
@@ -286,24 +286,24 @@ func newell(c [][3]float64) (n [3]float64, area float64) {
 	a := away(c[1])
 	for _, p := range c[1:] {
 		b := away(p)
-		x := cross(a, b)
+		x := voxel.Cross(a, b)
 		for k := range n {
 			n[k] += x[k] / 2
 		}
-		if dot(b, b) > dot(farthest, farthest) {
+		if voxel.Dot(b, b) > voxel.Dot(farthest, farthest) {
 			farthest = b
 		}
 		a = b
 	}
-	far := dot(farthest, farthest)
-	if area = math.Sqrt(dot(n, n)); !(area > 1e-4*far) {
+	far := voxel.Dot(farthest, farthest)
+	if area = math.Sqrt(voxel.Dot(n, n)); !(area > 1e-4*far) {
 		n = [3]float64{}
 		for _, p := range c {
-			if x := scaled(cross(farthest, away(p)), 0.5); dot(x, x) > dot(n, n) {
+			if x := scaled(voxel.Cross(farthest, away(p)), 0.5); voxel.Dot(x, x) > voxel.Dot(n, n) {
 				n = x
 			}
 		}
-		if area = math.Sqrt(dot(n, n)); !(area > 1e-9*far) {
+		if area = math.Sqrt(voxel.Dot(n, n)); !(area > 1e-9*far) {
 			return n, 0
 		}
 	}
@@ -533,7 +533,7 @@ func (s *stack) bounds() voxel.Box {
 					continue
 				}
 				// What the contour sweeps along the normal, from the bottom of the slab to its top.
-				move := dot(f.normal, f.g.Axes[a]) * f.mm / f.g.Spacing[a]
+				move := voxel.Dot(f.normal, f.g.Axes[a]) * f.mm / f.g.Spacing[a]
 				down, up := move*(p.low-e.top), move*(p.high-e.bottom)
 				const slack = 1e-4
 				widen(a, e.low[a]+min(min(down, up), 0)-slack, e.high[a]+max(max(down, up), 0)+slack)
@@ -544,18 +544,6 @@ func (s *stack) bounds() voxel.Box {
 		return voxel.Box{}
 	}
 	return b
-}
-
-func dot(a, b [3]float64) float64 {
-	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
-}
-
-func cross(a, b [3]float64) [3]float64 {
-	return [3]float64{
-		float64(a[1]*b[2]) - float64(a[2]*b[1]),
-		float64(a[2]*b[0]) - float64(a[0]*b[2]),
-		float64(a[0]*b[1]) - float64(a[1]*b[0]),
-	}
 }
 
 func scaled(a [3]float64, by float64) [3]float64 {

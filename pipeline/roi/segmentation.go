@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -343,7 +344,7 @@ func (s *segmentation) put(i int, frame, shared *dicom.DataSet) string {
 	}
 	for a := range 2 {
 		copy(g.axes[a][:], directions[3*a:])
-		length := math.Sqrt(component(g.axes[a], g.axes[a]))
+		length := math.Sqrt(voxel.Dot(g.axes[a], g.axes[a]))
 		if !(math.Abs(length-1) < 1e-3) {
 			return fmt.Sprintf("ImageOrientationPatient (0020,0037) is %v, which are no unit vectors", directions)
 		}
@@ -351,10 +352,10 @@ func (s *segmentation) put(i int, frame, shared *dicom.DataSet) string {
 			g.axes[a][c] /= length
 		}
 	}
-	if !(math.Abs(component(g.axes[0], g.axes[1])) < 1e-3) {
+	if !(math.Abs(voxel.Dot(g.axes[0], g.axes[1])) < 1e-3) {
 		return fmt.Sprintf("ImageOrientationPatient (0020,0037) is %v, and rows and columns are not at right angles", directions)
 	}
-	g.axes[2] = normalOf(g.axes[0], g.axes[1])
+	g.axes[2] = voxel.Cross(g.axes[0], g.axes[1])
 
 	k := -1
 	for n := len(s.grids) - 1; n >= 0 && k < 0; n-- {
@@ -390,18 +391,6 @@ func (g planeGrid) near(o planeGrid) bool {
 	return math.Abs(g.thickness-o.thickness) <= sameGrid*g.thickness && math.Abs(g.between-o.between) <= sameGrid*g.between
 }
 
-func component(a, b [3]float64) float64 {
-	return float64(a[0]*b[0]) + float64(a[1]*b[1]) + float64(a[2]*b[2])
-}
-
-func normalOf(a, b [3]float64) [3]float64 {
-	return [3]float64{
-		float64(a[1]*b[2]) - float64(a[2]*b[1]),
-		float64(a[2]*b[0]) - float64(a[0]*b[2]),
-		float64(a[0]*b[1]) - float64(a[1]*b[0]),
-	}
-}
-
 // measureSlabs finds how far each plane reaches along the normal: half way to the next plane of the object, whatever segment
 // that shows. Where the next plane is further away than one and a half slabs, planes are missing between them, and each
 // reaches half a slab. A slab is Spacing Between Slices (0018,0088), but no more than the smallest distance of two planes;
@@ -412,7 +401,7 @@ func (s *segmentation) measureSlabs() {
 	for i, p := range s.planes {
 		if p.grid >= 0 {
 			orders[p.grid] = append(orders[p.grid], i)
-			heights[i] = component(p.at, s.grids[p.grid].axes[2])
+			heights[i] = voxel.Dot(p.at, s.grids[p.grid].axes[2])
 		}
 	}
 	for k, order := range orders {
