@@ -159,10 +159,7 @@ func pictures(t testing.TB, folder string) []picture {
 
 // slices3 are a CT of 512 × 512, one of 204 × 201 and a PET of the reference data.
 func slices3(t testing.TB) []picture {
-	root := os.Getenv("RADNODE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
+	root := sharedRoot()
 	var all []picture
 	for _, pattern := range []string{"lung1/LUNG1-001/*/*.dcm", "ibsi1/ct_phantom/*/*/*.dcm", "sts_raw/STS_001/FDG_PET/image/*.dcm"} {
 		paths, _ := filepath.Glob(filepath.Join(root, "data", pattern))
@@ -203,9 +200,9 @@ func peers(t testing.TB, programs ...string) {
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is needed: install dcmtk and libgdcm-tools", p)
+				t.Fatalf("%s is needed: install dcmtk, libgdcm-tools, libopenjp2-tools and openjph-tools", p)
 			}
-			t.Skipf("%s is not here: install dcmtk and libgdcm-tools", p)
+			t.Skipf("%s is not here: install dcmtk, libgdcm-tools, libopenjp2-tools and openjph-tools", p)
 		}
 	}
 }

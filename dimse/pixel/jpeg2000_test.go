@@ -88,19 +88,6 @@ func j2kSamples(b []byte, bits int, signed bool, order binary.ByteOrder) (sample
 	return samples
 }
 
-// j2kPeers skips the test where a program is not here, and fails it where it must be.
-func j2kPeers(t testing.TB, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is needed: install libopenjp2-tools and openjph-tools", p)
-			}
-			t.Skipf("%s is not here: install libopenjp2-tools and openjph-tools", p)
-		}
-	}
-}
-
 func j2kRun(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
@@ -207,7 +194,7 @@ func derived(stream []byte) []byte {
 // TestOpenJPEG decodes what opj_compress writes. What is lossless must be exact; for the rest opj_decompress is the
 // witness.
 func TestOpenJPEG(t *testing.T) {
-	j2kPeers(t, "opj_compress", "opj_decompress")
+	peers(t, "opj_compress", "opj_decompress")
 	folder := t.TempDir()
 	for i, c := range openJPEGCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -262,7 +249,7 @@ func TestOpenJPEG(t *testing.T) {
 
 // TestOpenJPH decodes what ojph_compress writes: HTJ2K without sign, with tiles, precincts and code-blocks of all kinds.
 func TestOpenJPH(t *testing.T) {
-	j2kPeers(t, "ojph_compress", "ojph_expand")
+	peers(t, "ojph_compress", "ojph_expand")
 	var cases []j2kCase
 	add := func(name string, columns, rows, bits, lossy int, args string) {
 		cases = append(cases, j2kCase{name, columns, rows, bits, false, strings.Fields(args), lossy})
@@ -713,7 +700,7 @@ func FuzzJPEG2000(f *testing.F) {
 // BenchmarkJPEG2000 is decoded bytes in a second, of a CT slice of 512 x 512 in 16 bits, and how long the peer's program
 // takes for the same file, its start included.
 func BenchmarkJPEG2000(b *testing.B) {
-	j2kPeers(b, "opj_compress", "opj_decompress", "ojph_compress", "ojph_expand")
+	peers(b, "opj_compress", "opj_decompress", "ojph_compress", "ojph_expand")
 	const side = 512
 	// Soft tissue, bone and air with noise of a few HU, as a body on a table.
 	r := rand.New(rand.NewPCG(1, 2))

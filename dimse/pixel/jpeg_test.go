@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -176,7 +175,7 @@ func jpegImages(t testing.TB) []jpegImage {
 	add("noise", 257, 1, 16, 16, true, noise(-32768, 32768))
 	add("jumps", 33, 34, 16, 16, false, jumps)
 	add("constant", 8, 9, 16, 16, true, func(int, int) int { return -32768 })
-	root := jpegShared()
+	root := sharedRoot()
 	for _, name := range []string{"lung1/LUNG1-001/image/1-057.dcm", "ibsi1/ct_phantom/dicom/image/DCM_IMG_00030.dcm"} {
 		if path := filepath.Join(root, "data", name); root != "" {
 			if _, err := os.Stat(path); err == nil {
@@ -185,44 +184,6 @@ func jpegImages(t testing.TB) []jpegImage {
 		}
 	}
 	return all
-}
-
-func jpegShared() string {
-	if root := os.Getenv("RADNODE_SHARED"); root != "" {
-		return root
-	}
-	return filepath.Join("..", "..", "..", "shared")
-}
-
-// jpegNeeds skips a test where a peer is not installed, but not in CI.
-func jpegNeeds(t testing.TB, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is needed: %v", name, err)
-			}
-			t.Skipf("%s is not here", name)
-		}
-	}
-}
-
-// jpegParallel runs f for each i in turn, two at a time: the peers take their time to start.
-func jpegParallel(n int, f func(i int)) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range 2 {
-		wg.Go(func() {
-			for i := range next {
-				f(i)
-			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
 }
 
 func jpegCompare(got, want []int32) error {
@@ -237,7 +198,7 @@ func jpegCompare(got, want []int32) error {
 // TestJPEGPeers reads what DCMTK and GDCM compress, by every process they have. Lossless images must be the original, lossy ones
 // what DCMTK makes of them.
 func TestJPEGPeers(t *testing.T) {
-	jpegNeeds(t, "dcmcjpeg", "dcmdjpeg", "gdcmconv")
+	peers(t, "dcmcjpeg", "dcmdjpeg", "gdcmconv")
 	dir := t.TempDir()
 	type job struct {
 		m        jpegImage
@@ -280,7 +241,7 @@ func TestJPEGPeers(t *testing.T) {
 			add(false, 0, "1.2.840.10008.1.2.4.55", "dcmcjpeg", "+ep", "+q", q)
 		}
 	}
-	jpegParallel(len(jobs), func(i int) {
+	each(len(jobs), func(i int) {
 		j := jobs[i]
 		in, packed, out := filepath.Join(dir, j.m.name+".in"), filepath.Join(dir, fmt.Sprint(i, ".jpg")), filepath.Join(dir, fmt.Sprint(i, ".out"))
 		if b, err := exec.Command(j.command[0], append(j.command[1:], in, packed)...).CombinedOutput(); err != nil {
@@ -389,7 +350,7 @@ func TestJPEGLossless(t *testing.T) {
 	if !witness {
 		return
 	}
-	jpegParallel(len(checks), func(i int) {
+	each(len(checks), func(i int) {
 		c := checks[i]
 		in, out := filepath.Join(dir, c.m.name+".jpg"), filepath.Join(dir, c.m.name+".out")
 		c.m.encapsulate(t, in, "1.2.840.10008.1.2.4.57", c.stream)

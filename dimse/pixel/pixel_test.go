@@ -401,10 +401,7 @@ for line in sys.stdin:
 
 // TestPydicom holds the samples of the reference data against pydicom's pixel_array.
 func TestPydicom(t *testing.T) {
-	root := os.Getenv("RADNODE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
+	root := sharedRoot()
 	if _, err := os.Stat(root); err != nil {
 		t.Skipf("reference data is not here (%v): set RADNODE_SHARED", err)
 	}
@@ -564,4 +561,12 @@ func TestReadInAnyOrder(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// sharedRoot is where the reference data may be.
+func sharedRoot() string {
+	if root := os.Getenv("RADNODE_SHARED"); root != "" {
+		return root
+	}
+	return filepath.Join("..", "..", "..", "shared")
 }
