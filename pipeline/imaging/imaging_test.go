@@ -561,20 +561,7 @@ func readFolder(t testing.TB, folder string) []*dicom.File {
 	}
 	var fs []*dicom.File
 	for _, p := range paths {
-		f, err := os.Open(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		info, err := f.Stat()
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := dicom.ReadFile(f, info.Size())
-		if err != nil {
-			t.Fatal(err)
-		}
-		fs = append(fs, d)
+		fs = append(fs, openFile(t, p))
 	}
 	return fs
 }
