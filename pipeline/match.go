@@ -75,6 +75,7 @@ type matcher struct {
 	calm    map[string]bool      // studies in which nothing is decided by an image that no waiter lacks; forgetting one is harmless
 	again   *time.Timer          // fires at the earliest of due
 	due     map[string]time.Time // study -> when to look at it again: its quiet period ends, or what it lacks has changed
+	asOf    time.Time            // when the study was read that is looked at
 }
 
 // A waiter is a contour object that is not complete, with what it names, read once.
@@ -182,6 +183,7 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
 // itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
+	m.asOf = time.Now()
 	study, err := m.p.store.Study(uid)
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
@@ -303,7 +305,8 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	}
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
 	if v.rule == "" && v.quiet || v.rule != "" && decided {
-		if end := v.last.Add(m.p.opt.Quiet); time.Now().Before(end) {
+		// Reading the headers of a large series takes its time, in which more may have come: it was quiet until the study was read.
+		if end := v.last.Add(m.p.opt.Quiet); m.asOf.Before(end) {
 			m.lookBy(study.UID, end)
 			v.rule = ""
 		} else if v.rule == "" {
