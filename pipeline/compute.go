@@ -85,7 +85,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
-				Series: t.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
+				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
 				Report: made.Report.Identity.SOPInstanceUID, Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},

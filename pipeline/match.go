@@ -219,9 +219,9 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	if err != nil {
 		delete(m.waiting, subject.SOPInstanceUID)
-		return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
+		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, err)
 	}
-	also, err := m.also(study, refs)
+	also, err := m.also(study, subject, refs)
 	if err != nil {
 		return err
 	}
@@ -288,18 +288,20 @@ type verdict struct {
 //
 // Contours that were drawn elsewhere are measured on a series by its frame of reference alone.
 func (m *matcher) decide(ctx context.Context, study store.Study, subject store.Instance, ref roi.Reference, elsewhere bool, w *waiter) error {
-	v, err := m.judge(study, subject, ref)
-	if err != nil {
-		if ofTheInput(err) {
-			return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
-		}
-		return err
-	}
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
 	old, known := stateOf(study, key)
 	last := detailOf(old)
-	input := inputDigest(subject, v.images)
 	decided := known && old.Name != StateWaiting
+	v, err := m.judge(study, subject, ref)
+	switch {
+	case err != nil && ofTheInput(err) && decided:
+		return nil // what was computed stays computed, though a series has come since that could have been meant as well
+	case err != nil && ofTheInput(err):
+		return m.refuse(ctx, study, subject, key, err)
+	case err != nil:
+		return err
+	}
+	input := inputDigest(subject, v.images)
 	if decided && last.Input == input {
 		return nil // queued or finished with exactly these bytes
 	}
@@ -342,7 +344,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	next := last // the report that this one supersedes stays named until the new one stands
-	next.Series, next.Input, next.Images = ref.SeriesUID, input, len(v.images)
+	next.Series, next.Input, next.Images = v.images[0].SeriesInstanceUID, input, len(v.images)
 	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
 	return m.p.store.Commit(ctx, store.Change{
 		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
@@ -473,9 +475,10 @@ func (m *matcher) gapless(images []store.Instance, named []string) bool {
 	return !errors.As(err, &r) || r.Code != refusal.GeometryGap && r.Code != refusal.GeometrySpacing
 }
 
-// refuse keeps the reason why a contour object can never be measured as it is, and reports it where that is asked for.
-func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, d detail, reason error) error {
-	key := subject.SOPInstanceUID
+// refuse keeps the reason why a contour object, or what it names in one series, can never be measured as it is, and reports
+// it where that is asked for.
+func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, key string, reason error) error {
+	d := detail{Input: inputDigest(subject, nil)}
 	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
 		return nil
 	}
@@ -483,7 +486,7 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	d.Codes = codesOf(why)
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
-		if f, done, err := m.p.open(key); err == nil { // else its bytes are no data set, and nothing tells whose it is
+		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1})
 			done()
 			if err != nil {
@@ -500,22 +503,46 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	for _, j := range change.Jobs {
 		m.p.outbox.serve(j.Queue)
 	}
-	m.p.log.Warn("contours refused", "study", study.UID, "contours", key, "reason", text)
+	m.p.log.Warn("contours refused", "study", study.UID, "contours", subject.SOPInstanceUID, "reason", text)
 	m.p.countRefused(why)
 	return nil
 }
 
 // also are the series of the study, beside those that the contours name, on which they are measured too: of the modalities
 // that the configuration says, in the frame of reference of the contours.
-func (m *matcher) also(study store.Study, refs []roi.Reference) (also []roi.Reference, err error) {
+func (m *matcher) also(study store.Study, subject store.Instance, refs []roi.Reference) (also []roi.Reference, err error) {
 	if len(m.p.opt.Also) == 0 {
 		return nil, nil
 	}
 	seen := make(map[string]bool)
 	frames := make(map[string]bool)
+	named := make(map[string]bool) // images without their series
 	for _, r := range refs {
 		seen[r.SeriesUID] = true
 		frames[r.FrameOfReference] = r.FrameOfReference != ""
+		if r.SeriesUID != "" {
+			continue
+		}
+		for _, uid := range r.Instances {
+			named[uid] = true
+		}
+		if old, ok := stateOf(study, subject.SOPInstanceUID+"/"); ok {
+			seen[detailOf(old).Series] = true
+		}
+		if len(r.Instances) == 0 { // drawn on the only series of its frame, else refused
+			images, err := m.inFrame(study, r.FrameOfReference)
+			if err != nil && !ofTheInput(err) {
+				return nil, err
+			}
+			if len(images) > 0 {
+				seen[images[0].SeriesInstanceUID] = true
+			}
+		}
+	}
+	for _, in := range study.Instances {
+		if named[in.SOPInstanceUID] {
+			seen[in.SeriesInstanceUID] = true
+		}
 	}
 	for _, in := range study.Instances {
 		if seen[in.SeriesInstanceUID] || in.Origin != store.Received || !slices.Contains(m.p.opt.Also, in.Modality) || roi.HoldsRegions(in.SOPClassUID) {

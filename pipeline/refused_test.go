@@ -75,10 +75,12 @@ func TestRefusalsAreReported(t *testing.T) {
 			if !slices.Equal(d.Codes, []refusal.Code{c.code}) || !strings.Contains(state.Reason, "["+string(c.code)+"]") || d.Report == "" {
 				t.Fatalf("the state is %+v, want code %s and a report", state, c.code)
 			}
-			if n := b.p.Stats().Reasons[c.code]; n != 1 {
-				t.Errorf("counted %d times", n)
-			}
 			b.delivered(d.Report)
+			for deadline := time.Now().Add(patience); b.p.Stats().Reasons[c.code] != 1; time.Sleep(2 * time.Millisecond) {
+				if time.Now().After(deadline) { // it is counted once it is stored
+					t.Fatalf("counted %d times", b.p.Stats().Reasons[c.code])
+				}
+			}
 			report := b.stored(d.Report)
 			var text bytes.Buffer
 			if err := sr.Text(&text, report); err != nil {
@@ -238,5 +240,68 @@ func TestMalformedContours(t *testing.T) {
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
 	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.Report != "" {
 		t.Errorf("%+v", state)
+	}
+}
+
+// A segmentation that names no image is of the only series in its frame of reference: it is measured there once, also where
+// `also` has the modality, and a series that comes later does not take that back. With two series from the start it is refused.
+func TestSegmentationWithoutReferences(t *testing.T) {
+	first := newBench(t, 0)
+	contours, images := bundled(t)
+	first.put(append(images, contours)...)
+	study := contours.String(dicom.StudyInstanceUID)
+	seg := first.stored(detailOf(first.wait(study, is(StateComputed))).Segmentation)
+	f, done, err := first.p.open(seg.String(dicom.SOPInstanceUID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg = f.DataSet
+	seg.SetBytes(dicom.PixelData, dicom.OB, pixelBytes(t, f))
+	done()
+	seg.SetString(dicom.ManufacturerModelName, "another")
+	seg.SetString(dicom.SOPInstanceUID, "1.2.3.4.5")
+	seg.SetString(dicom.SeriesInstanceUID, "1.2.3.4")
+	for _, tag := range []dicom.Tag{dicom.ReferencedSeriesSequence, dicom.SourceImageSequence} {
+		seg.Remove(tag)
+	}
+	for _, group := range append(seg.Seq(dicom.PerFrameFunctionalGroupsSequence), seg.Seq(dicom.SharedFunctionalGroupsSequence)...) {
+		group.Remove(dicom.DerivationImageSequence)
+	}
+	if refs, err := roi.References(seg); err != nil || len(refs) != 1 || len(refs[0].Instances) != 0 {
+		t.Fatalf("%+v, %v", refs, err)
+	}
+	var other []*dicom.DataSet
+	_, again := bundled(t)
+	for _, d := range again {
+		d.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("other", d.String(dicom.SOPInstanceUID)))
+		d.SetString(dicom.SeriesInstanceUID, "1.2.3.4.6")
+		other = append(other, d)
+	}
+
+	change := func(o *Options) { o.Also, o.Quiet, o.ReportRefusals = []string{"CT"}, 50*time.Millisecond, true }
+	b := newBenchWith(t, change)
+	b.put(append(images, seg)...)
+	computed := func(series string) func(store.State) bool {
+		return func(s store.State) bool { return s.Name == StateComputed && s.Subject == "1.2.3.4.5/"+series }
+	}
+	b.wait(study, computed(""))
+	b.put(other...)
+	b.wait(study, computed("1.2.3.4.6"))
+	s, err := b.store.Study(study)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range s.States {
+		if state.Name != StateComputed || len(s.States) != 2 {
+			t.Errorf("%d states, one of them: %s %s %s", len(s.States), state.Subject, state.Name, state.Reason)
+		}
+	}
+
+	b = newBenchWith(t, change)
+	b.put(append(images, other...)...)
+	b.put(seg)
+	d := detailOf(b.wait(study, is(StateRefused)))
+	if !slices.Equal(d.Codes, []refusal.Code{refusal.ContoursReferences}) {
+		t.Errorf("refused by %v", d.Codes)
 	}
 }
