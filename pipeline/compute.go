@@ -71,8 +71,8 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 
 	start = time.Now()
 	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
-	if err != nil {
-		return p.failed(ctx, job, err)
+	if err != nil { // the same input gives the same error
+		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
 	}
 	m.Took.Report = time.Since(start)
 
@@ -194,11 +194,12 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	change := store.Change{}
 	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
 		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
-		if err != nil {
-			return p.failed(ctx, job, err)
+		if err == nil {
+			last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
+			p.outgoing(&change, t.ReplyTo, job.Study, made)
+		} else { // the state says why nothing was measured all the same
+			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)
 		}
-		last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
-		p.outgoing(&change, t.ReplyTo, job.Study, made)
 	}
 	change.States = []store.State{{
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),

@@ -489,11 +489,12 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1})
 			done()
-			if err != nil {
-				return err
+			if err == nil {
+				d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
+				m.p.outgoing(&change, subject.SourceAET, study.UID, made)
+			} else { // the state says why nothing was measured all the same
+				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)
 			}
-			d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
-			m.p.outgoing(&change, subject.SourceAET, study.UID, made)
 		}
 	}
 	change.States = []store.State{{Study: study.UID, Subject: key, Name: StateRefused, Reason: text, Detail: d.raw(), At: time.Now()}}

@@ -305,3 +305,53 @@ func TestSegmentationWithoutReferences(t *testing.T) {
 		t.Errorf("refused by %v", d.Codes)
 	}
 }
+
+// putReplaced stores objects in whose bytes a text stands for another of the same length.
+func (b *bench) putReplaced(old, by string, objects ...*dicom.DataSet) {
+	b.t.Helper()
+	for _, d := range objects {
+		data, err := d.EncodedBytes()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if !bytes.Contains(data, []byte(old)) {
+			b.t.Fatalf("%s is not in the object", old)
+		}
+		meta := dicom.FileMeta{
+			MediaStorageSOPClassUID: d.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: d.String(dicom.SOPInstanceUID),
+			TransferSyntaxUID: dicom.ExplicitVRLittleEndian, SourceApplicationEntityTitle: "SCANNER",
+		}
+		if err := b.store.Put(b.t.Context(), meta, bytes.NewReader(bytes.ReplaceAll(data, []byte(old), []byte(by)))); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// Some devices write UIDs with leading zeros (PS3.5 9.1): their images are measured, and the report names them as they are.
+func TestLeadingZeros(t *testing.T) {
+	contours, images := bundled(t)
+	series := images[0].String(dicom.SeriesInstanceUID)
+	zeros := "1.2.03." + strings.Repeat("4", len(series)-len("1.2.03."))
+	b := newBench(t, 50*time.Millisecond)
+	b.putReplaced(series, zeros, append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), func(s store.State) bool { return s.Name != StateWaiting && s.Name != StateQueued })
+	if state.Name != StateComputed {
+		t.Fatalf("%s: %s", state.Name, state.Reason)
+	}
+	data, err := b.stored(detailOf(state).Report).EncodedBytes()
+	if err != nil || !bytes.Contains(data, []byte(zeros)) {
+		t.Errorf("the report does not name the series (%v)", err)
+	}
+}
+
+// Where no object can be written of what was measured, it is refused by that and not tried again.
+func TestNotWritable(t *testing.T) {
+	contours, images := bundled(t)
+	frame := images[0].String(dicom.FrameOfReferenceUID)
+	b := newBenchWith(t, func(o *Options) { o.Quiet, o.ReportRefusals = 50*time.Millisecond, true })
+	b.putReplaced(frame, "x"+frame[1:], append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.MeasureFailed}) || d.Report != "" {
+		t.Errorf("%+v", state)
+	}
+}
