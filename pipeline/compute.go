@@ -286,8 +286,14 @@ func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) err
 	}
 	p.count(func(s *Stats) { s.Failed++ })
 	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "tries", job.Tries+1, "err", reason)
+	d := detail{Series: t.Series}
+	if study, err := p.store.Study(job.Study); err == nil {
+		old, _ := stateOf(study, t.key())
+		d = detailOf(old) // a report that stands is named by the next one
+	}
+	d.Input, d.Images, d.Took, d.Codes = t.Input, len(t.Images), nil, nil
 	return p.store.Park(ctx, job.Key, reason.Error(), store.Change{States: []store.State{{
-		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: detail{Series: t.Series, Input: t.Input, Images: len(t.Images)}.raw(),
+		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: d.raw(),
 		Reason: fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason), At: time.Now(),
 	}}})
 }

@@ -21,14 +21,14 @@ import (
 
 // Rules by which a computation starts. The state of each study says which one applied.
 const (
-	// RuleNamed: the RTSTRUCT lists the images of the series (RT Referenced Series Sequence (3006,0014)) and all of them are
-	// durable. It starts at once, whatever the order of arrival.
+	// RuleNamed: the contours list the images of the series (RT Referenced Series Sequence (3006,0014), or Referenced Series
+	// Sequence (0008,1115) of a segmentation) and all of them are durable. It starts at once, whatever the order of arrival.
 	RuleNamed = "all named images are here"
-	// RuleConsistent: the RTSTRUCT names only the slices it drew on. All of those are durable, and the series has as many
+	// RuleConsistent: the contours name only the slices they are drawn on, or none. All of those are durable, and the series has as many
 	// images as it announces, Number of Series Related Instances (0020,1209).
 	RuleConsistent = "all named images are here, and the series is complete by its own count"
 	// RuleQuiet is the fallback: nothing new came for the quiet period, and the images that are here form a series without
-	// gaps. It applies where the RTSTRUCT names only the slices it drew on and the images do not announce their number, or
+	// gaps. It applies where the contours name only the slices they are drawn on, or none, and the images do not announce their number, or
 	// where the series is here but none of the named images is: their UIDs were changed on the way.
 	RuleQuiet = "nothing new for the quiet period, and the series has no gaps"
 )

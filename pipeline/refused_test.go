@@ -2,6 +2,9 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -353,5 +356,70 @@ func TestNotWritable(t *testing.T) {
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
 	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.MeasureFailed}) || d.Report != "" {
 		t.Errorf("%+v", state)
+	}
+}
+
+// A series that is complete by its own count and lacks a slice is refused, once; the slice that comes late repairs it, and the
+// report that follows supersedes the one that says why there were no values. So does the next one where a computation was
+// given up in between.
+func TestRefusalIsSuperseded(t *testing.T) {
+	contours, images := bundled(t)
+	drawn := contoured(contours)
+	dropSeriesList(contours)
+	for _, r := range contours.Seq(dicom.ROIContourSequence) { // the missing slice is not named
+		for _, c := range r.Seq(dicom.ContourSequence) {
+			c.Remove(dicom.ContourImageSequence)
+		}
+		source := dicom.New()
+		source.SetString(dicom.SeriesInstanceUID, images[0].String(dicom.SeriesInstanceUID))
+		r.SetSeq(dicom.SourceSeriesSequence, source)
+	}
+	slices.SortFunc(images, func(a, b *dicom.DataSet) int {
+		za, _ := a.Floats(dicom.ImagePositionPatient)
+		zb, _ := b.Floats(dicom.ImagePositionPatient)
+		return cmp.Compare(za[2], zb[2])
+	})
+	late := slices.IndexFunc(images, func(d *dicom.DataSet) bool { return drawn[d.String(dicom.SOPInstanceUID)] })
+	if late < 2 {
+		t.Fatalf("slice %d is no slice inside the stack", late)
+	}
+	for _, d := range images {
+		d.SetInt(dicom.NumberOfSeriesRelatedInstances, len(images)-1)
+	}
+	b := newBenchWith(t, func(o *Options) { o.ReportRefusals, o.Quiet = true, 50*time.Millisecond })
+	b.put(slices.Delete(slices.Clone(images), late, late+1)...)
+	b.put(contours, contours) // twice
+	study := contours.String(dicom.StudyInstanceUID)
+	first := detailOf(b.wait(study, is(StateRefused)))
+	if !slices.Equal(first.Codes, []refusal.Code{refusal.GeometryGap}) || first.Report == "" {
+		t.Fatalf("%+v", first)
+	}
+	b.delivered(first.Report)
+	b.put(contours)
+	b.put(images[late])
+	second := detailOf(b.wait(study, is(StateComputed)))
+	b.delivered(second.Report)
+	if got := predecessors(b.stored(second.Report)); second.Revision != 2 || len(got) != 1 || got[0] != first.Report {
+		t.Errorf("revision %d names %v, want the report %s", second.Revision, got, first.Report)
+	}
+	b.mu.Lock()
+	if want := []string{first.Report, second.Segmentation, second.Report}; !slices.Equal(b.sent, want) {
+		t.Errorf("sent %v, want %v", b.sent, want)
+	}
+	b.mu.Unlock()
+
+	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: computeTries, RunAt: time.Now().Add(time.Hour)}
+	var err error
+	if job.Payload, err = json.Marshal(task{Subject: contours.String(dicom.SOPInstanceUID), Series: second.Series, Input: "later"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Commit(t.Context(), store.Change{Jobs: []store.Job{job}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.failed(t.Context(), &job, errors.New("the disk")); err != nil {
+		t.Fatal(err)
+	}
+	if d := detailOf(b.wait(study, is(StateFailed))); d.Report != second.Report || d.Revision != 2 {
+		t.Errorf("the report that stands is forgotten: %+v", d)
 	}
 }
