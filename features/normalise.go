@@ -59,6 +59,9 @@ func (n Normalise) validate() error {
 	if methods := []string{"", "none", "zscore", "range", "mean"}; !slices.Contains(methods, n.Method) {
 		return fmt.Errorf("method: %q, want none, zscore, range or mean", n.Method)
 	}
+	if n.Method == "" && (n.Region != "" || n.Low != 0 || n.High != 0 || n.Scale != 0) {
+		return errors.New("method: is empty, and the rest says how to normalise; write zscore, range or mean")
+	}
 	if _, err := regexp.Compile(n.Region); err != nil {
 		return fmt.Errorf("region: %q: %v", n.Region, err)
 	}

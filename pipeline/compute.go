@@ -71,8 +71,8 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 
 	start = time.Now()
 	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
-	if err != nil {
-		return p.failed(ctx, job, err)
+	if err != nil { // the same input gives the same error
+		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
 	}
 	m.Took.Report = time.Since(start)
 
@@ -85,7 +85,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
-				Series: t.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
+				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
 				Report: made.Report.Identity.SOPInstanceUID, Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
@@ -194,11 +194,12 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	change := store.Change{}
 	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
 		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
-		if err != nil {
-			return p.failed(ctx, job, err)
+		if err == nil {
+			last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
+			p.outgoing(&change, t.ReplyTo, job.Study, made)
+		} else { // the state says why nothing was measured all the same
+			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)
 		}
-		last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
-		p.outgoing(&change, t.ReplyTo, job.Study, made)
 	}
 	change.States = []store.State{{
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
@@ -285,8 +286,14 @@ func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) err
 	}
 	p.count(func(s *Stats) { s.Failed++ })
 	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "tries", job.Tries+1, "err", reason)
+	d := detail{Series: t.Series}
+	if study, err := p.store.Study(job.Study); err == nil {
+		old, _ := stateOf(study, t.key())
+		d = detailOf(old) // a report that stands is named by the next one
+	}
+	d.Input, d.Images, d.Took, d.Codes = t.Input, len(t.Images), nil, nil
 	return p.store.Park(ctx, job.Key, reason.Error(), store.Change{States: []store.State{{
-		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: detail{Series: t.Series, Input: t.Input, Images: len(t.Images)}.raw(),
+		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: d.raw(),
 		Reason: fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason), At: time.Now(),
 	}}})
 }

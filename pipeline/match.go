@@ -21,14 +21,14 @@ import (
 
 // Rules by which a computation starts. The state of each study says which one applied.
 const (
-	// RuleNamed: the RTSTRUCT lists the images of the series (RT Referenced Series Sequence (3006,0014)) and all of them are
-	// durable. It starts at once, whatever the order of arrival.
+	// RuleNamed: the contours list the images of the series (RT Referenced Series Sequence (3006,0014), or Referenced Series
+	// Sequence (0008,1115) of a segmentation) and all of them are durable. It starts at once, whatever the order of arrival.
 	RuleNamed = "all named images are here"
-	// RuleConsistent: the RTSTRUCT names only the slices it drew on. All of those are durable, and the series has as many
+	// RuleConsistent: the contours name only the slices they are drawn on, or none. All of those are durable, and the series has as many
 	// images as it announces, Number of Series Related Instances (0020,1209).
 	RuleConsistent = "all named images are here, and the series is complete by its own count"
 	// RuleQuiet is the fallback: nothing new came for the quiet period, and the images that are here form a series without
-	// gaps. It applies where the RTSTRUCT names only the slices it drew on and the images do not announce their number, or
+	// gaps. It applies where the contours name only the slices they are drawn on, or none, and the images do not announce their number, or
 	// where the series is here but none of the named images is: their UIDs were changed on the way.
 	RuleQuiet = "nothing new for the quiet period, and the series has no gaps"
 )
@@ -75,6 +75,7 @@ type matcher struct {
 	calm    map[string]bool      // studies in which nothing is decided by an image that no waiter lacks; forgetting one is harmless
 	again   *time.Timer          // fires at the earliest of due
 	due     map[string]time.Time // study -> when to look at it again: its quiet period ends, or what it lacks has changed
+	asOf    time.Time            // when the study was read that is looked at
 }
 
 // A waiter is a contour object that is not complete, with what it names, read once.
@@ -182,6 +183,7 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
 // itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
+	m.asOf = time.Now()
 	study, err := m.p.store.Study(uid)
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
@@ -217,9 +219,9 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	if err != nil {
 		delete(m.waiting, subject.SOPInstanceUID)
-		return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
+		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, err)
 	}
-	also, err := m.also(study, refs)
+	also, err := m.also(study, subject, refs)
 	if err != nil {
 		return err
 	}
@@ -286,24 +288,27 @@ type verdict struct {
 //
 // Contours that were drawn elsewhere are measured on a series by its frame of reference alone.
 func (m *matcher) decide(ctx context.Context, study store.Study, subject store.Instance, ref roi.Reference, elsewhere bool, w *waiter) error {
-	v, err := m.judge(study, subject, ref)
-	if err != nil {
-		if ofTheInput(err) {
-			return m.refuse(ctx, study, subject, detail{Input: inputDigest(subject, nil)}, err)
-		}
-		return err
-	}
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
 	old, known := stateOf(study, key)
 	last := detailOf(old)
-	input := inputDigest(subject, v.images)
 	decided := known && old.Name != StateWaiting
+	v, err := m.judge(study, subject, ref)
+	switch {
+	case err != nil && ofTheInput(err) && decided:
+		return nil // what was computed stays computed, though a series has come since that could have been meant as well
+	case err != nil && ofTheInput(err):
+		return m.refuse(ctx, study, subject, key, err)
+	case err != nil:
+		return err
+	}
+	input := inputDigest(subject, v.images)
 	if decided && last.Input == input {
 		return nil // queued or finished with exactly these bytes
 	}
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
 	if v.rule == "" && v.quiet || v.rule != "" && decided {
-		if end := v.last.Add(m.p.opt.Quiet); time.Now().Before(end) {
+		// Reading the headers of a large series takes its time, in which more may have come: it was quiet until the study was read.
+		if end := v.last.Add(m.p.opt.Quiet); m.asOf.Before(end) {
 			m.lookBy(study.UID, end)
 			v.rule = ""
 		} else if v.rule == "" {
@@ -339,7 +344,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	next := last // the report that this one supersedes stays named until the new one stands
-	next.Series, next.Input, next.Images = ref.SeriesUID, input, len(v.images)
+	next.Series, next.Input, next.Images = v.images[0].SeriesInstanceUID, input, len(v.images)
 	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
 	return m.p.store.Commit(ctx, store.Change{
 		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
@@ -470,9 +475,10 @@ func (m *matcher) gapless(images []store.Instance, named []string) bool {
 	return !errors.As(err, &r) || r.Code != refusal.GeometryGap && r.Code != refusal.GeometrySpacing
 }
 
-// refuse keeps the reason why a contour object can never be measured as it is, and reports it where that is asked for.
-func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, d detail, reason error) error {
-	key := subject.SOPInstanceUID
+// refuse keeps the reason why a contour object, or what it names in one series, can never be measured as it is, and reports
+// it where that is asked for.
+func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, key string, reason error) error {
+	d := detail{Input: inputDigest(subject, nil)}
 	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
 		return nil
 	}
@@ -480,14 +486,15 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	d.Codes = codesOf(why)
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
-		if f, done, err := m.p.open(key); err == nil { // else its bytes are no data set, and nothing tells whose it is
+		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1})
 			done()
-			if err != nil {
-				return err
+			if err == nil {
+				d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
+				m.p.outgoing(&change, subject.SourceAET, study.UID, made)
+			} else { // the state says why nothing was measured all the same
+				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)
 			}
-			d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
-			m.p.outgoing(&change, subject.SourceAET, study.UID, made)
 		}
 	}
 	change.States = []store.State{{Study: study.UID, Subject: key, Name: StateRefused, Reason: text, Detail: d.raw(), At: time.Now()}}
@@ -497,22 +504,46 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	for _, j := range change.Jobs {
 		m.p.outbox.serve(j.Queue)
 	}
-	m.p.log.Warn("contours refused", "study", study.UID, "contours", key, "reason", text)
+	m.p.log.Warn("contours refused", "study", study.UID, "contours", subject.SOPInstanceUID, "reason", text)
 	m.p.countRefused(why)
 	return nil
 }
 
 // also are the series of the study, beside those that the contours name, on which they are measured too: of the modalities
 // that the configuration says, in the frame of reference of the contours.
-func (m *matcher) also(study store.Study, refs []roi.Reference) (also []roi.Reference, err error) {
+func (m *matcher) also(study store.Study, subject store.Instance, refs []roi.Reference) (also []roi.Reference, err error) {
 	if len(m.p.opt.Also) == 0 {
 		return nil, nil
 	}
 	seen := make(map[string]bool)
 	frames := make(map[string]bool)
+	named := make(map[string]bool) // images without their series
 	for _, r := range refs {
 		seen[r.SeriesUID] = true
 		frames[r.FrameOfReference] = r.FrameOfReference != ""
+		if r.SeriesUID != "" {
+			continue
+		}
+		for _, uid := range r.Instances {
+			named[uid] = true
+		}
+		if old, ok := stateOf(study, subject.SOPInstanceUID+"/"); ok {
+			seen[detailOf(old).Series] = true
+		}
+		if len(r.Instances) == 0 { // drawn on the only series of its frame, else refused
+			images, err := m.inFrame(study, r.FrameOfReference)
+			if err != nil && !ofTheInput(err) {
+				return nil, err
+			}
+			if len(images) > 0 {
+				seen[images[0].SeriesInstanceUID] = true
+			}
+		}
+	}
+	for _, in := range study.Instances {
+		if named[in.SOPInstanceUID] {
+			seen[in.SeriesInstanceUID] = true
+		}
 	}
 	for _, in := range study.Instances {
 		if seen[in.SeriesInstanceUID] || in.Origin != store.Received || !slices.Contains(m.p.opt.Also, in.Modality) || roi.HoldsRegions(in.SOPClassUID) {

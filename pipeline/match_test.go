@@ -391,3 +391,50 @@ func TestAgainIsNothing(t *testing.T) {
 		t.Errorf("%d objects sent, want a report and a segmentation", len(b.sent))
 	}
 }
+
+// The quiet period ends before the study is read, not while its headers are: what comes meanwhile is not seen.
+func TestQuietUntilTheStudyWasRead(t *testing.T) {
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	o := testOptions()
+	o.Quiet = 50 * time.Millisecond
+	b := &bench{t: t, store: st}
+	if b.p, err = New(st, b, o); err != nil { // it does not run
+		t.Fatal(err)
+	}
+	contours, images := bundled(t)
+	dropSeriesList(contours)
+	b.put(images...)
+	b.put(contours)
+	m := b.p.matcher
+	look := func(readAt time.Time) string {
+		t.Helper()
+		study, err := st.Study(contours.String(dicom.StudyInstanceUID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.asOf = readAt
+		for _, in := range study.Instances {
+			if in.SOPInstanceUID == contours.String(dicom.SOPInstanceUID) {
+				if err := m.consider(t.Context(), study, in); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if study, err = st.Study(study.UID); err != nil || len(study.States) != 1 {
+			t.Fatalf("%v, %+v", err, study.States)
+		}
+		return study.States[0].Name
+	}
+	read := time.Now()
+	time.Sleep(2 * o.Quiet) // headers
+	if name := look(read); name != StateWaiting {
+		t.Errorf("%s after the study was read too early to know, want %s", name, StateWaiting)
+	}
+	if name := look(time.Now()); name != StateQueued {
+		t.Errorf("%s after the quiet period, want %s", name, StateQueued)
+	}
+}

@@ -4,7 +4,8 @@
 // It keeps no truth of its own. The store holds instances, states and jobs; a channel only says "look again", so a start
 // after a crash is the same as any other look. The steps are, in the order a study takes them:
 //
-//   - match.go: is every image here that this RTSTRUCT names?
+//   - match.go: is every image here that these contours name?
+//   - rules.go: which regions are measured, and by which profile
 //   - measure.go: images and contours to values, with no store and no network
 //   - memory.go: what may be computed at once
 //   - report.go: values to a Segmentation and a Structured Report

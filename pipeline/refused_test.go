@@ -2,6 +2,9 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -75,10 +78,12 @@ func TestRefusalsAreReported(t *testing.T) {
 			if !slices.Equal(d.Codes, []refusal.Code{c.code}) || !strings.Contains(state.Reason, "["+string(c.code)+"]") || d.Report == "" {
 				t.Fatalf("the state is %+v, want code %s and a report", state, c.code)
 			}
-			if n := b.p.Stats().Reasons[c.code]; n != 1 {
-				t.Errorf("counted %d times", n)
-			}
 			b.delivered(d.Report)
+			for deadline := time.Now().Add(patience); b.p.Stats().Reasons[c.code] != 1; time.Sleep(2 * time.Millisecond) {
+				if time.Now().After(deadline) { // it is counted once it is stored
+					t.Fatalf("counted %d times", b.p.Stats().Reasons[c.code])
+				}
+			}
 			report := b.stored(d.Report)
 			var text bytes.Buffer
 			if err := sr.Text(&text, report); err != nil {
@@ -238,5 +243,183 @@ func TestMalformedContours(t *testing.T) {
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
 	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.Report != "" {
 		t.Errorf("%+v", state)
+	}
+}
+
+// A segmentation that names no image is of the only series in its frame of reference: it is measured there once, also where
+// `also` has the modality, and a series that comes later does not take that back. With two series from the start it is refused.
+func TestSegmentationWithoutReferences(t *testing.T) {
+	first := newBench(t, 0)
+	contours, images := bundled(t)
+	first.put(append(images, contours)...)
+	study := contours.String(dicom.StudyInstanceUID)
+	seg := first.stored(detailOf(first.wait(study, is(StateComputed))).Segmentation)
+	f, done, err := first.p.open(seg.String(dicom.SOPInstanceUID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg = f.DataSet
+	seg.SetBytes(dicom.PixelData, dicom.OB, pixelBytes(t, f))
+	done()
+	seg.SetString(dicom.ManufacturerModelName, "another")
+	seg.SetString(dicom.SOPInstanceUID, "1.2.3.4.5")
+	seg.SetString(dicom.SeriesInstanceUID, "1.2.3.4")
+	for _, tag := range []dicom.Tag{dicom.ReferencedSeriesSequence, dicom.SourceImageSequence} {
+		seg.Remove(tag)
+	}
+	for _, group := range append(seg.Seq(dicom.PerFrameFunctionalGroupsSequence), seg.Seq(dicom.SharedFunctionalGroupsSequence)...) {
+		group.Remove(dicom.DerivationImageSequence)
+	}
+	if refs, err := roi.References(seg); err != nil || len(refs) != 1 || len(refs[0].Instances) != 0 {
+		t.Fatalf("%+v, %v", refs, err)
+	}
+	var other []*dicom.DataSet
+	_, again := bundled(t)
+	for _, d := range again {
+		d.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("other", d.String(dicom.SOPInstanceUID)))
+		d.SetString(dicom.SeriesInstanceUID, "1.2.3.4.6")
+		other = append(other, d)
+	}
+
+	change := func(o *Options) { o.Also, o.Quiet, o.ReportRefusals = []string{"CT"}, 50*time.Millisecond, true }
+	b := newBenchWith(t, change)
+	b.put(append(images, seg)...)
+	computed := func(series string) func(store.State) bool {
+		return func(s store.State) bool { return s.Name == StateComputed && s.Subject == "1.2.3.4.5/"+series }
+	}
+	b.wait(study, computed(""))
+	b.put(other...)
+	b.wait(study, computed("1.2.3.4.6"))
+	s, err := b.store.Study(study)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range s.States {
+		if state.Name != StateComputed || len(s.States) != 2 {
+			t.Errorf("%d states, one of them: %s %s %s", len(s.States), state.Subject, state.Name, state.Reason)
+		}
+	}
+
+	b = newBenchWith(t, change)
+	b.put(append(images, other...)...)
+	b.put(seg)
+	d := detailOf(b.wait(study, is(StateRefused)))
+	if !slices.Equal(d.Codes, []refusal.Code{refusal.ContoursReferences}) {
+		t.Errorf("refused by %v", d.Codes)
+	}
+}
+
+// putReplaced stores objects in whose bytes a text stands for another of the same length.
+func (b *bench) putReplaced(old, by string, objects ...*dicom.DataSet) {
+	b.t.Helper()
+	for _, d := range objects {
+		data, err := d.EncodedBytes()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if !bytes.Contains(data, []byte(old)) {
+			b.t.Fatalf("%s is not in the object", old)
+		}
+		meta := dicom.FileMeta{
+			MediaStorageSOPClassUID: d.String(dicom.SOPClassUID), MediaStorageSOPInstanceUID: d.String(dicom.SOPInstanceUID),
+			TransferSyntaxUID: dicom.ExplicitVRLittleEndian, SourceApplicationEntityTitle: "SCANNER",
+		}
+		if err := b.store.Put(b.t.Context(), meta, bytes.NewReader(bytes.ReplaceAll(data, []byte(old), []byte(by)))); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// Some devices write UIDs with leading zeros (PS3.5 9.1): their images are measured, and the report names them as they are.
+func TestLeadingZeros(t *testing.T) {
+	contours, images := bundled(t)
+	series := images[0].String(dicom.SeriesInstanceUID)
+	zeros := "1.2.03." + strings.Repeat("4", len(series)-len("1.2.03."))
+	b := newBench(t, 50*time.Millisecond)
+	b.putReplaced(series, zeros, append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), func(s store.State) bool { return s.Name != StateWaiting && s.Name != StateQueued })
+	if state.Name != StateComputed {
+		t.Fatalf("%s: %s", state.Name, state.Reason)
+	}
+	data, err := b.stored(detailOf(state).Report).EncodedBytes()
+	if err != nil || !bytes.Contains(data, []byte(zeros)) {
+		t.Errorf("the report does not name the series (%v)", err)
+	}
+}
+
+// Where no object can be written of what was measured, it is refused by that and not tried again.
+func TestNotWritable(t *testing.T) {
+	contours, images := bundled(t)
+	frame := images[0].String(dicom.FrameOfReferenceUID)
+	b := newBenchWith(t, func(o *Options) { o.Quiet, o.ReportRefusals = 50*time.Millisecond, true })
+	b.putReplaced(frame, "x"+frame[1:], append(images, contours)...)
+	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.MeasureFailed}) || d.Report != "" {
+		t.Errorf("%+v", state)
+	}
+}
+
+// A series that is complete by its own count and lacks a slice is refused, once; the slice that comes late repairs it, and the
+// report that follows supersedes the one that says why there were no values. So does the next one where a computation was
+// given up in between.
+func TestRefusalIsSuperseded(t *testing.T) {
+	contours, images := bundled(t)
+	drawn := contoured(contours)
+	dropSeriesList(contours)
+	for _, r := range contours.Seq(dicom.ROIContourSequence) { // the missing slice is not named
+		for _, c := range r.Seq(dicom.ContourSequence) {
+			c.Remove(dicom.ContourImageSequence)
+		}
+		source := dicom.New()
+		source.SetString(dicom.SeriesInstanceUID, images[0].String(dicom.SeriesInstanceUID))
+		r.SetSeq(dicom.SourceSeriesSequence, source)
+	}
+	slices.SortFunc(images, func(a, b *dicom.DataSet) int {
+		za, _ := a.Floats(dicom.ImagePositionPatient)
+		zb, _ := b.Floats(dicom.ImagePositionPatient)
+		return cmp.Compare(za[2], zb[2])
+	})
+	late := slices.IndexFunc(images, func(d *dicom.DataSet) bool { return drawn[d.String(dicom.SOPInstanceUID)] })
+	if late < 2 {
+		t.Fatalf("slice %d is no slice inside the stack", late)
+	}
+	for _, d := range images {
+		d.SetInt(dicom.NumberOfSeriesRelatedInstances, len(images)-1)
+	}
+	b := newBenchWith(t, func(o *Options) { o.ReportRefusals, o.Quiet = true, 50*time.Millisecond })
+	b.put(slices.Delete(slices.Clone(images), late, late+1)...)
+	b.put(contours, contours) // twice
+	study := contours.String(dicom.StudyInstanceUID)
+	first := detailOf(b.wait(study, is(StateRefused)))
+	if !slices.Equal(first.Codes, []refusal.Code{refusal.GeometryGap}) || first.Report == "" {
+		t.Fatalf("%+v", first)
+	}
+	b.delivered(first.Report)
+	b.put(contours)
+	b.put(images[late])
+	second := detailOf(b.wait(study, is(StateComputed)))
+	b.delivered(second.Report)
+	if got := predecessors(b.stored(second.Report)); second.Revision != 2 || len(got) != 1 || got[0] != first.Report {
+		t.Errorf("revision %d names %v, want the report %s", second.Revision, got, first.Report)
+	}
+	b.mu.Lock()
+	if want := []string{first.Report, second.Segmentation, second.Report}; !slices.Equal(b.sent, want) {
+		t.Errorf("sent %v, want %v", b.sent, want)
+	}
+	b.mu.Unlock()
+
+	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: computeTries, RunAt: time.Now().Add(time.Hour)}
+	var err error
+	if job.Payload, err = json.Marshal(task{Subject: contours.String(dicom.SOPInstanceUID), Series: second.Series, Input: "later"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Commit(t.Context(), store.Change{Jobs: []store.Job{job}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.failed(t.Context(), &job, errors.New("the disk")); err != nil {
+		t.Fatal(err)
+	}
+	if d := detailOf(b.wait(study, is(StateFailed))); d.Report != second.Report || d.Revision != 2 {
+		t.Errorf("the report that stands is forgotten: %+v", d)
 	}
 }

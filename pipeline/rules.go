@@ -8,6 +8,7 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/roi"
+	"github.com/radnode/radnode/pipeline/sr"
 )
 
 // A Rule chooses the profile of the regions that it matches.
@@ -19,8 +20,8 @@ type Rule struct {
 // Skip is the name that a rule has for not measuring a region.
 const Skip = "none"
 
-// When holds the conditions of a rule; an empty one matches everything. Names are compared in any case, and found anywhere
-// where they are regular expressions (RE2).
+// When holds the conditions of a rule; an empty one matches everything. They are compared in any case, but for the name of a
+// region; regular expressions (RE2) are found anywhere.
 type When struct {
 	// Of the images.
 	Modality          string `yaml:"modality,omitempty"`           // Modality (0008,0060)
@@ -65,8 +66,14 @@ func (w When) Matches(image *dicom.DataSet, r roi.Region) bool {
 	return err == nil && re.MatchString(r.Name)
 }
 
-// check names the first condition that is no regular expression.
+// check names the first condition that can never hold.
 func (w When) check() error {
+	if w.Modality != "" && !sr.ImageModality(strings.ToUpper(w.Modality)) {
+		return fmt.Errorf("modality: %q is none of images; write Modality (0008,0060), as CT", w.Modality)
+	}
+	if w.Number < 0 {
+		return fmt.Errorf("number: %d; write ROI Number (3006,0022) or Segment Number (0062,0004), from 1", w.Number)
+	}
 	for _, c := range []struct{ key, value string }{
 		{"series_description", w.SeriesDescription}, {"manufacturer", w.Manufacturer}, {"station", w.Station}, {"roi", w.ROI},
 	} {

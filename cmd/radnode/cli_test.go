@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +74,11 @@ func TestCommandLine(t *testing.T) {
 		{"profile that the YAML library panics at", []string{"extract", "--profile", file("p.yaml", "families: !cm, "), "."}, exitUsage, "", "p.yaml: is no YAML"},
 		{"extract without contours", []string{"extract", t.TempDir()}, exitFailed, "", "no RTSTRUCT"},
 		{"extract a truncated file", []string{"extract", broken}, exitFailed, "", "broken.dcm"},
+		{"extract also on nothing", []string{"extract", "--also", "pt", bundledStudy(t)}, exitUsage, "", `--also: "pt" is no modality`},
+		{"rule for no modality", []string{"config", "check", file("a.yaml", `rules: [{when: {modality: CTT}, profile: none}]`)}, exitFailed, "", "rules[0].when.modality"},
+		{"rule for no number", []string{"config", "check", file("a.yaml", `rules: [{when: {number: -3}, profile: none}]`)}, exitFailed, "", "rules[0].when.number"},
+		{"workers below nothing", []string{"config", "check", file("a.yaml", `workers: -1`)}, exitFailed, "", "workers"},
+		{"normalisation by no method", []string{"config", "check", file("a.yaml", `profiles: {x: {families: [stat], normalise: {region: muscle}}}`)}, exitFailed, "", "normalise: method"},
 		{"extract what does not match", []string{"extract", "--roi", "^none$", bundledStudy(t)}, exitFailed, "", "no region matches"},
 		{"print no report", []string{"sr", filepath.Join(bundledStudy(t), "ct-01.dcm")}, exitFailed, "", "ct-01.dcm"},
 		{"print no DICOM", []string{"sr", example}, exitFailed, "", "example.yaml"},
@@ -192,5 +200,55 @@ func TestDemo(t *testing.T) {
 	}
 	if text := radnode(t, "sr", filepath.Join(dir, "report.dcm")); !strings.Contains(out, text) {
 		t.Error("radnode sr prints the kept report in another way")
+	}
+}
+
+// A series may have more images than a program may have open files.
+func TestExtractHoldsNoFileOpen(t *testing.T) {
+	opened := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("no /proc/self/fd to count the open files in")
+		}
+		return len(files)
+	}
+	folder := bundledStudy(t)
+	before := opened()
+	contours, images, failed := readInputs([]string{folder})
+	if len(contours) != 1 || len(images) != 1 || len(failed) != 0 {
+		t.Fatalf("%d contours, %d series, %v", len(contours), len(images), failed)
+	}
+	for _, series := range images {
+		if n := opened() - before; n > len(series)/2 {
+			t.Errorf("%d files are open after the headers of %d", n, len(series))
+		}
+		if b, err := io.ReadAll(series[0].file.Pixels.Reader()); err != nil || len(b) == 0 {
+			t.Errorf("%d bytes of pixels: %v", len(b), err)
+		}
+	}
+}
+
+// The example has every key of the configuration and of a profile.
+func TestExampleIsComplete(t *testing.T) {
+	var keys func(t reflect.Type) []string
+	keys = func(t reflect.Type) (all []string) {
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			return keys(t.Elem())
+		case reflect.Struct:
+			for i := range t.NumField() {
+				name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+				if name == "" || name == "-" {
+					continue
+				}
+				all = append(append(all, name), keys(t.Field(i).Type)...)
+			}
+		}
+		return all
+	}
+	for _, key := range keys(reflect.TypeFor[Config]()) {
+		if !regexp.MustCompile(`\b` + key + `\b`).Match(exampleConfig) {
+			t.Errorf("%s is not in the example", key)
+		}
 	}
 }

@@ -194,6 +194,9 @@ func (c Config) check() error {
 	if c.DICOM.Idle <= 0 || c.Quiet <= 0 {
 		return errors.New("dicom.idle and quiet: must be longer than nothing, for example 60s")
 	}
+	if c.Workers < 0 {
+		return errors.New("workers: must be at least 1, or 0 for one a processor")
+	}
 	for name, p := range c.Peers {
 		if _, err := p.peer(); err != nil {
 			return fmt.Errorf("peers.%s: %w", name, err)

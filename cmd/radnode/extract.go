@@ -79,6 +79,11 @@ func (c extractCmd) Run(e *env) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--roi: %w", err)}
 	}
+	for _, m := range c.Also {
+		if !sr.ImageModality(m) {
+			return usageError{fmt.Errorf("--also: %q is no modality of images; write Modality (0008,0060), as PT", m)}
+		}
+	}
 	choose := pipeline.Options{}.Select
 	if c.Profile != "" {
 		p, err := readProfile(c.Profile)
@@ -236,16 +241,34 @@ func unitOf(v features.Value, ibsiCode, intensity string) string {
 	return string(v.Unit)
 }
 
-// An input is one DICOM file of an extraction. The file stays open: its pixels are read when they are needed.
+// An input is one DICOM file of an extraction. Its pixels are read when they are needed.
 type input struct {
 	path string
 	file *dicom.File
 }
 
+// A reopened file is open while its header is read, and then for each read of pixels: a series may have more images than a
+// program may have open files.
+type reopened struct {
+	path   string
+	opened *os.File // nil after the header
+}
+
+func (r *reopened) ReadAt(b []byte, off int64) (int, error) {
+	if r.opened != nil {
+		return r.opened.ReadAt(b, off)
+	}
+	f, err := os.Open(r.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(b, off)
+}
+
 // extractDICOM measures every RTSTRUCT and SEG below the paths on the images below the paths that it names.
 func (c extractCmd) extractDICOM(ctx context.Context, choose pipeline.Chooser) (rows []row, failed []error) {
-	contours, images, done, failed := readInputs(c.Path)
-	defer done()
+	contours, images, failed := readInputs(c.Path)
 	if len(contours) == 0 {
 		return nil, append(failed, errors.New("no RTSTRUCT or SEG found below the paths: nothing says where to measure"))
 	}
@@ -261,25 +284,14 @@ func (c extractCmd) extractDICOM(ctx context.Context, choose pipeline.Chooser) (
 
 // readInputs reads the headers of all files below the paths. Files that are no DICOM are passed over in silence, files that
 // are broken DICOM are not.
-func readInputs(paths []string) (contours []input, images map[string][]input, done func(), failed []error) {
+func readInputs(paths []string) (contours []input, images map[string][]input, failed []error) {
 	images = map[string][]input{} // by Series Instance UID
-	var open []*os.File
-	done = func() {
-		for _, f := range open {
-			f.Close()
-		}
-	}
 	failed = walkFiles(paths, func(path string, named bool) error {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		keep := false
-		defer func() {
-			if !keep {
-				f.Close()
-			}
-		}()
+		defer f.Close()
 		info, err := f.Stat()
 		switch {
 		case err != nil:
@@ -290,7 +302,9 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 			}
 			return nil
 		}
-		file, err := dicom.ReadFile(f, info.Size())
+		r := &reopened{path, f}
+		defer func() { r.opened = nil }()
+		file, err := dicom.ReadFile(r, info.Size())
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -298,15 +312,13 @@ func readInputs(paths []string) (contours []input, images map[string][]input, do
 		switch {
 		case roi.HoldsRegions(file.DataSet.String(dicom.SOPClassUID)):
 			contours = append(contours, in)
-			open, keep = append(open, f), true
 		case file.Pixels != nil:
 			series := file.DataSet.String(dicom.SeriesInstanceUID)
 			images[series] = append(images[series], in)
-			open, keep = append(open, f), true
 		}
 		return nil
 	})
-	return contours, images, done, failed
+	return contours, images, failed
 }
 
 // extractOne measures one RTSTRUCT or SEG. What it names may be here under changed UIDs (anonymised, resampled): then the
@@ -340,6 +352,7 @@ func (c extractCmd) extractOne(ctx context.Context, in input, images map[string]
 	}
 	seen := make(map[string]bool)
 	for _, ref := range refs {
+		seen[ref.SeriesUID] = true // where it is not whole too
 		series, err := imagesOf(ref, images)
 		if err != nil {
 			failed = append(failed, err)

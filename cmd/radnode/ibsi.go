@@ -62,11 +62,10 @@ func (c ibsiCmd) Run(e *env) error {
 	if c.Suite == "filters" {
 		return usageError{errors.New("--suite filters: this version has no filters (IBSI-2); use digital, ct or all")}
 	}
-	configurations, done, err := c.open(e)
+	configurations, err := c.open(e)
 	if err != nil {
 		return err
 	}
-	defer done()
 
 	var all []comparison
 	t := ibsiText{w: e.stdout, verbose: c.Verbose}
@@ -98,50 +97,49 @@ func (c ibsiCmd) Run(e *env) error {
 	return nil
 }
 
-// open reads all that the suites need, before anything is measured. done closes the files.
-func (c ibsiCmd) open(e *env) (configurations []ibsiConfiguration, done func(), err error) {
-	done = func() {}
+// open reads all that the suites need, before anything is measured.
+func (c ibsiCmd) open(e *env) (configurations []ibsiConfiguration, err error) {
 	if c.Suite != "ct" {
 		study, err := openDigitalPhantom()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		d, err := readIBSI("digital", "", "digital-phantom", testdata.DigitalPhantomReference, testdata.FS.ReadFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		d.study = study
 		configurations = append(configurations, d)
 	}
 	if c.Suite == "digital" {
-		return configurations, done, nil
+		return configurations, nil
 	}
 	folder, err := c.folder()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if folder == "" {
 		fmt.Fprintf(e.stderr, "radnode: without the CT phantom, which is not in %s: name the folder that holds ct_phantom and reference_values with --data\n", ibsiData)
-		return configurations, done, nil
+		return configurations, nil
 	}
 	for _, config := range []string{"a", "b", "c", "d", "e"} {
 		table := filepath.Join(folder, "reference_values", "chest_config_"+config+".csv")
 		d, err := readIBSI("ct", strings.ToUpper(config), "config-"+config, table, os.ReadFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		configurations = append(configurations, d)
 	}
-	study, done, err := openCTPhantom(filepath.Join(folder, "ct_phantom", "dicom"))
+	study, err := openCTPhantom(filepath.Join(folder, "ct_phantom", "dicom"))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for i := range configurations {
 		if configurations[i].suite == "ct" {
 			configurations[i].study = study
 		}
 	}
-	return configurations, done, nil
+	return configurations, nil
 }
 
 // folder finds the one that holds ct_phantom and reference_values: --data or its ibsi1. It is "" where neither the data nor a
@@ -317,19 +315,14 @@ func openDigitalPhantom() (*ibsiStudy, error) {
 	return s, nil
 }
 
-// openCTPhantom opens the lung cancer CT of the manual's section 5.2, with its region GTV-1. done closes the files.
-func openCTPhantom(folder string) (s *ibsiStudy, done func(), err error) {
-	contours, images, closeAll, failed := readInputs([]string{folder})
-	defer func() {
-		if err != nil {
-			closeAll()
-		}
-	}()
+// openCTPhantom opens the lung cancer CT of the manual's section 5.2, with its region GTV-1.
+func openCTPhantom(folder string) (s *ibsiStudy, err error) {
+	contours, images, failed := readInputs([]string{folder})
 	if len(failed) > 0 {
-		return nil, nil, errors.Join(failed...)
+		return nil, errors.Join(failed...)
 	}
 	if len(contours) != 1 {
-		return nil, nil, fmt.Errorf("%s: %d RTSTRUCT are below it, want the one of the CT phantom", folder, len(contours))
+		return nil, fmt.Errorf("%s: %d RTSTRUCT are below it, want the one of the CT phantom", folder, len(contours))
 	}
 	s = &ibsiStudy{contours: contours[0].file, region: "GTV-1"}
 	refs, err := roi.References(s.contours.DataSet)
@@ -340,9 +333,9 @@ func openCTPhantom(folder string) (s *ibsiStudy, done func(), err error) {
 		s.images, err = imagesOf(refs[0], images)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", contours[0].path, err)
+		return nil, fmt.Errorf("%s: %w", contours[0].path, err)
 	}
-	return s, closeAll, nil
+	return s, nil
 }
 
 // compare measures the study and sets the values beside the rows of the table, in the table's order.

@@ -119,7 +119,7 @@ func (s *scanner) identity(c coding) (Identity, error) {
 		switch {
 		case a.value == "":
 			return id, &Error{Path: a.tag.String(), Offset: s.pos, Err: malformed("is missing or empty")}
-		case !acceptableUID(a.value):
+		case !AcceptableUID(a.value):
 			return id, &Error{Path: a.tag.String(), Offset: s.pos, Err: malformed("is no UID")}
 		}
 	}

@@ -33,8 +33,8 @@ func UIDFrom(parts ...string) string {
 // ValidUID reports whether s obeys PS3.5 9.1: components of digits without leading zeros, 64 characters at most.
 func ValidUID(s string) bool { return uidOf(s, false) }
 
-// acceptableUID is ValidUID but for leading zeros: some devices write them, and their images must still be kept and named.
-func acceptableUID(s string) bool { return uidOf(s, true) }
+// AcceptableUID is ValidUID but for leading zeros: some devices write them, and their images must still be kept and named.
+func AcceptableUID(s string) bool { return uidOf(s, true) }
 
 func uidOf(s string, zeros bool) bool {
 	if len(s) == 0 || len(s) > 64 {

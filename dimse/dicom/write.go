@@ -282,7 +282,7 @@ func checkText(vr VR, v string) error {
 	case DS:
 		return allowed(digits + "+-.eE")
 	case UI:
-		if v != "" && !acceptableUID(v) {
+		if v != "" && !AcceptableUID(v) {
 			return malformed("%q is no UID", v) // PS3.5 9.1, leading zeros forgiven: a report must name the image as it is
 		}
 	}

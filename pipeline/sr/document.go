@@ -202,7 +202,7 @@ func (r Report) evidence() (evidence, error) {
 }
 
 func (d Document) check() error {
-	if !dicom.ValidUID(d.StudyInstanceUID) || !dicom.ValidUID(d.SeriesInstanceUID) {
+	if !dicom.AcceptableUID(d.StudyInstanceUID) || !dicom.AcceptableUID(d.SeriesInstanceUID) {
 		return fmt.Errorf("needs a valid Study and Series Instance UID, has %q and %q", d.StudyInstanceUID, d.SeriesInstanceUID)
 	}
 	return d.Instance.check()

@@ -179,7 +179,7 @@ func (it *item) checkValue() error {
 		}
 		return it.unit.check()
 	case uidRef:
-		if !dicom.ValidUID(it.text) {
+		if !dicom.AcceptableUID(it.text) {
 			return fmt.Errorf("UID %q is not valid", it.text)
 		}
 	case image, composite:
@@ -282,7 +282,7 @@ func (r Instance) encode() *dicom.DataSet {
 }
 
 func (r Instance) check() error {
-	if !dicom.ValidUID(r.SOPClassUID) || !dicom.ValidUID(r.SOPInstanceUID) {
+	if !dicom.AcceptableUID(r.SOPClassUID) || !dicom.AcceptableUID(r.SOPInstanceUID) {
 		return fmt.Errorf("reference needs a valid SOP Class UID and SOP Instance UID, has %q and %q", r.SOPClassUID, r.SOPInstanceUID)
 	}
 	return nil

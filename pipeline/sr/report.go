@@ -172,7 +172,7 @@ func (r Report) complete() (Report, error) {
 		return r, missing("Source", "the header of a source image is needed for patient and study")
 	}
 	study := r.Source.String(dicom.StudyInstanceUID)
-	if !dicom.ValidUID(study) {
+	if !dicom.AcceptableUID(study) {
 		return r, missing("Source", "the source image has no valid Study Instance UID (0020,000D)")
 	}
 	if r.SOPClassUID == "" {
@@ -220,9 +220,9 @@ func (r Report) complete() (Report, error) {
 		field := fmt.Sprintf("Images[%d]", i)
 		s.StudyInstanceUID = orElse(s.StudyInstanceUID, study)
 		switch {
-		case !dicom.ValidUID(s.SeriesInstanceUID):
+		case !dicom.AcceptableUID(s.SeriesInstanceUID):
 			return r, missing(field+".SeriesInstanceUID", "not a valid UID")
-		case s.FrameOfReferenceUID != "" && !dicom.ValidUID(s.FrameOfReferenceUID):
+		case s.FrameOfReferenceUID != "" && !dicom.AcceptableUID(s.FrameOfReferenceUID):
 			return r, missing(field+".FrameOfReferenceUID", "not a valid UID")
 		case modalities[s.Modality] == "":
 			return r, missing(field+".Modality", fmt.Sprintf("%q is not an image modality of PS3.16 CID 29 known here", s.Modality))
