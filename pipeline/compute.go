@@ -190,7 +190,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		return p.failed(ctx, job, reason)
 	}
 	why, text := reasonsOf(m, reason)
-	last.Input, last.Images, last.Codes = t.Input, len(t.Images), codesOf(why)
+	last.Input, last.Images, last.Codes, last.Config = t.Input, len(t.Images), codesOf(why), p.config
 	change := store.Change{}
 	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
 		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})

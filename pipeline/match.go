@@ -52,7 +52,8 @@ type detail struct {
 	Revision     int     `json:"revision,omitempty"`     // Instance Number of the report
 	Took         *Timing `json:"took,omitempty"`
 
-	Codes []refusal.Code `json:"codes,omitempty"` // why nothing, or not every region, was measured
+	Codes  []refusal.Code `json:"codes,omitempty"`  // why nothing, or not every region, was measured
+	Config string         `json:"config,omitempty"` // of a refusal: digest of what was configured
 }
 
 func detailOf(s store.State) (d detail) {
@@ -302,11 +303,13 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	input := inputDigest(subject, v.images)
-	if decided && last.Input == input {
+	// What was refused is tried again when rules, profiles, memory or the software have changed: a remedy may be in them.
+	retry := old.Name == StateRefused && last.Input == input && last.Config != "" && last.Config != m.p.config
+	if decided && last.Input == input && !retry {
 		return nil // queued or finished with exactly these bytes
 	}
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
-	if v.rule == "" && v.quiet || v.rule != "" && decided {
+	if v.rule == "" && v.quiet || v.rule != "" && decided && !retry {
 		// Reading the headers of a large series takes its time, in which more may have come: it was quiet until the study was read.
 		if end := v.last.Add(m.p.opt.Quiet); m.asOf.Before(end) {
 			m.lookBy(study.UID, end)
@@ -347,7 +350,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	next.Series, next.Input, next.Images = v.images[0].SeriesInstanceUID, input, len(v.images)
 	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
 	return m.p.store.Commit(ctx, store.Change{
-		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
+		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
 		States: []store.State{{Study: study.UID, Subject: key, Name: StateQueued, Rule: v.rule, Detail: next.raw(), At: time.Now()}},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -114,7 +115,11 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := newPlan(layout, headers, regions, q, mem.limit)
+	refs, err := roi.References(q.Contours.DataSet)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := newPlan(layout, headers, regions, refs, q, mem.limit)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +235,10 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			var disk syscall.Errno
+			if errors.As(err, &disk) {
+				return err // not the input's fault: it may work at the next try
+			}
 			if err != nil {
 				plan.reasons[i] = asRefusal(err)
 			}
@@ -326,7 +335,7 @@ type plan struct {
 }
 
 // newPlan foresees a measurement from headers and contours.
-func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Region, q Request, limit int64) (*plan, error) {
+func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Region, refs []roi.Reference, q Request, limit int64) (*plan, error) {
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
@@ -338,7 +347,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	}
 	var asked []features.Region
 	report := int64(0)
-	here := ofSeries(regions, headers)
+	here := ofSeries(regions, headers, refs, layout.Series)
 	for i, r := range regions {
 		r.OtherSeries = q.Elsewhere
 		profile, ok, err := q.Choose(headers[0], r)
@@ -430,8 +439,9 @@ func (p *plan) view(modality string, profile features.Profile) *view {
 }
 
 // ofSeries tells for each region whether the images that its contours name are among these; regions whose contours name none
-// follow the others. Where no region names any of these, their UIDs were changed on the way, and all belong here.
-func ofSeries(regions []roi.Region, headers []*dicom.DataSet) []bool {
+// follow the others. Where no region names any of these, their UIDs were changed on the way: then the list of the series in the
+// structure set decides or, where there is none, all belong here.
+func ofSeries(regions []roi.Region, headers []*dicom.DataSet, refs []roi.Reference, series string) []bool {
 	here := make(map[string]bool, len(headers))
 	for _, h := range headers {
 		here[h.String(dicom.SOPInstanceUID)] = true
@@ -441,10 +451,13 @@ func ofSeries(regions []roi.Region, headers []*dicom.DataSet) []bool {
 		in[i] = len(r.Images) == 0 || slices.ContainsFunc(r.Images, func(uid string) bool { return here[uid] })
 		any = any || in[i] && len(r.Images) > 0
 	}
-	if !any {
-		for i := range in {
-			in[i] = true
-		}
+	if any {
+		return in
+	}
+	for i, r := range regions {
+		in[i] = !slices.ContainsFunc(refs, func(ref roi.Reference) bool {
+			return ref.SeriesUID != series && slices.ContainsFunc(r.Images, func(uid string) bool { return slices.Contains(ref.Named, uid) })
+		})
 	}
 	return in
 }

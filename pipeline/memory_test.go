@@ -51,7 +51,7 @@ func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose Ch
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlan(layout, headers, list, Request{Contours: contours, Images: images, Choose: choose}, limit)
+	p, err := newPlan(layout, headers, list, nil, Request{Contours: contours, Images: images, Choose: choose}, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +189,31 @@ func TestStudyTooLarge(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+
+	// The same configuration says nothing new at the next start. More memory does.
+	for _, c := range []struct {
+		memory int64
+		want   string
+	}{{1 << 20, StateRefused}, {0, StateComputed}} {
+		o.Memory = c.memory
+		if b.p, err = New(st, b, o); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { ended <- b.p.Run(ctx) }()
+		if c.want == StateComputed {
+			b.wait(contours.String(dicom.StudyInstanceUID), is(c.want))
+		} else {
+			time.Sleep(100 * time.Millisecond)
+			if s := b.p.Stats(); s.Refused+s.Computed > 0 {
+				t.Errorf("computed again: %+v", s)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -16,11 +16,14 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,6 +73,7 @@ type Pipeline struct {
 	opt    Options
 	log    *slog.Logger
 	memory *Memory
+	config string // digest of what decides whether a study can be measured
 
 	matcher *matcher
 	outbox  outbox
@@ -116,8 +120,22 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 		return nil, err
 	}
 	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory)}
+	p.config = o.digest(p.memory.limit)
 	p.matcher = newMatcher(p)
 	return p, nil
+}
+
+// digest names what decides whether a study can be measured, beside the study.
+func (o Options) digest(memory int64) string {
+	h := sha256.New()
+	fmt.Fprintln(h, o.Equipment.SoftwareVersion, memory)
+	for _, r := range o.Rules {
+		fmt.Fprintf(h, "%+v\n", r)
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Profiles)) {
+		fmt.Fprintln(h, name, o.Profiles[name].Hash())
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store

@@ -423,3 +423,34 @@ func TestRefusalIsSuperseded(t *testing.T) {
 		t.Errorf("the report that stands is forgotten: %+v", d)
 	}
 }
+
+// Where the UIDs of all named images were changed on the way, a region belongs to the series whose list names its images.
+func TestRegionsOfChangedSeries(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	d := contours.DataSet
+	series := seriesItem(t, d)
+	other := dicom.New() // of the second region, which is drawn on a series of its own
+	other.SetString(dicom.SeriesInstanceUID, "1.2.3")
+	var list []*dicom.DataSet
+	for _, c := range d.Seq(dicom.ROIContourSequence)[1].Seq(dicom.ContourSequence) {
+		image := c.Seq(dicom.ContourImageSequence)[0]
+		image.SetString(dicom.ReferencedSOPInstanceUID, dicom.UIDFrom("other", image.String(dicom.ReferencedSOPInstanceUID)))
+		list = append(list, image)
+	}
+	other.SetSeq(dicom.ContourImageSequence, list...)
+	for _, frame := range d.Seq(dicom.ReferencedFrameOfReferenceSequence) {
+		for _, study := range frame.Seq(dicom.RTReferencedStudySequence) {
+			study.SetSeq(dicom.RTReferencedSeriesSequence, series, other)
+		}
+	}
+	for _, f := range images {
+		f.DataSet.SetString(dicom.SOPInstanceUID, dicom.UIDFrom("changed", f.DataSet.String(dicom.SOPInstanceUID)))
+	}
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Regions) != 1 || m.Regions[0].Region.Number != 1 || len(m.Skipped) != 1 || m.Skipped[0].Reason.Code != refusal.ContoursSeries {
+		t.Errorf("%d regions measured, skipped %+v", len(m.Regions), m.Skipped)
+	}
+}
