@@ -96,16 +96,21 @@ const (
 	contextUniform = 18
 )
 
-// mqState is a row of Table C.2 and a value of the more probable symbol.
-type mqState struct {
-	qe         uint32
-	mps        uint8
-	nmps, nlps uint8
-}
+// mqState is a row of Table C.2 and a value of the more probable symbol: Qe in the upper 16 bits, the rows that follow after
+// the less and the more probable symbol, and in bit 0 the more probable symbol.
+type mqState uint64
+
+const mqHigh = 0xffff << 48 // Qe, and of A and C what C.3 calls Chigh
+
+func (s mqState) qe() uint64  { return uint64(s) & mqHigh }
+func (s mqState) mps() uint32 { return uint32(s) & 1 }
+
+// after is the state that follows the more (0) or the less (1) probable symbol.
+func (s mqState) after(less uint64) mqState { return mqStates[uint8(s>>(8+8*less))] }
 
 // mqStates are the rows of Table C.2, twice each: for the more probable symbol 0 and 1.
-var mqStates = func() (t [94]mqState) {
-	rows := [47][4]uint16{ // Qe, NMPS, NLPS, SWITCH
+var mqStates = func() (t [256]mqState) { // of which 94 are used
+	rows := [47][4]uint64{ // Qe, NMPS, NLPS, SWITCH
 		{0x5601, 1, 1, 1}, {0x3401, 2, 6, 0}, {0x1801, 3, 9, 0}, {0x0ac1, 4, 12, 0}, {0x0521, 5, 29, 0}, {0x0221, 38, 33, 0},
 		{0x5601, 7, 6, 1}, {0x5401, 8, 14, 0}, {0x4801, 9, 14, 0}, {0x3801, 10, 14, 0}, {0x3001, 11, 17, 0}, {0x2401, 12, 18, 0},
 		{0x1c01, 13, 20, 0}, {0x1601, 29, 21, 0}, {0x5601, 15, 14, 1}, {0x5401, 16, 14, 0}, {0x5101, 17, 15, 0}, {0x4801, 18, 16, 0},
@@ -116,93 +121,120 @@ var mqStates = func() (t [94]mqState) {
 		{0x0015, 43, 40, 0}, {0x0009, 44, 41, 0}, {0x0005, 45, 42, 0}, {0x0001, 45, 43, 0}, {0x5601, 46, 46, 0},
 	}
 	for i, r := range rows {
-		for mps := range uint8(2) {
-			t[2*i+int(mps)] = mqState{uint32(r[0]), mps, uint8(2*r[1]) + mps, uint8(2*r[2]) + mps ^ uint8(r[3])}
+		for mps := range uint64(2) {
+			more, less := 2*r[1]+mps, 2*r[2]+mps^r[3]
+			t[2*uint64(i)+mps] = mqState(r[0]<<48 | less<<16 | more<<8 | mps)
 		}
 	}
 	return t
 }()
 
-// mqDecoder is the arithmetic decoder of Annex C.
+// mqDecoder is the arithmetic decoder of Annex C. A and C are held in the upper 16 bits of a word; below them C has bytes to
+// come.
+//
+// As long as the more probable symbol comes and A does not fall below 0x8000, DECODE (C.3.2) does nothing but take Qe from
+// both A and C. So one number is enough, which the decoding passes hold: slack, the lesser of A - 0x8000 and C. The symbol is
+// the more probable one, and A needs no renormalisation, while slack is not below 0 after Qe was taken from it.
 type mqDecoder struct {
 	data     []byte // ends with FF FF
 	pos      int
-	a, c     uint32
-	ct       uint
-	contexts [19]uint8 // index into mqStates
+	a, c     uint64 // less slack
+	ready    int    // bits of C below the upper 16, CT of C.3.4
+	contexts [32]mqState
 }
 
 func (m *mqDecoder) reset() { // Table D.7
-	m.contexts = [19]uint8{0: 2 * 4, contextRun: 2 * 3, contextUniform: 2 * 46}
+	for i := range m.contexts {
+		m.contexts[i] = mqStates[0]
+	}
+	m.contexts[0], m.contexts[contextRun], m.contexts[contextUniform] = mqStates[2*4], mqStates[2*3], mqStates[2*46]
 }
 
 // start is INITDEC (C.3.5).
-func (m *mqDecoder) start(data []byte) {
-	m.data, m.pos = data, 0
-	m.c = uint32(data[0]) << 16
-	m.next()
-	m.c <<= 7
-	m.ct -= 7
-	m.a = 0x8000
+func (m *mqDecoder) start(data []byte) (slack int64) {
+	m.data, m.pos, m.ready = data, 0, -7
+	m.c = uint64(data[0]) << (48 + 7)
+	m.fill()
+	return m.split(0x8000<<48, m.c)
 }
 
-// next is BYTEIN (C.3.4).
-func (m *mqDecoder) next() {
-	if m.data[m.pos] != 0xff {
-		m.pos++
-		m.c += uint32(m.data[m.pos]) << 8
-		m.ct = 8
-		return
+// split notes A and C.
+func (m *mqDecoder) split(a, c uint64) (slack int64) {
+	low := min(a-0x8000<<48, c)
+	m.a, m.c = a-low, c-low
+	return int64(low)
+}
+
+// fill is BYTEIN (C.3.4) ahead of time.
+func (m *mqDecoder) fill() {
+	for m.ready <= 40 {
+		if m.data[m.pos] != 0xff {
+			m.pos++
+			m.c += uint64(m.data[m.pos]) << (40 - m.ready)
+			m.ready += 8
+			continue
+		}
+		b := m.data[m.pos+1]
+		switch {
+		case b > 0x8f:
+			m.c += 0xff << (40 - m.ready)
+			m.ready += 8
+		case b > 0x7f && m.ready > 0: // a carry, which must not come before its time
+			return
+		default:
+			m.pos++
+			m.c += uint64(b) << (41 - m.ready)
+			m.ready += 7
+		}
 	}
-	if b := m.data[m.pos+1]; b > 0x8f {
-		m.c += 0xff00
-		m.ct = 8
+}
+
+// bit is DECODE (C.3.2), up to the point where it is not the more probable symbol without renormalisation.
+func (m *mqDecoder) bit(slack int64, context uint8) (int64, uint32) {
+	s := m.contexts[context&31]
+	if slack -= int64(s.qe()); slack < 0 {
+		return m.exchange(slack, context)
+	}
+	return slack, s.mps()
+}
+
+// exchange is the rest of DECODE: it goes to the next state, after the more or the less probable symbol, and renormalises.
+func (m *mqDecoder) exchange(slack int64, context uint8) (int64, uint32) {
+	s := m.contexts[context&31]
+	qe := s.qe()
+	a, c := uint64(slack)+m.a, uint64(slack)+m.c+qe
+	_, lower := bits.Sub64(c, qe, 0)
+	_, small := bits.Sub64(a, qe, 0)
+	less := lower ^ small
+	a ^= (a ^ qe) & -lower
+	c -= qe & (lower - 1)
+	m.contexts[context&31] = s.after(less)
+	n := bits.LeadingZeros64(a)
+	m.ready -= n
+	if m.ready < 0 {
+		m.ready += n
+		a, c = m.refill(a, c, n)
 	} else {
-		m.pos++
-		m.c += uint32(b) << 9
-		m.ct = 7
+		a <<= n & 63
+		c <<= n & 63
 	}
+	return m.split(a, c), s.mps() ^ uint32(less)
 }
 
-// bit is DECODE (C.3.2).
-func (m *mqDecoder) bit(context uint8) uint32 {
-	s := &mqStates[m.contexts[context]]
-	m.a -= s.qe
-	if m.c>>16 >= s.qe {
-		m.c -= s.qe << 16
-		if m.a&0x8000 != 0 {
-			return uint32(s.mps)
+// refill
+func (m *mqDecoder) refill(a, c uint64, n int) (uint64, uint64) {
+	m.c = c
+	a <<= n
+	for n > 0 {
+		if m.ready == 0 {
+			m.fill()
 		}
-		if m.a < s.qe {
-			return m.exchange(context, s, false)
-		}
-		return m.exchange(context, s, true)
-	}
-	more := m.a < s.qe
-	m.a = s.qe
-	return m.exchange(context, s, more)
-}
-
-// exchange goes to the next state, after the more or the less probable symbol, and renormalises (C.3.3).
-func (m *mqDecoder) exchange(context uint8, s *mqState, more bool) uint32 {
-	d := uint32(s.mps)
-	if more {
-		m.contexts[context] = s.nmps
-	} else {
-		m.contexts[context] = s.nlps
-		d ^= 1
-	}
-	for n := uint(bits.LeadingZeros16(uint16(m.a))); n > 0; {
-		if m.ct == 0 {
-			m.next()
-		}
-		k := min(n, m.ct)
-		m.a <<= k
+		k := min(n, m.ready)
 		m.c <<= k
-		m.ct -= k
+		m.ready -= k
 		n -= k
 	}
-	return d
+	return a, m.c
 }
 
 // rawDecoder reads the bits of the bypass (D.6): 7 of the byte that follows FF.
@@ -318,6 +350,7 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 	d.mq.reset()
 	pass := 2 // cleanup
 	plane := planes - 1
+	slack := int64(0)
 	for i := range block.segments {
 		s := &block.segments[i]
 		raw := style&styleBypass != 0 && planes-1-plane >= 4 && pass != 2
@@ -325,20 +358,21 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 		if raw {
 			d.raw.start(d.bytes)
 		} else {
-			d.mq.start(d.bytes)
+			slack = d.mq.start(d.bytes)
 		}
 		for range s.passes {
 			switch pass {
 			case 0:
-				d.significance(plane, zero, raw, style)
+				slack = d.significance(slack, plane, zero, raw, style)
 			case 1:
-				d.refinement(plane, raw)
+				slack = d.refinement(slack, plane, raw)
 			case 2:
-				d.cleanup(plane, zero, style)
+				slack = d.cleanup(slack, plane, zero, style)
 				if style&styleSegment != 0 {
-					v := uint32(0)
+					v, bit := uint32(0), uint32(0)
 					for range 4 {
-						v = v<<1 | d.mq.bit(contextUniform)
+						slack, bit = d.mq.bit(slack, contextUniform)
+						v = v<<1 | bit
 					}
 					if v != 0b1010 { // D.5
 						return false, damaged("a segmentation symbol is wrong")
@@ -370,136 +404,136 @@ func (d *blockDecoder) remains(pass int) bool {
 	return false
 }
 
-// become makes row i of the stripe column at f significant.
+// become tells the neighbours in other columns and stripes that row i of the stripe column at f is significant.
 func (d *blockDecoder) become(f, i int, sign uint32, causal bool) {
 	stride := d.w + 2
-	set := (flagSig | uint64(sign)*flagSign) << (3 * (i + 1))
-	d.flags[f-1] |= set << 2
-	d.flags[f] |= set << 1
-	d.flags[f+1] |= set
+	one := flagSig | uint64(sign)*flagSign
+	d.flags[f-1] |= one << (3*i + 5)
+	d.flags[f+1] |= one << (3*i + 3)
 	switch i {
 	case 0:
 		if !causal { // D.7: the stripe above does not see it
-			set = (flagSig | uint64(sign)*flagSign) << 15
-			d.flags[f-stride-1] |= set << 2
-			d.flags[f-stride] |= set << 1
-			d.flags[f-stride+1] |= set
+			d.flags[f-stride-1] |= one << 17
+			d.flags[f-stride] |= one << 16
+			d.flags[f-stride+1] |= one << 15
 		}
 	case 3:
-		set = flagSig | uint64(sign)*flagSign
-		d.flags[f+stride-1] |= set << 2
-		d.flags[f+stride] |= set << 1
-		d.flags[f+stride+1] |= set
+		d.flags[f+stride-1] |= one << 2
+		d.flags[f+stride] |= one << 1
+		d.flags[f+stride+1] |= one
 	}
 }
 
 // sign decodes a sign (D.3.2); flags are shifted to the row.
-func (d *blockDecoder) sign(flags uint64) uint32 {
+func (d *blockDecoder) sign(slack int64, flags uint64) (int64, uint32) {
 	s := signContext[uint8(flags&crosswise|flags>>21&(crosswise>>1))]
-	return d.mq.bit(s&0x7f) ^ uint32(s>>7)
+	slack, bit := d.mq.bit(slack, s&0x7f)
+	return slack, bit ^ uint32(s>>7)
 }
 
 // significance is the significance propagation pass (D.3.1).
-func (d *blockDecoder) significance(plane int, zero *[window + 1]uint8, raw bool, style byte) {
+func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]uint8, raw bool, style byte) int64 {
 	value := uint32(3) << plane
+	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
 		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
+		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
-			if d.flags[f]&windows == 0 {
+			all := d.flags[f]
+			if all&windows == 0 {
 				continue
 			}
-			for i := range rows {
-				flags := d.flags[f] >> (3 * i)
-				if flags&here != 0 || flags&neighbour == 0 {
-					continue
-				}
-				d.flags[f] |= flagPi << (3 * i)
-				var sign uint32
+			around := all | all>>1 | all>>2 // by row
+			around |= around>>3 | around>>6
+			for todo := around << 4 &^ all & inside; todo != 0; todo &= todo - 1 {
+				i := bits.TrailingZeros64(todo) - 4
+				flags := all >> i
+				all |= flagPi << i
 				if raw {
 					if d.raw.bit() == 0 {
 						continue
 					}
 					sign = d.raw.bit()
 				} else {
-					if d.mq.bit(zero[flags&window]) == 0 {
+					if slack, bit = d.mq.bit(slack, zero[flags&window]); bit == 0 {
 						continue
 					}
-					sign = d.sign(flags)
+					slack, sign = d.sign(slack, flags)
 				}
-				d.data[(y+i)*d.w+x] = value | sign<<31
-				d.become(f, i, sign, style&styleCausal != 0)
-			}
-		}
-	}
-}
-
-// refinement is the magnitude refinement pass (D.3.3).
-func (d *blockDecoder) refinement(plane int, raw bool) {
-	half := uint32(1) << plane
-	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
-		for x := 0; x < d.w; x, f = x+1, f+1 {
-			all := d.flags[f]
-			if all&allHere == 0 {
-				continue
-			}
-			for i := range rows {
-				flags := all >> (3 * i)
-				if flags&(here|flagPi) != here {
-					continue
-				}
-				var bit uint32
-				if raw {
-					bit = d.raw.bit()
-				} else {
-					context := uint8(contextRefine)
-					if flags&flagMu != 0 {
-						context += 2
-					} else if flags&neighbour != 0 {
-						context++
-					}
-					bit = d.mq.bit(context)
-				}
-				// The half that stood for this plane and those below gives way to the bit and the next half.
-				d.data[(y+i)*d.w+x] += bit<<(plane+1) - half
-				all |= flagMu << (3 * i)
+				d.data[(y+i/3)*d.w+x] = value | sign<<31
+				d.become(f, i/3, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (i + 4)
+				todo |= here << (i + 3) &^ all & inside // the next row has a neighbour now
 			}
 			d.flags[f] = all
 		}
 	}
+	return slack
+}
+
+// refinement is the magnitude refinement pass (D.3.3).
+func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
+	half := uint32(1) << plane
+	var bit uint32
+	for y := 0; y < d.h; y += 4 {
+		f := (y/4+1)*(d.w+2) + 1
+		for x := 0; x < d.w; x, f = x+1, f+1 {
+			all := d.flags[f]
+			for todo := all &^ (all >> 37) & allHere; todo != 0; todo &= todo - 1 {
+				i := bits.TrailingZeros64(todo) - 4
+				if raw {
+					bit = d.raw.bit()
+				} else {
+					flags := all >> i
+					around, before := (flags&neighbour+window)>>9&1, flags>>40&1
+					slack, bit = d.mq.bit(slack, contextRefine+uint8(max(around, 2*before)))
+				}
+				// The half that stood for this plane and those below gives way to the bit and the next half.
+				d.data[(y+i/3)*d.w+x] += bit<<(plane+1) - half
+				all |= flagMu << i
+			}
+			d.flags[f] = all
+		}
+	}
+	return slack
 }
 
 // cleanup is the cleanup pass (D.3.4).
-func (d *blockDecoder) cleanup(plane int, zero *[window + 1]uint8, style byte) {
+func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, style byte) int64 {
 	value := uint32(3) << plane
+	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
 		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
+		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
-			first, run := 0, false
-			if rows == 4 && d.flags[f]&(windows|allPi) == 0 {
-				if d.mq.bit(contextRun) == 0 {
+			all := d.flags[f]
+			todo, run := inside&^(all|all>>37), false
+			if inside == allHere && all&(windows|allPi) == 0 {
+				if slack, bit = d.mq.bit(slack, contextRun); bit == 0 {
 					continue
 				}
-				first = int(d.mq.bit(contextUniform) << 1)
-				first |= int(d.mq.bit(contextUniform))
-				run = true
+				slack, bit = d.mq.bit(slack, contextUniform)
+				first := 6 * bit
+				slack, bit = d.mq.bit(slack, contextUniform)
+				first += 3 * bit
+				todo, run = allHere&(allHere<<first), true
 			}
-			for i := first; i < rows; i++ {
-				flags := d.flags[f] >> (3 * i)
+			for ; todo != 0; todo &= todo - 1 {
+				i := bits.TrailingZeros64(todo) - 4
+				flags := all >> i
 				if !run {
-					if flags&(here|flagPi) != 0 || d.mq.bit(zero[flags&window]) == 0 {
+					if slack, bit = d.mq.bit(slack, zero[flags&window]); bit == 0 {
 						continue
 					}
 				}
 				run = false
-				sign := d.sign(flags)
-				d.data[(y+i)*d.w+x] = value | sign<<31
-				d.become(f, i, sign, style&styleCausal != 0)
+				slack, sign = d.sign(slack, flags)
+				d.data[(y+i/3)*d.w+x] = value | sign<<31
+				d.become(f, i/3, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (i + 4)
 			}
-			d.flags[f] &^= allPi
+			d.flags[f] = all &^ allPi
 		}
 	}
+	return slack
 }
