@@ -1,6 +1,9 @@
 package pixel
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // Coefficients are held in halves (E.1.1.2, r = 1/2): twice the magnitude, and where planes are missing below the last one
 // that was decoded, the middle of what is possible. The sign is the highest bit.
@@ -96,17 +99,17 @@ const (
 	contextUniform = 18
 )
 
-// mqState is a row of Table C.2 and a value of the more probable symbol: Qe in the upper 16 bits, the rows that follow after
-// the less and the more probable symbol, and in bit 0 the more probable symbol.
+// mqState is a row of Table C.2 with a value of the more probable symbol, as bit fields: this symbol in bit 0, from bit 8 on
+// the row that follows the more probable symbol, from bit 16 the one that follows the less probable, from bit 24 how far an
+// interval of Qe is shifted to be 0x8000 or more, and from mqPoint on Qe.
 type mqState uint64
 
-const mqHigh = 0xffff << 48 // Qe, and of A and C what C.3 calls Chigh
+// mqPoint is where the 16 bits of A and of Chigh (Figure C.13) begin in a word; the lower bits of C are beneath. The highest
+// bit is left free and shows a difference below 0.
+const mqPoint = 47
 
-func (s mqState) qe() uint64  { return uint64(s) & mqHigh }
+func (s mqState) qe() int64   { return int64(s >> mqPoint << mqPoint) }
 func (s mqState) mps() uint32 { return uint32(s) & 1 }
-
-// after is the state that follows the more (0) or the less (1) probable symbol.
-func (s mqState) after(less uint64) mqState { return mqStates[uint8(s>>(8+8*less))] }
 
 // mqStates are the rows of Table C.2, twice each: for the more probable symbol 0 and 1.
 var mqStates = func() (t [256]mqState) { // of which 94 are used
@@ -123,23 +126,23 @@ var mqStates = func() (t [256]mqState) { // of which 94 are used
 	for i, r := range rows {
 		for mps := range uint64(2) {
 			more, less := 2*r[1]+mps, 2*r[2]+mps^r[3]
-			t[2*uint64(i)+mps] = mqState(r[0]<<48 | less<<16 | more<<8 | mps)
+			shift := uint64(bits.LeadingZeros16(uint16(r[0])))
+			t[2*uint64(i)+mps] = mqState(r[0]<<mqPoint | shift<<24 | less<<16 | more<<8 | mps)
 		}
 	}
 	return t
 }()
 
-// mqDecoder is the arithmetic decoder of Annex C. A and C are held in the upper 16 bits of a word; below them C has bytes to
-// come.
+// mqDecoder is the arithmetic decoder of Annex C.
 //
-// As long as the more probable symbol comes and A does not fall below 0x8000, DECODE (C.3.2) does nothing but take Qe from
-// both A and C. So one number is enough, which the decoding passes hold: slack, the lesser of A - 0x8000 and C. The symbol is
-// the more probable one, and A needs no renormalisation, while slack is not below 0 after Qe was taken from it.
+// As long as the more probable symbol comes and A does not fall below 0x8000, DECODE (Figure C.15) does nothing but take Qe
+// from both A and C. So one number is enough, which the coding passes hold: slack, the lesser of A - 0x8000 and C. While it
+// is not below 0 after Qe was taken from it, the symbol is the more probable one, and nothing is to be renormalised.
 type mqDecoder struct {
 	data     []byte // ends with FF FF
 	pos      int
-	a, c     uint64 // less slack
-	ready    int    // bits of C below the upper 16, CT of C.3.4
+	a, c     int64 // A and C, less slack
+	ready    int   // bits of C below mqPoint
 	contexts [32]mqState
 }
 
@@ -153,88 +156,92 @@ func (m *mqDecoder) reset() { // Table D.7
 // start is INITDEC (C.3.5).
 func (m *mqDecoder) start(data []byte) (slack int64) {
 	m.data, m.pos, m.ready = data, 0, -7
-	m.c = uint64(data[0]) << (48 + 7)
+	m.c = int64(data[0]) << (mqPoint + 7)
 	m.fill()
-	return m.split(0x8000<<48, m.c)
+	return m.hold(0x8000<<mqPoint, m.c)
 }
 
-// split notes A and C.
-func (m *mqDecoder) split(a, c uint64) (slack int64) {
-	low := min(a-0x8000<<48, c)
-	m.a, m.c = a-low, c-low
-	return int64(low)
+// hold keeps A and C, which is renormalised.
+func (m *mqDecoder) hold(a, c int64) (slack int64) {
+	slack = min(a-0x8000<<mqPoint, c)
+	m.a, m.c = a-slack, c-slack
+	return slack
 }
 
-// fill is BYTEIN (C.3.4) ahead of time.
+// fill is BYTEIN (C.3.4) for some bytes at once.
 func (m *mqDecoder) fill() {
-	for m.ready <= 40 {
-		if m.data[m.pos] != 0xff {
-			m.pos++
-			m.c += uint64(m.data[m.pos]) << (40 - m.ready)
-			m.ready += 8
-			continue
-		}
+	for m.ready <= mqPoint-8 {
+		at := mqPoint - 8 - m.ready
 		b := m.data[m.pos+1]
 		switch {
-		case b > 0x8f:
-			m.c += 0xff << (40 - m.ready)
+		case m.data[m.pos] != 0xff:
+			m.c += int64(b) << at
 			m.ready += 8
-		case b > 0x7f && m.ready > 0: // a carry, which must not come before its time
+			m.pos++
+		case b > 0x8f: // the end
+			m.c += 0xff << at
+			m.ready += 8
+		case b > 0x7f && m.ready > 0: // it has a carry, which no comparison may see before its time
 			return
 		default:
-			m.pos++
-			m.c += uint64(b) << (41 - m.ready)
+			m.c += int64(b) << (at + 1)
 			m.ready += 7
+			m.pos++
 		}
 	}
 }
 
-// bit is DECODE (C.3.2), up to the point where it is not the more probable symbol without renormalisation.
+// bit is DECODE (C.3.2).
 func (m *mqDecoder) bit(slack int64, context uint8) (int64, uint32) {
-	s := m.contexts[context&31]
-	if slack -= int64(s.qe()); slack < 0 {
+	slack, bit := m.likely(slack, context)
+	if slack < 0 {
 		return m.exchange(slack, context)
 	}
-	return slack, s.mps()
+	return slack, bit
 }
 
-// exchange is the rest of DECODE: it goes to the next state, after the more or the less probable symbol, and renormalises.
+// likely is DECODE up to the point where slack is below 0; then exchange must follow. It is apart for the compiler to put it
+// inline.
+func (m *mqDecoder) likely(slack int64, context uint8) (int64, uint32) {
+	s := m.contexts[context&31]
+	return slack - s.qe(), s.mps()
+}
+
+// exchange is the rest of DECODE, Figures C.16 to C.18. No processor foresees which symbol comes, so that masks do what the
+// figures say with branches: they are -1 for yes and 0 for no.
 func (m *mqDecoder) exchange(slack int64, context uint8) (int64, uint32) {
 	s := m.contexts[context&31]
 	qe := s.qe()
-	a, c := uint64(slack)+m.a, uint64(slack)+m.c+qe
-	_, lower := bits.Sub64(c, qe, 0)
-	_, small := bits.Sub64(a, qe, 0)
-	less := lower ^ small
-	a ^= (a ^ qe) & -lower
-	c -= qe & (lower - 1)
-	m.contexts[context&31] = s.after(less)
-	n := bits.LeadingZeros64(a)
-	m.ready -= n
-	if m.ready < 0 {
-		m.ready += n
-		a, c = m.refill(a, c, n)
+	a, c := m.a+slack, m.c+slack // Qe was taken from both
+	lower := c >> 63             // C was below Qe: it is in the lower interval, of length Qe
+	less := lower ^ (a-qe)>>63   // the less probable symbol, which has the shorter interval
+	m.contexts[context&31] = mqStates[uint8(s>>(8+8&less))]
+	shift := 2 - a>>(mqPoint+14) // the upper interval has at least 0x8000 - 0x5601
+	shift += (int64(s>>24&15) - shift) & lower
+	a += (qe - a) & lower
+	c += qe & lower
+	if m.ready -= int(shift); m.ready >= 0 {
+		c <<= shift & 63
 	} else {
-		a <<= n & 63
-		c <<= n & 63
+		c = m.refill(c, int(shift))
 	}
-	return m.split(a, c), s.mps() ^ uint32(less)
+	return m.hold(a<<(shift&63), c&math.MaxInt64), s.mps() ^ uint32(less)&1
 }
 
-// refill
-func (m *mqDecoder) refill(a, c uint64, n int) (uint64, uint64) {
+// refill shifts C where more bits are needed than are ready.
+func (m *mqDecoder) refill(c int64, shift int) int64 {
+	m.ready += shift
 	m.c = c
-	a <<= n
-	for n > 0 {
+	for shift > 0 {
 		if m.ready == 0 {
 			m.fill()
 		}
-		k := min(n, m.ready)
-		m.c <<= k
-		m.ready -= k
-		n -= k
+		n := min(shift, m.ready)
+		m.c <<= n
+		m.ready -= n
+		shift -= n
 	}
-	return a, m.c
+	return m.c
 }
 
 // rawDecoder reads the bits of the bypass (D.6): 7 of the byte that follows FF.
@@ -455,7 +462,11 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 					}
 					sign = d.raw.bit()
 				} else {
-					if slack, bit = d.mq.bit(slack, zero[flags&window]); bit == 0 {
+					context := zero[flags&window]
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
+					if bit == 0 {
 						continue
 					}
 					slack, sign = d.sign(slack, flags)
@@ -486,7 +497,10 @@ func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
 				} else {
 					flags := all >> i
 					around, before := (flags&neighbour+window)>>9&1, flags>>40&1
-					slack, bit = d.mq.bit(slack, contextRefine+uint8(max(around, 2*before)))
+					context := contextRefine + uint8(max(around, 2*before))
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
 				}
 				// The half that stood for this plane and those below gives way to the bit and the next half.
 				d.data[(y+i/3)*d.w+x] += bit<<(plane+1) - half
@@ -522,7 +536,11 @@ func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, 
 				i := bits.TrailingZeros64(todo) - 4
 				flags := all >> i
 				if !run {
-					if slack, bit = d.mq.bit(slack, zero[flags&window]); bit == 0 {
+					context := zero[flags&window]
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
+					if bit == 0 {
 						continue
 					}
 				}
