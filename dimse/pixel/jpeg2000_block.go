@@ -411,6 +411,9 @@ func (d *blockDecoder) remains(pass int) bool {
 	return false
 }
 
+// rowOf is the row of the stripe of a flag here.
+var rowOf = [16]uint8{4: 0, 7: 1, 10: 2, 13: 3}
+
 // become tells the neighbours in other columns and stripes that row i of the stripe column at f is significant.
 func (d *blockDecoder) become(f, i int, sign uint32, causal bool) {
 	stride := d.w + 2
@@ -443,7 +446,7 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 	value := uint32(3) << plane
 	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
 		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
 			all := d.flags[f]
@@ -453,7 +456,8 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 			around := all | all>>1 | all>>2 // by row
 			around |= around>>3 | around>>6
 			for todo := around << 4 &^ all & inside; todo != 0; todo &= todo - 1 {
-				i := bits.TrailingZeros64(todo) - 4
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
 				flags := all >> i
 				all |= flagPi << i
 				if raw {
@@ -471,10 +475,10 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 					}
 					slack, sign = d.sign(slack, flags)
 				}
-				d.data[(y+i/3)*d.w+x] = value | sign<<31
-				d.become(f, i/3, sign, style&styleCausal != 0)
-				all |= (flagSig | uint64(sign)*flagSign) << (i + 4)
-				todo |= here << (i + 3) &^ all & inside // the next row has a neighbour now
+				d.data[first+row*d.w+x] = value | sign<<31
+				d.become(f, row, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (at & 63)
+				todo |= here << ((i + 3) & 63) &^ all & inside // the next row has a neighbour now
 			}
 			d.flags[f] = all
 		}
@@ -484,14 +488,17 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 
 // refinement is the magnitude refinement pass (D.3.3).
 func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
+	// The half that stood for this plane and those below gives way to the bit and the next half.
 	half := uint32(1) << plane
+	change := [2]uint32{-half, half}
 	var bit uint32
 	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
 		for x := 0; x < d.w; x, f = x+1, f+1 {
 			all := d.flags[f]
 			for todo := all &^ (all >> 37) & allHere; todo != 0; todo &= todo - 1 {
-				i := bits.TrailingZeros64(todo) - 4
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
 				if raw {
 					bit = d.raw.bit()
 				} else {
@@ -502,8 +509,7 @@ func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
 						slack, bit = d.mq.exchange(slack, context)
 					}
 				}
-				// The half that stood for this plane and those below gives way to the bit and the next half.
-				d.data[(y+i/3)*d.w+x] += bit<<(plane+1) - half
+				d.data[first+row*d.w+x] += change[bit&1]
 				all |= flagMu << i
 			}
 			d.flags[f] = all
@@ -517,7 +523,7 @@ func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, 
 	value := uint32(3) << plane
 	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
 		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
 			all := d.flags[f]
@@ -527,13 +533,14 @@ func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, 
 					continue
 				}
 				slack, bit = d.mq.bit(slack, contextUniform)
-				first := 6 * bit
+				zeros := 2 * bit
 				slack, bit = d.mq.bit(slack, contextUniform)
-				first += 3 * bit
-				todo, run = allHere&(allHere<<first), true
+				zeros += bit
+				todo, run = allHere&(allHere<<(3*zeros)), true
 			}
 			for ; todo != 0; todo &= todo - 1 {
-				i := bits.TrailingZeros64(todo) - 4
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
 				flags := all >> i
 				if !run {
 					context := zero[flags&window]
@@ -546,9 +553,9 @@ func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, 
 				}
 				run = false
 				slack, sign = d.sign(slack, flags)
-				d.data[(y+i/3)*d.w+x] = value | sign<<31
-				d.become(f, i/3, sign, style&styleCausal != 0)
-				all |= (flagSig | uint64(sign)*flagSign) << (i + 4)
+				d.data[first+row*d.w+x] = value | sign<<31
+				d.become(f, row, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (at & 63)
 			}
 			d.flags[f] = all &^ allPi
 		}
