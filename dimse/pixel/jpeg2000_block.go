@@ -34,6 +34,7 @@ const (
 	allPi     = flagPi * 0o1111    // the four
 	neighbour = window &^ (1 << 4) // without it
 	crosswise = 1<<1 | 1<<3 | 1<<5 | 1<<7
+	piToHere  = 37 // how far right flagPi is shifted to lie on here
 )
 
 // zeroContext is Table D.1: the context of a neighbourhood, for LL and LH, HL, HH.
@@ -141,9 +142,9 @@ var mqStates = func() (t [256]mqState) { // of which 94 are used
 type mqDecoder struct {
 	data     []byte // ends with FF FF
 	pos      int
-	a, c     int64 // A and C, less slack
-	ready    int   // bits of C below mqPoint
-	contexts [32]mqState
+	a, c     int64       // A and C, less slack
+	ready    int         // bits of C below mqPoint
+	contexts [32]mqState // 19 of them, and so many that an index of 5 bits needs no check
 }
 
 func (m *mqDecoder) reset() { // Table D.7
@@ -411,7 +412,8 @@ func (d *blockDecoder) remains(pass int) bool {
 	return false
 }
 
-// rowOf is the row of the stripe of a flag here.
+// The coding passes take the coefficients of a stripe column from a set of bits here, todo, the lowest first. rowOf is the row
+// in the stripe by the place of such a bit.
 var rowOf = [16]uint8{4: 0, 7: 1, 10: 2, 13: 3}
 
 // become tells the neighbours in other columns and stripes that row i of the stripe column at f is significant.
@@ -453,8 +455,8 @@ func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]ui
 			if all&windows == 0 {
 				continue
 			}
-			around := all | all>>1 | all>>2 // by row
-			around |= around>>3 | around>>6
+			around := all | all>>1 | all>>2 // bit 3i: row i of the window has a significant coefficient
+			around |= around>>3 | around>>6 // row i or one of the two below, the neighbourhood of coefficient i
 			for todo := around << 4 &^ all & inside; todo != 0; todo &= todo - 1 {
 				at := bits.TrailingZeros64(todo)
 				i, row := (at-4)&63, int(rowOf[at&15])
@@ -496,7 +498,7 @@ func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
 		f, first := (y/4+1)*(d.w+2)+1, y*d.w
 		for x := 0; x < d.w; x, f = x+1, f+1 {
 			all := d.flags[f]
-			for todo := all &^ (all >> 37) & allHere; todo != 0; todo &= todo - 1 {
+			for todo := all &^ (all >> piToHere) & allHere; todo != 0; todo &= todo - 1 {
 				at := bits.TrailingZeros64(todo)
 				i, row := (at-4)&63, int(rowOf[at&15])
 				if raw {
@@ -527,7 +529,7 @@ func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, 
 		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
 			all := d.flags[f]
-			todo, run := inside&^(all|all>>37), false
+			todo, run := inside&^(all|all>>piToHere), false
 			if inside == allHere && all&(windows|allPi) == 0 {
 				if slack, bit = d.mq.bit(slack, contextRun); bit == 0 {
 					continue
