@@ -1,6 +1,9 @@
 package pixel
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // Coefficients are held in halves (E.1.1.2, r = 1/2): twice the magnitude, and where planes are missing below the last one
 // that was decoded, the middle of what is possible. The sign is the highest bit.
@@ -31,6 +34,7 @@ const (
 	allPi     = flagPi * 0o1111    // the four
 	neighbour = window &^ (1 << 4) // without it
 	crosswise = 1<<1 | 1<<3 | 1<<5 | 1<<7
+	piToHere  = 37 // how far right flagPi is shifted to lie on here
 )
 
 // zeroContext is Table D.1: the context of a neighbourhood, for LL and LH, HL, HH.
@@ -96,16 +100,21 @@ const (
 	contextUniform = 18
 )
 
-// mqState is a row of Table C.2 and a value of the more probable symbol.
-type mqState struct {
-	qe         uint32
-	mps        uint8
-	nmps, nlps uint8
-}
+// mqState is a row of Table C.2 with a value of the more probable symbol, as bit fields: this symbol in bit 0, from bit 8 on
+// the row that follows the more probable symbol, from bit 16 the one that follows the less probable, from bit 24 how far an
+// interval of Qe is shifted to be 0x8000 or more, and from mqPoint on Qe.
+type mqState uint64
+
+// mqPoint is where the 16 bits of A and of Chigh (Figure C.13) begin in a word; the lower bits of C are beneath. The highest
+// bit is left free and shows a difference below 0.
+const mqPoint = 47
+
+func (s mqState) qe() int64   { return int64(s >> mqPoint << mqPoint) }
+func (s mqState) mps() uint32 { return uint32(s) & 1 }
 
 // mqStates are the rows of Table C.2, twice each: for the more probable symbol 0 and 1.
-var mqStates = func() (t [94]mqState) {
-	rows := [47][4]uint16{ // Qe, NMPS, NLPS, SWITCH
+var mqStates = func() (t [256]mqState) { // of which 94 are used
+	rows := [47][4]uint64{ // Qe, NMPS, NLPS, SWITCH
 		{0x5601, 1, 1, 1}, {0x3401, 2, 6, 0}, {0x1801, 3, 9, 0}, {0x0ac1, 4, 12, 0}, {0x0521, 5, 29, 0}, {0x0221, 38, 33, 0},
 		{0x5601, 7, 6, 1}, {0x5401, 8, 14, 0}, {0x4801, 9, 14, 0}, {0x3801, 10, 14, 0}, {0x3001, 11, 17, 0}, {0x2401, 12, 18, 0},
 		{0x1c01, 13, 20, 0}, {0x1601, 29, 21, 0}, {0x5601, 15, 14, 1}, {0x5401, 16, 14, 0}, {0x5101, 17, 15, 0}, {0x4801, 18, 16, 0},
@@ -116,93 +125,124 @@ var mqStates = func() (t [94]mqState) {
 		{0x0015, 43, 40, 0}, {0x0009, 44, 41, 0}, {0x0005, 45, 42, 0}, {0x0001, 45, 43, 0}, {0x5601, 46, 46, 0},
 	}
 	for i, r := range rows {
-		for mps := range uint8(2) {
-			t[2*i+int(mps)] = mqState{uint32(r[0]), mps, uint8(2*r[1]) + mps, uint8(2*r[2]) + mps ^ uint8(r[3])}
+		for mps := range uint64(2) {
+			more, less := 2*r[1]+mps, 2*r[2]+mps^r[3]
+			shift := uint64(bits.LeadingZeros16(uint16(r[0])))
+			t[2*uint64(i)+mps] = mqState(r[0]<<mqPoint | shift<<24 | less<<16 | more<<8 | mps)
 		}
 	}
 	return t
 }()
 
 // mqDecoder is the arithmetic decoder of Annex C.
+//
+// As long as the more probable symbol comes and A does not fall below 0x8000, DECODE (Figure C.15) does nothing but take Qe
+// from both A and C. So one number is enough, which the coding passes hold: slack, the lesser of A - 0x8000 and C. While it
+// is not below 0 after Qe was taken from it, the symbol is the more probable one, and nothing is to be renormalised.
 type mqDecoder struct {
 	data     []byte // ends with FF FF
 	pos      int
-	a, c     uint32
-	ct       uint
-	contexts [19]uint8 // index into mqStates
+	a, c     int64       // A and C, less slack
+	ready    int         // bits of C below mqPoint
+	contexts [32]mqState // 19 of them, and so many that an index of 5 bits needs no check
 }
 
 func (m *mqDecoder) reset() { // Table D.7
-	m.contexts = [19]uint8{0: 2 * 4, contextRun: 2 * 3, contextUniform: 2 * 46}
+	for i := range m.contexts {
+		m.contexts[i] = mqStates[0]
+	}
+	m.contexts[0], m.contexts[contextRun], m.contexts[contextUniform] = mqStates[2*4], mqStates[2*3], mqStates[2*46]
 }
 
 // start is INITDEC (C.3.5).
-func (m *mqDecoder) start(data []byte) {
-	m.data, m.pos = data, 0
-	m.c = uint32(data[0]) << 16
-	m.next()
-	m.c <<= 7
-	m.ct -= 7
-	m.a = 0x8000
+func (m *mqDecoder) start(data []byte) (slack int64) {
+	m.data, m.pos, m.ready = data, 0, -7
+	m.c = int64(data[0]) << (mqPoint + 7)
+	m.fill()
+	return m.hold(0x8000<<mqPoint, m.c)
 }
 
-// next is BYTEIN (C.3.4).
-func (m *mqDecoder) next() {
-	if m.data[m.pos] != 0xff {
-		m.pos++
-		m.c += uint32(m.data[m.pos]) << 8
-		m.ct = 8
-		return
-	}
-	if b := m.data[m.pos+1]; b > 0x8f {
-		m.c += 0xff00
-		m.ct = 8
-	} else {
-		m.pos++
-		m.c += uint32(b) << 9
-		m.ct = 7
+// hold keeps A and C, which is renormalised.
+func (m *mqDecoder) hold(a, c int64) (slack int64) {
+	slack = min(a-0x8000<<mqPoint, c)
+	m.a, m.c = a-slack, c-slack
+	return slack
+}
+
+// fill is BYTEIN (C.3.4) for some bytes at once.
+func (m *mqDecoder) fill() {
+	for m.ready <= mqPoint-8 {
+		at := mqPoint - 8 - m.ready
+		b := m.data[m.pos+1]
+		switch {
+		case m.data[m.pos] != 0xff:
+			m.c += int64(b) << at
+			m.ready += 8
+			m.pos++
+		case b > 0x8f: // the end
+			m.c += 0xff << at
+			m.ready += 8
+		case b > 0x7f && m.ready > 0: // it has a carry, which no comparison may see before its time
+			return
+		default:
+			m.c += int64(b) << (at + 1)
+			m.ready += 7
+			m.pos++
+		}
 	}
 }
 
 // bit is DECODE (C.3.2).
-func (m *mqDecoder) bit(context uint8) uint32 {
-	s := &mqStates[m.contexts[context]]
-	m.a -= s.qe
-	if m.c>>16 >= s.qe {
-		m.c -= s.qe << 16
-		if m.a&0x8000 != 0 {
-			return uint32(s.mps)
-		}
-		if m.a < s.qe {
-			return m.exchange(context, s, false)
-		}
-		return m.exchange(context, s, true)
+func (m *mqDecoder) bit(slack int64, context uint8) (int64, uint32) {
+	slack, bit := m.likely(slack, context)
+	if slack < 0 {
+		return m.exchange(slack, context)
 	}
-	more := m.a < s.qe
-	m.a = s.qe
-	return m.exchange(context, s, more)
+	return slack, bit
 }
 
-// exchange goes to the next state, after the more or the less probable symbol, and renormalises (C.3.3).
-func (m *mqDecoder) exchange(context uint8, s *mqState, more bool) uint32 {
-	d := uint32(s.mps)
-	if more {
-		m.contexts[context] = s.nmps
+// likely is DECODE up to the point where slack is below 0; then exchange must follow. It is apart for the compiler to put it
+// inline.
+func (m *mqDecoder) likely(slack int64, context uint8) (int64, uint32) {
+	s := m.contexts[context&31]
+	return slack - s.qe(), s.mps()
+}
+
+// exchange is the rest of DECODE, Figures C.16 to C.18. No processor foresees which symbol comes, so that masks do what the
+// figures say with branches: they are -1 for yes and 0 for no.
+func (m *mqDecoder) exchange(slack int64, context uint8) (int64, uint32) {
+	s := m.contexts[context&31]
+	qe := s.qe()
+	a, c := m.a+slack, m.c+slack // Qe was taken from both
+	lower := c >> 63             // C was below Qe: it is in the lower interval, of length Qe
+	less := lower ^ (a-qe)>>63   // the less probable symbol, which has the shorter interval
+	m.contexts[context&31] = mqStates[uint8(s>>(8+8&less))]
+	shift := 2 - a>>(mqPoint+14) // the upper interval has at least 0x8000 - 0x5601
+	shift += (int64(s>>24&15) - shift) & lower
+	a += (qe - a) & lower
+	c += qe & lower
+	if m.ready -= int(shift); m.ready >= 0 {
+		c <<= shift & 63
 	} else {
-		m.contexts[context] = s.nlps
-		d ^= 1
+		c = m.refill(c, int(shift))
 	}
-	for n := uint(bits.LeadingZeros16(uint16(m.a))); n > 0; {
-		if m.ct == 0 {
-			m.next()
+	return m.hold(a<<(shift&63), c&math.MaxInt64), s.mps() ^ uint32(less)&1
+}
+
+// refill shifts C where more bits are needed than are ready.
+func (m *mqDecoder) refill(c int64, shift int) int64 {
+	m.ready += shift
+	m.c = c
+	for shift > 0 {
+		if m.ready == 0 {
+			m.fill()
 		}
-		k := min(n, m.ct)
-		m.a <<= k
-		m.c <<= k
-		m.ct -= k
-		n -= k
+		n := min(shift, m.ready)
+		m.c <<= n
+		m.ready -= n
+		shift -= n
 	}
-	return d
+	return m.c
 }
 
 // rawDecoder reads the bits of the bypass (D.6): 7 of the byte that follows FF.
@@ -318,6 +358,7 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 	d.mq.reset()
 	pass := 2 // cleanup
 	plane := planes - 1
+	slack := int64(0)
 	for i := range block.segments {
 		s := &block.segments[i]
 		raw := style&styleBypass != 0 && planes-1-plane >= 4 && pass != 2
@@ -325,20 +366,21 @@ func (d *blockDecoder) decode(block *codeBlock, planes, orientation int, style b
 		if raw {
 			d.raw.start(d.bytes)
 		} else {
-			d.mq.start(d.bytes)
+			slack = d.mq.start(d.bytes)
 		}
 		for range s.passes {
 			switch pass {
 			case 0:
-				d.significance(plane, zero, raw, style)
+				slack = d.significance(slack, plane, zero, raw, style)
 			case 1:
-				d.refinement(plane, raw)
+				slack = d.refinement(slack, plane, raw)
 			case 2:
-				d.cleanup(plane, zero, style)
+				slack = d.cleanup(slack, plane, zero, style)
 				if style&styleSegment != 0 {
-					v := uint32(0)
+					v, bit := uint32(0), uint32(0)
 					for range 4 {
-						v = v<<1 | d.mq.bit(contextUniform)
+						slack, bit = d.mq.bit(slack, contextUniform)
+						v = v<<1 | bit
 					}
 					if v != 0b1010 { // D.5
 						return false, damaged("a segmentation symbol is wrong")
@@ -370,136 +412,155 @@ func (d *blockDecoder) remains(pass int) bool {
 	return false
 }
 
-// become makes row i of the stripe column at f significant.
+// The coding passes take the coefficients of a stripe column from a set of bits here, todo, the lowest first. rowOf is the row
+// in the stripe by the place of such a bit.
+var rowOf = [16]uint8{4: 0, 7: 1, 10: 2, 13: 3}
+
+// become tells the neighbours in other columns and stripes that row i of the stripe column at f is significant.
 func (d *blockDecoder) become(f, i int, sign uint32, causal bool) {
 	stride := d.w + 2
-	set := (flagSig | uint64(sign)*flagSign) << (3 * (i + 1))
-	d.flags[f-1] |= set << 2
-	d.flags[f] |= set << 1
-	d.flags[f+1] |= set
+	one := flagSig | uint64(sign)*flagSign
+	d.flags[f-1] |= one << (3*i + 5)
+	d.flags[f+1] |= one << (3*i + 3)
 	switch i {
 	case 0:
 		if !causal { // D.7: the stripe above does not see it
-			set = (flagSig | uint64(sign)*flagSign) << 15
-			d.flags[f-stride-1] |= set << 2
-			d.flags[f-stride] |= set << 1
-			d.flags[f-stride+1] |= set
+			d.flags[f-stride-1] |= one << 17
+			d.flags[f-stride] |= one << 16
+			d.flags[f-stride+1] |= one << 15
 		}
 	case 3:
-		set = flagSig | uint64(sign)*flagSign
-		d.flags[f+stride-1] |= set << 2
-		d.flags[f+stride] |= set << 1
-		d.flags[f+stride+1] |= set
+		d.flags[f+stride-1] |= one << 2
+		d.flags[f+stride] |= one << 1
+		d.flags[f+stride+1] |= one
 	}
 }
 
 // sign decodes a sign (D.3.2); flags are shifted to the row.
-func (d *blockDecoder) sign(flags uint64) uint32 {
+func (d *blockDecoder) sign(slack int64, flags uint64) (int64, uint32) {
 	s := signContext[uint8(flags&crosswise|flags>>21&(crosswise>>1))]
-	return d.mq.bit(s&0x7f) ^ uint32(s>>7)
+	slack, bit := d.mq.bit(slack, s&0x7f)
+	return slack, bit ^ uint32(s>>7)
 }
 
 // significance is the significance propagation pass (D.3.1).
-func (d *blockDecoder) significance(plane int, zero *[window + 1]uint8, raw bool, style byte) {
+func (d *blockDecoder) significance(slack int64, plane int, zero *[window + 1]uint8, raw bool, style byte) int64 {
 	value := uint32(3) << plane
+	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
+		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
-			if d.flags[f]&windows == 0 {
+			all := d.flags[f]
+			if all&windows == 0 {
 				continue
 			}
-			for i := range rows {
-				flags := d.flags[f] >> (3 * i)
-				if flags&here != 0 || flags&neighbour == 0 {
-					continue
-				}
-				d.flags[f] |= flagPi << (3 * i)
-				var sign uint32
+			around := all | all>>1 | all>>2 // bit 3i: row i of the window has a significant coefficient
+			around |= around>>3 | around>>6 // row i or one of the two below, the neighbourhood of coefficient i
+			for todo := around << 4 &^ all & inside; todo != 0; todo &= todo - 1 {
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
+				flags := all >> i
+				all |= flagPi << i
 				if raw {
 					if d.raw.bit() == 0 {
 						continue
 					}
 					sign = d.raw.bit()
 				} else {
-					if d.mq.bit(zero[flags&window]) == 0 {
+					context := zero[flags&window]
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
+					if bit == 0 {
 						continue
 					}
-					sign = d.sign(flags)
+					slack, sign = d.sign(slack, flags)
 				}
-				d.data[(y+i)*d.w+x] = value | sign<<31
-				d.become(f, i, sign, style&styleCausal != 0)
-			}
-		}
-	}
-}
-
-// refinement is the magnitude refinement pass (D.3.3).
-func (d *blockDecoder) refinement(plane int, raw bool) {
-	half := uint32(1) << plane
-	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
-		for x := 0; x < d.w; x, f = x+1, f+1 {
-			all := d.flags[f]
-			if all&allHere == 0 {
-				continue
-			}
-			for i := range rows {
-				flags := all >> (3 * i)
-				if flags&(here|flagPi) != here {
-					continue
-				}
-				var bit uint32
-				if raw {
-					bit = d.raw.bit()
-				} else {
-					context := uint8(contextRefine)
-					if flags&flagMu != 0 {
-						context += 2
-					} else if flags&neighbour != 0 {
-						context++
-					}
-					bit = d.mq.bit(context)
-				}
-				// The half that stood for this plane and those below gives way to the bit and the next half.
-				d.data[(y+i)*d.w+x] += bit<<(plane+1) - half
-				all |= flagMu << (3 * i)
+				d.data[first+row*d.w+x] = value | sign<<31
+				d.become(f, row, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (at & 63)
+				todo |= here << ((i + 3) & 63) &^ all & inside // the next row has a neighbour now
 			}
 			d.flags[f] = all
 		}
 	}
+	return slack
+}
+
+// refinement is the magnitude refinement pass (D.3.3).
+func (d *blockDecoder) refinement(slack int64, plane int, raw bool) int64 {
+	// The half that stood for this plane and those below gives way to the bit and the next half.
+	half := uint32(1) << plane
+	change := [2]uint32{-half, half}
+	var bit uint32
+	for y := 0; y < d.h; y += 4 {
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
+		for x := 0; x < d.w; x, f = x+1, f+1 {
+			all := d.flags[f]
+			for todo := all &^ (all >> piToHere) & allHere; todo != 0; todo &= todo - 1 {
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
+				if raw {
+					bit = d.raw.bit()
+				} else {
+					flags := all >> i
+					around, before := (flags&neighbour+window)>>9&1, flags>>40&1
+					context := contextRefine + uint8(max(around, 2*before))
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
+				}
+				d.data[first+row*d.w+x] += change[bit&1]
+				all |= flagMu << i
+			}
+			d.flags[f] = all
+		}
+	}
+	return slack
 }
 
 // cleanup is the cleanup pass (D.3.4).
-func (d *blockDecoder) cleanup(plane int, zero *[window + 1]uint8, style byte) {
+func (d *blockDecoder) cleanup(slack int64, plane int, zero *[window + 1]uint8, style byte) int64 {
 	value := uint32(3) << plane
+	var bit, sign uint32
 	for y := 0; y < d.h; y += 4 {
-		f := (y/4+1)*(d.w+2) + 1
-		rows := min(4, d.h-y)
+		f, first := (y/4+1)*(d.w+2)+1, y*d.w
+		inside := uint64(allHere) & (1<<(3*min(4, d.h-y)+2) - 1)
 		for x := 0; x < d.w; x, f = x+1, f+1 {
-			first, run := 0, false
-			if rows == 4 && d.flags[f]&(windows|allPi) == 0 {
-				if d.mq.bit(contextRun) == 0 {
+			all := d.flags[f]
+			todo, run := inside&^(all|all>>piToHere), false
+			if inside == allHere && all&(windows|allPi) == 0 {
+				if slack, bit = d.mq.bit(slack, contextRun); bit == 0 {
 					continue
 				}
-				first = int(d.mq.bit(contextUniform) << 1)
-				first |= int(d.mq.bit(contextUniform))
-				run = true
+				slack, bit = d.mq.bit(slack, contextUniform)
+				zeros := 2 * bit
+				slack, bit = d.mq.bit(slack, contextUniform)
+				zeros += bit
+				todo, run = allHere&(allHere<<(3*zeros)), true
 			}
-			for i := first; i < rows; i++ {
-				flags := d.flags[f] >> (3 * i)
+			for ; todo != 0; todo &= todo - 1 {
+				at := bits.TrailingZeros64(todo)
+				i, row := (at-4)&63, int(rowOf[at&15])
+				flags := all >> i
 				if !run {
-					if flags&(here|flagPi) != 0 || d.mq.bit(zero[flags&window]) == 0 {
+					context := zero[flags&window]
+					if slack, bit = d.mq.likely(slack, context); slack < 0 {
+						slack, bit = d.mq.exchange(slack, context)
+					}
+					if bit == 0 {
 						continue
 					}
 				}
 				run = false
-				sign := d.sign(flags)
-				d.data[(y+i)*d.w+x] = value | sign<<31
-				d.become(f, i, sign, style&styleCausal != 0)
+				slack, sign = d.sign(slack, flags)
+				d.data[first+row*d.w+x] = value | sign<<31
+				d.become(f, row, sign, style&styleCausal != 0)
+				all |= (flagSig | uint64(sign)*flagSign) << (at & 63)
 			}
-			d.flags[f] &^= allPi
+			d.flags[f] = all &^ allPi
 		}
 	}
+	return slack
 }

@@ -12,7 +12,6 @@ type tileScratch struct {
 	coefficients []int32
 	planes       [2][]int32
 	floats       [2][]float64
-	row          []int32
 	floatRow     []float64
 }
 

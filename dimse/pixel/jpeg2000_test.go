@@ -646,6 +646,86 @@ func TestJPEG2000Parts(t *testing.T) {
 	}
 }
 
+// TestMQ holds the arithmetic decoder against the flow charts of C.3 as they are drawn, over bytes as no encoder writes them:
+// with carries after FF, and with markers, behind which ones follow.
+func TestMQ(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 3000 {
+		data := make([]byte, r.IntN(300))
+		for i := range data {
+			data[i] = byte(r.Uint32())
+			if r.IntN(3) > 0 {
+				data[i] = []byte{0xff, 0xff, 0xff, 0x80, 0x8f, 0x00}[r.IntN(6)]
+			}
+			if i < len(data)/2 && i > 0 && data[i-1] == 0xff { // a marker ends the bytes
+				data[i] &= 0x8f
+			}
+		}
+		data = append(data, 0xff, 0xff)
+
+		var bp int
+		var a, c, ct uint32
+		byteIn := func() { // Figure C.19
+			switch b1 := data[bp+min(1, len(data)-1-bp)]; {
+			case data[bp] != 0xff:
+				bp++
+				c += uint32(b1) << 8
+				ct = 8
+			case b1 > 0x8f:
+				c += 0xff00
+				ct = 8
+			default:
+				bp++
+				c += uint32(b1) << 9
+				ct = 7
+			}
+		}
+		c = uint32(data[0]) << 16 // Figure C.20
+		byteIn()
+		c, ct, a = c<<7, ct-7, 0x8000
+
+		var m mqDecoder
+		m.reset()
+		slack := m.start(data)
+		states := m.contexts
+		for k := range 8*len(data) + 100 {
+			context := uint8(r.IntN(19))
+			s := &states[context]
+			qe, d := uint32(*s>>mqPoint), uint32(*s)&1
+			more := true
+			a -= qe // Figure C.15
+			renormalise := false
+			if c>>16 < qe {
+				more = a < qe // Figure C.17
+				a, renormalise = qe, true
+			} else if c -= qe << 16; a&0x8000 == 0 {
+				more = a >= qe // Figure C.16
+				renormalise = true
+			}
+			if !more {
+				d ^= 1
+			}
+			if renormalise {
+				next := uint8(*s >> 8)
+				if !more {
+					next = uint8(*s >> 16)
+				}
+				*s = mqStates[next]
+				for ok := true; ok; ok = a&0x8000 == 0 { // Figure C.18
+					if ct == 0 {
+						byteIn()
+					}
+					a, c, ct = a<<1, c<<1, ct-1
+				}
+			}
+			var bit uint32
+			if slack, bit = m.bit(slack, context); bit != d {
+				t.Fatalf("symbol %d of % x: %d, want %d", k, data, bit, d)
+			}
+		}
+	}
+}
+
 // FuzzJPEG2000 holds that samples keep to their precision, that errors are of the two kinds, and that time and memory are
 // bound by the size of the image and of the stream.
 func FuzzJPEG2000(f *testing.F) {

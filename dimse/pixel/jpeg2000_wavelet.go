@@ -25,7 +25,6 @@ func mirrored(i, n int) int {
 // reconstruct53 is the tile after the reversible wavelet, in last where that has the room.
 func (t *tile) reconstruct53(last []int32) []int32 {
 	current := t.resolutions[0].bands[0].coefficients
-	row := room(&t.scratch.row, t.area.width())
 	for r := 1; r < len(t.resolutions); r++ {
 		res := &t.resolutions[r]
 		w, h := res.area.width(), res.area.height()
@@ -46,9 +45,9 @@ func (t *tile) reconstruct53(last []int32) []int32 {
 			} else {
 				l, g = line(res.bands[1].coefficients, lh, y>>1), line(res.bands[2].coefficients, hh, y>>1)
 			}
-			interleave(row[:w], l, g, px)
-			lift53(row[:w], px)
-			copy(next[y*w:], row[:w])
+			row := next[y*w : (y+1)*w]
+			interleave(row, l, g, px)
+			lift53(row, px)
 		}
 		if h == 1 {
 			if py == 1 { // F.3.6: one line at an odd place was doubled
