@@ -10,7 +10,8 @@ import (
 )
 
 // BenchmarkDecode is decoded bytes in a second, by transfer syntax: 32 times a CT slice of 512 × 512, from the reference data
-// where they are here; and how long the peer's program takes for the same file, its start and its output included. HTJ2K, which
+// where they are here; and how long the peer's program takes for the same file, its start and its output included, on as many
+// processors as it likes: OpenJPEG in gdcmconv takes several. HTJ2K, which
 // no program puts into DICOM, is in BenchmarkJPEG2000.
 //
 //	go test -run '^$' -bench 'Decode|JPEG2000' -cpu 1 ./dimse/pixel
