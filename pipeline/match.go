@@ -145,18 +145,19 @@ func (m *matcher) lookBy(study string, at time.Time) {
 	}
 }
 
-// arrived looks at the studies for which something is decided by what arrived. An image that a contour object names and
-// waits for, together with others, only shortens its list: a study of thousands of images is not read again for each.
+// arrived looks at the studies for which something is decided by what arrived: at once for contours, and for the last image
+// that they name and wait for. Any other image makes the study due soon: one of thousands of images is not read again for each.
 func (m *matcher) arrived(ctx context.Context, e store.Event) {
 	looks := map[string]bool{}
+	soon := time.Now().Add(refresh)
 	if !m.calm[e.Study] {
-		looks[e.Study] = true
+		m.lookBy(e.Study, soon)
 	}
 	for _, in := range e.Arrived {
 		if roi.HoldsRegions(in.SOPClassUID) {
 			looks[e.Study] = true
 		} else if slices.Contains(m.p.opt.Also, in.Modality) {
-			m.lookBy(e.Study, time.Now().Add(refresh)) // contours of another series may be measured on it
+			m.lookBy(e.Study, soon) // contours of another series may be measured on it
 		}
 	}
 	for _, w := range m.waiting {
@@ -165,7 +166,7 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 			if w.lacks[in.SOPInstanceUID] {
 				delete(w.lacks, in.SOPInstanceUID)
 			} else if slices.ContainsFunc(w.refs, func(r roi.Reference) bool { return r.SeriesUID == in.SeriesInstanceUID }) {
-				looks[w.study] = true // of the series, and not by a name that is known: see RuleQuiet
+				m.lookBy(w.study, soon) // of the series, and not by a name that is known: see RuleQuiet
 			}
 		}
 		switch {
@@ -173,7 +174,7 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 		case len(w.lacks) == 0:
 			looks[w.study] = true
 		default:
-			m.lookBy(w.study, time.Now().Add(refresh))
+			m.lookBy(w.study, soon)
 		}
 	}
 	for study := range looks {
