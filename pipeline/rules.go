@@ -90,8 +90,9 @@ func CheckRules(rules []Rule, profiles map[string]features.Profile) error {
 		if name == Skip {
 			return fmt.Errorf("profiles.%s: the name is taken; in a rule it leaves regions out", name)
 		}
+		p.Name = "profiles." + name
 		if err := p.Validate(); err != nil {
-			return fmt.Errorf("profiles.%s: %w", name, err)
+			return err
 		}
 	}
 	for i, r := range rules {
