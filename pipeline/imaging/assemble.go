@@ -43,13 +43,12 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 		Lossy:            layout.Lossy,
 		SUV:              layout.SUV,
 	}
-	checked := make(map[int]bool, len(series))
+	opened := make([]*pixel.Image, len(series)) // once each: a multi-frame object has all its fragments walked
 	for _, s := range laid {
-		if checked[s.Image] {
+		if opened[s.Image] != nil {
 			continue
 		}
-		checked[s.Image] = true
-		if err := available(series[s.Image]); err != nil {
+		if opened[s.Image], err = available(series[s.Image]); err != nil {
 			return nil, err
 		}
 	}
@@ -59,7 +58,7 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 	n := layout.Geometry.Size[2]
 	v.Grid = &voxel.Grid{Geometry: layout.Geometry, Data: make([]float32, plane*n)}
 	outside, lost := make([]int, n), make([]bool, n)
-	if err := eachFrame(ctx, series, laid[:n], func(k int, stored pixel.Frame) (err error) {
+	if err := eachFrame(ctx, series, opened, laid[:n], func(k int, stored pixel.Frame) (err error) {
 		outside[k], err = laid[k].physical(v.Grid.Data[k*plane:(k+1)*plane], stored, 0)
 		if err == nil && outside[k] > 0 && laid[k].table != nil {
 			err = laid[k].refuse(refusal.ImageRescale, sendOriginals,
@@ -87,7 +86,7 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 		v.Notes = append(v.Notes, fmt.Sprintf("%d stored values lie outside of %v to %v, for which the Real World Value Mapping (0040,9096) is defined; the same line was taken for them", total, bounds.low, bounds.high))
 	}
 
-	if err := eachFrame(ctx, series, laid[n:], func(i int, stored pixel.Frame) error {
+	if err := eachFrame(ctx, series, opened, laid[n:], func(i int, stored pixel.Frame) error {
 		k := layout.Twins[i].Slice
 		var part [4096]float32
 		for from := 0; from < plane; from += len(part) {
@@ -111,7 +110,7 @@ func Assemble(ctx context.Context, series []*dicom.File, o Options) (*Volume, er
 
 // eachFrame decodes the frames of slices, several side by side, and hands each to take with its index among them. Of several
 // errors that of the first slice is returned, and not that of the fastest.
-func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take func(k int, stored pixel.Frame) error) error {
+func eachFrame(ctx context.Context, series []*dicom.File, opened []*pixel.Image, laid []slice, take func(k int, stored pixel.Frame) error) error {
 	order := make([]int, len(laid)) // frames that lie together in an image are read together
 	for k := range order {
 		order[k] = k
@@ -137,17 +136,12 @@ func eachFrame(ctx context.Context, series []*dicom.File, laid []slice, take fun
 				stored = new(pixel.Frame)
 			}
 			defer buffers.Put(stored)
-			f := series[laid[some[0]].Image]
-			image, err := pixel.Open(f)
-			if err != nil {
-				failed[some[0]] = undecoded(f, err)
-				return nil
-			}
 			for _, k := range some {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				failed[k] = one(f, image, &laid[k], stored, func() error { return take(k, *stored) })
+				image := laid[k].Image
+				failed[k] = one(series[image], opened[image], &laid[k], stored, func() error { return take(k, *stored) })
 			}
 			return nil
 		})
@@ -194,21 +188,23 @@ func (s *slice) physical(into []float32, stored pixel.Frame, from int) (outside 
 	return outside, err
 }
 
-// available refuses an image whose pixels are absent, compressed or fewer than its size says, before memory is taken for it.
-func available(f *dicom.File) error {
+// available opens the pixels of an image, and refuses one whose pixels are absent, compressed in a way that is not decoded or
+// fewer than its size says, before memory is taken for it.
+func available(f *dicom.File) (*pixel.Image, error) {
 	uid := f.DataSet.String(dicom.SOPInstanceUID)
 	if f.Pixels == nil {
-		return &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
+		return nil, &refusal.Refusal{Code: refusal.ImagePixels, SOPInstance: uid, Text: "PixelData (7FE0,0010) is absent", Remedy: "send the image again from its source"}
 	}
 	if ts, _ := dicom.LookupTransferSyntax(f.Meta.TransferSyntaxUID); !ts.Decodable {
-		return &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid,
+		return nil, &refusal.Refusal{Code: refusal.ImageCompressed, SOPInstance: uid,
 			Text:   fmt.Sprintf("TransferSyntaxUID (0002,0010) is %s (%s), which cannot be decoded", f.Meta.TransferSyntaxUID, ts.Name),
 			Remedy: "send the images uncompressed: Explicit VR Little Endian"}
 	}
-	if _, err := pixel.Open(f); err != nil {
-		return undecoded(f, err)
+	image, err := pixel.Open(f)
+	if err != nil {
+		return nil, undecoded(f, err)
 	}
-	return nil
+	return image, nil
 }
 
 // undecoded is the refusal for what package pixel says of an image.
