@@ -554,16 +554,11 @@ func (m *matcher) also(study store.Study, subject store.Instance, refs []roi.Ref
 			continue
 		}
 		seen[in.SeriesInstanceUID] = true
-		f, done, err := m.p.open(in.SOPInstanceUID)
+		frame, readable, err := m.frameOf(in)
 		if err != nil {
-			if ofTheInput(err) {
-				continue
-			}
 			return nil, err
 		}
-		frame := f.DataSet.String(dicom.FrameOfReferenceUID)
-		done()
-		if frames[frame] {
+		if readable && frames[frame] {
 			also = append(also, roi.Reference{StudyUID: study.UID, SeriesUID: in.SeriesInstanceUID, FrameOfReference: frame})
 		}
 	}
@@ -582,15 +577,14 @@ func (m *matcher) inFrame(study store.Study, frame string) (images []store.Insta
 		}
 		yes, known := of[in.SeriesInstanceUID]
 		if !known {
-			f, done, err := m.p.open(in.SOPInstanceUID)
-			if err != nil {
-				if ofTheInput(err) {
-					continue
-				}
+			its, readable, err := m.frameOf(in)
+			switch {
+			case err != nil:
 				return nil, err
+			case !readable:
+				continue
 			}
-			yes = f.DataSet.String(dicom.FrameOfReferenceUID) == frame
-			done()
+			yes = its == frame
 			of[in.SeriesInstanceUID] = yes
 			if yes && series != "" {
 				return nil, refusal.New(refusal.ContoursReferences, "", "the segmentation names no image, and the study has several series of its frame of reference, %s and %s", series, in.SeriesInstanceUID)
@@ -604,6 +598,19 @@ func (m *matcher) inFrame(study store.Study, frame string) (images []store.Insta
 		}
 	}
 	return images, nil
+}
+
+// frameOf reads the frame of reference of an image; readable is false where its bytes are at fault.
+func (m *matcher) frameOf(in store.Instance) (frame string, readable bool, err error) {
+	f, done, err := m.p.open(in.SOPInstanceUID)
+	switch {
+	case err != nil && ofTheInput(err):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	}
+	defer done()
+	return f.DataSet.String(dicom.FrameOfReferenceUID), true, nil
 }
 
 func stateOf(study store.Study, key string) (store.State, bool) {

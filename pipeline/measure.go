@@ -111,7 +111,8 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	layout, err := imaging.Check(headers, imaging.Options{Named: namedImages(regions)})
+	named := namedImages(regions)
+	layout, err := imaging.Check(headers, imaging.Options{Named: named})
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +124,7 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
+	plan.named = named
 	m := &Measured{Source: q.Contours}
 	if m.grant, err = mem.take(ctx, plan.kept, plan.work); err != nil {
 		return nil, err
@@ -339,7 +341,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
-	p := &plan{named: namedImages(regions), all: regions}
+	p := &plan{all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
 	p.kept, p.work = 4*voxels, 24*plane*int64(runtime.GOMAXPROCS(0))
 	if p.kept+p.work > limit {
