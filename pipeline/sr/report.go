@@ -39,6 +39,9 @@ type Report struct {
 	Title       Code
 	ContentTime time.Time // when the analysis started; written in the source's time zone, where it names one
 
+	// Language is that of all text, "en" (also where it is empty) or "it". Codes keep their meanings.
+	Language string
+
 	// Source is the header of one of the images. Patient and study are copied from it.
 	Source            *dicom.DataSet
 	Equipment         Equipment
@@ -115,8 +118,17 @@ type Group struct {
 	SourceSeries string    // Series Instance UID of the images, one of Report.Images
 	Method       Code      // optional: Measurement Method of all measurements
 	Algorithm    Algorithm // optional, see Report.Algorithm
+	Steps        []Step    // optional: how the values came to be
 	Measurements []Measurement
 	Comments     []string // optional: "Not computable: ...", with the reasons
+}
+
+// A Step is a choice of method that holds for all measurements of a group: coded where there is a code, else in words.
+type Step struct {
+	Name    Code        // of the step
+	Method  Code        // what was chosen; where it has no code, Text says it
+	Text    string      // where Method is zero
+	Numbers []Parameter // that the method was used with
 }
 
 // A Measurement is one NUM of TID 1419.
