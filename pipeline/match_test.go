@@ -85,7 +85,7 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 	}
 	b := &bench{t: t, store: st}
 	o := Options{
-		Deliver:   []dimse.Peer{{AETitle: "PACS", Address: "127.0.0.1:104"}},
+		Deliver:   []Destination{{Peer: dimse.Peer{AETitle: "PACS", Address: "127.0.0.1:104"}}},
 		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
 	}
 	change(&o)
@@ -335,12 +335,12 @@ func TestLateImagesSupersede(t *testing.T) {
 	if second.Revision != 2 || second.Images != len(images) {
 		t.Errorf("revision %d of %d images, want 2 of %d", second.Revision, second.Images, len(images))
 	}
-	f, done, err := b.p.open(second.Report)
+	f, done, err := b.p.open(second.report())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer done()
-	o, err := b.store.Instance(first.Report)
+	o, err := b.store.Instance(first.report())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,8 +350,8 @@ func TestLateImagesSupersede(t *testing.T) {
 	if n, _ := f.DataSet.Int(dicom.InstanceNumber); n != 2 {
 		t.Errorf("Instance Number %d, want 2", n)
 	}
-	if got := predecessors(f.DataSet); len(got) != 1 || got[0] != first.Report {
-		t.Errorf("Predecessor Documents Sequence names %v, want %s", got, first.Report)
+	if got := predecessors(f.DataSet); len(got) != 1 || got[0] != first.report() {
+		t.Errorf("Predecessor Documents Sequence names %v, want %s", got, first.report())
 	}
 }
 

@@ -387,7 +387,7 @@ func TestAdmittedIsEnough(t *testing.T) {
 	})
 	m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: choose})
 	if err == nil {
-		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1})
+		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1}, DefaultStyle)
 	}
 	close(done)
 	wait.Wait()
