@@ -44,6 +44,25 @@ func source() *dicom.DataSet {
 	d.SetString(dicom.SeriesInstanceUID, ctSeries)
 	d.SetString(dicom.SeriesDescription, "must not be copied")
 	d.SetString(dicom.BodyPartExamined, "CHEST")
+	d.SetString(dicom.PatientComments, "comment")
+	d.SetString(dicom.ClinicalTrialSponsorName, "Sponsor")
+	d.SetString(dicom.ClinicalTrialProtocolID, "P1")
+	d.SetString(dicom.ClinicalTrialProtocolName, "Protocol")
+	d.SetString(dicom.ClinicalTrialSiteID, "")
+	d.SetString(dicom.ClinicalTrialSiteName, "")
+	d.SetString(dicom.ClinicalTrialSubjectID, "T7")
+	issuer := dicom.New()
+	issuer.SetString(0x00400031, "RIS") // LocalNamespaceEntityID
+	d.SetSeq(dicom.IssuerOfAccessionNumberSequence, issuer)
+	request := dicom.New()
+	request.SetString(dicom.RequestedProcedureID, "RP1")
+	request.SetString(dicom.ScheduledProcedureStepID, "SP1")
+	request.SetString(dicom.RequestedProcedureDescription, "CT thorax with contrast")
+	d.SetSeq(dicom.RequestAttributesSequence, request)
+	d.SetInt(dicom.Rows, 512)
+	d.SetInt(dicom.Columns, 400)
+	d.SetString(dicom.PixelSpacing, "0.9", "0.8")
+	d.SetString(dicom.SliceThickness, "3")
 	return d
 }
 
@@ -65,16 +84,19 @@ func measure(t testing.TB, ibsi string, v float64) Measurement {
 // sample is a report of one lesion from an RT Structure Set and one from a SEG of another study.
 func sample(t testing.TB) Report {
 	t.Helper()
-	images := Series{SeriesInstanceUID: ctSeries, Modality: "CT", FrameOfReferenceUID: ctFrame}
+	images := Series{SeriesInstanceUID: ctSeries, Modality: "CT", FrameOfReferenceUID: ctFrame, Header: source()}
 	for i := range 6 {
 		images.Instances = append(images.Instances, Instance{dicom.CTImageStorage, ctSeries + ".10" + strconv.Itoa(i)})
 	}
 	entropy := measure(t, "TU9B", 6.1234567890123456)
 	entropy.Modifiers = []CodePair{
-		{Code{"4R0B", IBSI, "Intensity discretisation"}, Code{"Q3RU", IBSI, "Fixed bin size"}},
-		{Code{"5QB6", IBSI, "Feature aggregation"}, Code{"IAZD", IBSI, "merged 3D directions"}},
+		{Processing("4R0B"), Processing("Q3RU")},
+		{Processing("5QB6"), Processing("IAZD")},
 	}
-	entropy.Parameters = []Parameter{{Code{"bin-width", "99RADNODE", "Bin width"}, 25, Unit("HU")}}
+	binWidth := Parameter{private("bin-width", "Bin width"), 25, Unit("HU")}
+	entropy.Parameters = []Parameter{binWidth}
+	mean := measure(t, "Q4LE", -46.900000000000006)
+	mean.Display = "Mean CT number"
 	return Report{
 		SOPInstanceUID:    "2.25.101",
 		SeriesInstanceUID: "2.25.102",
@@ -102,8 +124,17 @@ func sample(t testing.TB) Report {
 			SourceSeries:       ctSeries,
 			Measurements: []Measurement{
 				measure(t, "RNU0", 12345.678901234567), measure(t, "2PR5", 0.1+0.2), measure(t, "C0JK", 5.0/3e9),
-				measure(t, "Q4LE", -46.900000000000006), measure(t, "ECT3", 1e300), measure(t, "99N0", -1.2345678901234567e-300),
+				mean, measure(t, "ECT3", 1e300), measure(t, "99N0", -1.2345678901234567e-300),
 				measure(t, "L0JK", math.Nextafter(1, 2)), entropy,
+			},
+			Steps: []Step{
+				{Name: Processing("IF9H"), Method: Processing("USB3"), Numbers: []Parameter{
+					{private("lower-bound", "Lowest intensity kept"), -1000, Unit("HU")}, {private("upper-bound", "Highest intensity kept"), 400, Unit("HU")},
+				}},
+				{Name: Processing("IF9H"), Method: Processing("7ACA"), Numbers: []Parameter{{private("outlier-sigma", "Standard deviations kept"), 3, Unit("1")}}},
+				{Name: Processing("4R0B"), Method: Processing("Q3RU"), Numbers: []Parameter{binWidth}},
+				{Name: private("voxelisation", "Voxels of the region"), Text: "A voxel belongs to the region if its centre lies inside.",
+					Numbers: []Parameter{{private("coverage", "Least part of a voxel"), 0.5, Unit("1")}}},
 			},
 			Comments: []string{"Not computable: NI2N Correlation of GLCM (constant ROI)"},
 		}, {
@@ -337,7 +368,7 @@ func TestForeignNamesAreCut(t *testing.T) {
 func TestHeaderIsTheImages(t *testing.T) {
 	r := sample(t)
 	d := read(t, file(t, make1(t, r)))
-	for _, tag := range append(append([]dicom.Tag{}, copied...), copiedOrEmpty...) {
+	for _, tag := range dicom.EntityAttributes() {
 		if got, want := d.Bytes(tag), read(t, file(t, withClass(r.Source))).Bytes(tag); !bytes.Equal(got, want) {
 			t.Errorf("%s is %q, in the images %q", tag, got, want)
 		}
@@ -393,7 +424,8 @@ func TestHeaderOfABareSource(t *testing.T) {
 	r.Source = dicom.New()
 	r.Source.SetString(dicom.StudyInstanceUID, study)
 	d := make1(t, r)
-	for _, tag := range copiedOrEmpty {
+	for _, tag := range []dicom.Tag{dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex, dicom.StudyDate,
+		dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName} {
 		if !d.Has(tag) {
 			t.Errorf("%s is absent", tag)
 		}
