@@ -1,6 +1,9 @@
 package dicom
 
-import "slices"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // The attributes of patient and study that every object of a study has in common, by the tables of PS3.3. An archive takes one
 // that differs for another patient or study, or overwrites it.
@@ -81,13 +84,19 @@ var (
 func EntityAttributes() []Tag { return slices.Concat(requiredOfEntities, optionalOfEntities) }
 
 // CopyEntities makes an object one of the patient and study that source, an image, belongs to: Patient, Clinical Trial
-// Subject, General Study, Patient Study and Clinical Trial Study modules, as they are there, faults and all.
+// Subject, General Study, Patient Study and Clinical Trial Study modules, as they are there, faults and all, but for a Study
+// ID that is too long.
 func (d *DataSet) CopyEntities(source *DataSet) {
 	for _, t := range requiredOfEntities {
 		d.SetString(t)
 	}
 	d.Copy(source, requiredOfEntities...)
 	d.Copy(source, optionalOfEntities...)
+	// Whoever made the images may have written a Study ID that no SH can hold. An object with it is invalid, one with a part of
+	// it says that the study is another one; that it is not known may be said, it is type 2. What says who the patient is stays.
+	if utf8.RuneCountInString(d.String(StudyID)) > vrs[SH].max {
+		d.SetString(StudyID)
+	}
 	// Patient Identity Removed is nothing without the method, which is type 1C then: PS3.3 C.7.1.1. Images exist that have it so.
 	if source.String(DeidentificationMethod) != "" || len(source.Seq(DeidentificationMethodCodeSequence)) > 0 {
 		d.Copy(source, PatientIdentityRemoved, DeidentificationMethod, DeidentificationMethodCodeSequence)

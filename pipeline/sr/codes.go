@@ -108,20 +108,20 @@ var modalities = map[string]string{
 // PS3.16 CID 82, 84, 85, 301 and 7181 where these have the unit. square is the unit's square, where images come in the unit:
 // a power of a term in parentheses is no UCUM since its revision 1.9.
 var units = map[string]struct{ meaning, square string }{
-	"1":   {"no units", "1"},
+	"1":   {"no units", ""},
 	"%":   {"Percent", "%2"},
-	"mm":  {"mm", "mm2"},
-	"mm2": {"square millimeter", "mm4"},
-	"mm3": {"cubic millimeter", "mm6"},
-	"/mm": {"per millimeter", "/mm2"},
-	"cm":  {"cm", "cm2"},
+	"mm":  {"mm", ""},
+	"mm2": {"square millimeter", ""},
+	"mm3": {"cubic millimeter", ""},
+	"/mm": {"per millimeter", ""},
+	"cm":  {"cm", ""},
 	"cm2": {"Centimeter**2", "cm4"},
-	"cm3": {"cubic centimeter", "cm6"},
-	"ml":  {"milliliter", "ml2"},
-	"g":   {"gram", "g2"},
-	"kg":  {"kilogram", "kg2"},
-	"s":   {"second", "s2"},
-	"Bq":  {"becquerel", "Bq2"},
+	"cm3": {"cubic centimeter", ""},
+	"ml":  {"milliliter", ""},
+	"g":   {"gram", ""},
+	"kg":  {"kilogram", ""},
+	"s":   {"second", ""},
+	"Bq":  {"becquerel", ""},
 
 	"{pixels}": {"pixels", ""},
 
@@ -189,12 +189,12 @@ func UnitFor(ibsi, intensity string) (Code, bool) {
 	case "U":
 		return u, true
 	case "U2":
+		if u.Value == "1" {
+			return u, true
+		}
 		square := units[u.Value].square
 		if square == "" {
 			square = product(u.Value, u.Value)
-		}
-		if _, named := units[square]; named {
-			return Unit(square), true
 		}
 		return Code{square, "UCUM", "square " + short}, true
 	case "U.mm3":

@@ -75,11 +75,14 @@ func tracer(g *item, h *dicom.DataSet) {
 	if len(tracers) == 1 { // with two, nothing says which one a number would belong to
 		t := tracers[0]
 		for _, c := range []struct {
-			name Code
-			tag  dicom.Tag
-		}{{radionuclide, dicom.RadionuclideCodeSequence}, {radiopharmaceutical, dicom.RadiopharmaceuticalCodeSequence}} {
-			v := parseCode(t, c.tag)
-			if v.shortenMeaning(); v.check() == nil {
+			name  Code
+			tag   dicom.Tag
+			group map[string]Code
+		}{
+			{radionuclide, dicom.RadionuclideCodeSequence, radionuclides},
+			{radiopharmaceutical, dicom.RadiopharmaceuticalCodeSequence, radiopharmaceuticals},
+		} {
+			if v, ok := parseCode(t, c.tag).present(c.group); ok {
 				g.add(hasAcqContext, newCode(c.name, v))
 			}
 		}
