@@ -68,18 +68,23 @@ func save(t testing.TB, d *dicom.DataSet) string {
 // of content that New can leave out.
 func variants(t testing.TB) map[string]*dicom.DataSet {
 	t.Helper()
-	all := map[string]*dicom.DataSet{"full": make1(t, sample(t))}
+	all := map[string]*dicom.DataSet{"full": make1(t, full(t))}
 	for name, change := range map[string]func(*Report){
-		"Comprehensive SR":    func(r *Report) { r.SOPClassUID = dicom.ComprehensiveSRStorage },
-		"Enhanced SR":         func(r *Report) { r.SOPClassUID = dicom.EnhancedSRStorage },
-		"generic title":       func(r *Report) { r.Title = ImagingMeasurementReport },
-		"summary alone":       func(r *Report) { r.Groups = nil },
-		"measurements alone":  func(r *Report) { r.Summary, r.Contours, r.Predecessors, r.ProcedureReported = nil, nil, nil, nil },
-		"bare source":         func(r *Report) { r.Source = dicom.New(); r.Source.SetString(dicom.StudyInstanceUID, study) },
-		"bare equipment":      func(r *Report) { r.Equipment.SerialNumber, r.Equipment.Name = "", "" },
+		"Comprehensive SR":   func(r *Report) { r.SOPClassUID = dicom.ComprehensiveSRStorage },
+		"Enhanced SR":        func(r *Report) { r.SOPClassUID = dicom.EnhancedSRStorage },
+		"generic title":      func(r *Report) { r.Title = ImagingMeasurementReport },
+		"summary alone":      func(r *Report) { r.Groups = nil },
+		"measurements alone": func(r *Report) { r.Summary, r.Contours, r.Predecessors, r.ProcedureReported = nil, nil, nil, nil },
+		"bare source":        func(r *Report) { r.Source = dicom.New(); r.Source.SetString(dicom.StudyInstanceUID, study) },
+		"bare equipment":     func(r *Report) { r.Equipment.SerialNumber, r.Equipment.Name = "", "" },
+		"PET":                func(r *Report) { r.Images[0].Modality, r.Images[0].Header = "PT", petHeader() },
+		"MR": func(r *Report) {
+			r.Images[0].Modality = "MR"
+			r.Images[0].Header.SetString(dicom.SequenceName, "*tfl3d1")
+		},
 		"every feature there": func(r *Report) { r.Groups = r.Groups[:1]; r.Groups[0].Measurements = everyFeature(t) },
 	} {
-		r := sample(t)
+		r := full(t)
 		change(&r)
 		all[name] = make1(t, r)
 	}
@@ -157,7 +162,7 @@ func TestTemplateValidator(t *testing.T) {
 	for _, p := range []string{"bash", "java", "dciodvfy", "dsrdump", "dcmdump"} {
 		need(t, p)
 	}
-	out, err := exec.Command("bash", script, save(t, make1(t, sample(t)))).CombinedOutput()
+	out, err := exec.Command("bash", script, save(t, make1(t, full(t)))).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("Found Root Template TID_1500")) || !bytes.Contains(out, []byte("IOD validation complete")) {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -230,7 +235,7 @@ const pydicomReader = `
 import sys, json, pydicom
 d = pydicom.dcmread(sys.argv[1])
 d.walk(lambda ds, e: e.value)
-json.dump({"name": str(d.PatientName), "class": d.SOPClassUID.name, "id": d.PatientID, "groups": len(d.ContentSequence[-2].ContentSequence) - 4}, sys.stdout)
+json.dump({"name": str(d.PatientName), "class": d.SOPClassUID.name, "id": d.PatientID, "groups": len(d.ContentSequence[-1].ContentSequence) - 4}, sys.stdout)
 `
 
 func TestPydicom(t *testing.T) {
@@ -372,7 +377,7 @@ func TestMeasurementsRefusesOtherDocuments(t *testing.T) {
 func TestNumberWithoutValue(t *testing.T) {
 	root := tree(t, make1(t, sample(t)))
 	d := root.encode()
-	num := d.Seq(dicom.ContentSequence)[9].Seq(dicom.ContentSequence)[4].Seq(dicom.ContentSequence)[7]
+	num := d.Seq(dicom.ContentSequence)[10].Seq(dicom.ContentSequence)[4].Seq(dicom.ContentSequence)[7]
 	num.SetSeq(dicom.MeasuredValueSequence)
 	groups, err := Measurements(d)
 	if err != nil {

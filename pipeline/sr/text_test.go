@@ -30,6 +30,7 @@ Device Observer Manufacturer: radnode
 Device Observer Model Name: radnode
 Device Observer Serial Number: n1
 Procedure reported: CT unspecified body region
+Summary: GTVp, right lung: 12.3 cm3, mean -46.9 HU. 8 features, 1 not computable.
 
 Image Library
   Image Library Group
@@ -71,9 +72,6 @@ Imaging Measurements
     Algorithm Version: 0.1.0
     Algorithm Parameters: FBN:32
     Volume from Voxel Summation  64 mm3
-
-Qualitative Evaluations
-  Summary: GTVp, right lung: 12.3 cm3, mean -46.9 HU. 8 features, 1 not computable.
 `
 
 func TestText(t *testing.T) {
