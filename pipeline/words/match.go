@@ -22,8 +22,12 @@ const (
 	together  = 6       // parts of a list that one text may hold, by the separators in it
 )
 
-// hardly is how many letters make a format hardly one: it then takes only texts whose parts are known.
-const hardly = 10
+// A format of fewer letters is hardly one: it takes only texts whose parts are known. Within another text, which is known
+// itself, some fewer do.
+const (
+	hardly       = 10
+	hardlyWithin = 8
+)
 
 // A dictionary is the table of a language, ready for use.
 type dictionary struct {
@@ -39,7 +43,7 @@ type phrase struct {
 	verbs    []string // of the English format
 	said     []piece
 	letters  int
-	loose    bool // has a part that may be anything, and is kept as it is
+	loose    bool // has parts that may be anything, and none that must be known
 	pattern  func() *regexp.Regexp
 }
 
@@ -150,10 +154,11 @@ func newPhrase(english, said string) (*phrase, error) {
 			return nil, fmt.Errorf("%q: %s of %q is no part of it, or twice there", english, said[v[0]:v[1]], said)
 		}
 		kind[i] = k
-		p.loose = p.loose || k == 's' || k == 'w'
 		p.said = append(p.said, piece{part: i, kind: k})
 	}
 	p.said = append(p.said, piece{literal: said[at:], part: -1})
+	anything := func(k byte) bool { return k == 's' || k == 'w' }
+	p.loose = slices.ContainsFunc(kind, anything) && !slices.Contains(kind, 't')
 	if i := slices.Index(kind, 0); i >= 0 {
 		return nil, fmt.Errorf("%q: part %d is not in %q", english, i+1, said)
 	}
@@ -274,6 +279,15 @@ func (r *reader) text(s string, depth int) (said string, known bool) {
 	if said, ok := r.list(s, "; ", depth); ok {
 		return said, true
 	}
+	if i := strings.Index(s, ". "); i >= 0 {
+		if first, ok := r.whole[s[:i+1]]; ok { // the sentence of a reason
+			rest, dot := strings.CutSuffix(s[i+2:], ".")
+			if rest, _ = r.text(rest, depth+1); dot {
+				rest += "."
+			}
+			return first + " " + rest, true
+		}
+	}
 	at := 0
 	for range 4 {
 		i := strings.Index(s[at:], ": ")
@@ -316,10 +330,15 @@ func (r *reader) remedy(s string) (remedy string, ok bool) {
 	return remedy, ok
 }
 
-// phrase says a text by the format that made it, the one with most letters of several.
+// phrase says a text by the format that made it. Of several, one whose parts are known comes before the others, then the
+// one with most letters.
 func (r *reader) phrase(s string, depth int, only func(*phrase) bool) (said string, ok bool) {
 	if r.left -= len(s) + 64; r.left <= 0 {
 		return s, false
+	}
+	enough := hardly
+	if depth > 0 {
+		enough = hardlyWithin
 	}
 	for _, p := range r.phrases {
 		if only != nil && !only(p) || p.letters < hardly && p.loose && depth == 0 || !p.may(s) {
@@ -332,12 +351,15 @@ func (r *reader) phrase(s string, depth int, only func(*phrase) bool) (said stri
 		if parts == nil {
 			continue
 		}
-		said, known := p.fill(parts[1:], r.whole["and"], func(part string) (string, bool) { return r.part(part, depth+1) })
-		if known || p.letters >= hardly {
-			return said, true
+		text, known := p.fill(parts[1:], r.whole["and"], func(part string) (string, bool) { return r.part(part, depth+1) })
+		if known {
+			return text, true
+		}
+		if !ok && p.letters >= enough {
+			said, ok = text, true
 		}
 	}
-	return s, false
+	return said, ok
 }
 
 // part says a text within another, which may also be a list of texts and values with commas.

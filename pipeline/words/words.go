@@ -22,8 +22,8 @@
 //	%t  a text of radnode, said in the language; or anything else, as it is
 //
 // Use the narrowest, since it keeps formats from taking each other's texts. The parts are in the order of the English
-// format; %[2]d is the second. Where a format has hardly a word of its own ("%s, by %s"), it holds only for texts whose %t
-// are known, and with a %s or %w only within another text.
+// format; %[2]d is the second. A format with hardly a word of its own ("%s, by %s") holds only for texts whose %t are known; one
+// without %t ("sex %s") only within another text.
 //
 // # To add a language
 //
