@@ -36,7 +36,8 @@ const (
 	bodyBottom = 800 * point
 	headTop    = 54 * point
 	headRow    = 11*point + 500
-	headRows   = 6 // of patient and of study
+	headRows   = 8 // lines of patient and of study
+	headLines  = 3 // of one text
 )
 
 // Draw arranges a sheet on pages: one for each lesion, and an appendix with all values and with what had no room. It refuses a
@@ -49,12 +50,12 @@ func Draw(s Sheet) (*Document, error) {
 	l.regular, l.bold = faces()
 	d := &Document{title: l.clean(s.Title), time: s.Time, words: l.words}
 
-	rows := min(max(len(s.Patient), len(s.Study)), headRows)
-	l.bodyTop = headTop + rows*headRow + 20*point
-	var rests []rest
+	l.bodyTop = headTop + l.head()*headRow + 14*point
+	if title := d.title; l.bold.width(title, 12*point) > width-100*point {
+		l.shortened = append(l.shortened, Row{"", title})
+	}
 	l.page = nil
-	l.headShortened()
-	rests = append(rests, rest{shortened: l.taken()})
+	rests := []rest{{shortened: l.taken()}}
 	for i, lesion := range s.Lesions {
 		rests = append(rests, l.lesion(i, lesion))
 		l.end()
@@ -192,7 +193,7 @@ func (l *layout) frame(n, of int) []mark {
 	title, _ := l.bold.shorten(l.clean(l.sheet.Title), 12*point, width-100*point)
 	l.text(margin, 40*point, 12*point, l.bold, blue, title)
 	l.textRight(margin+width, 40*point, 9*point, l.regular, black, page)
-	l.put(fill{margin, headTop - 6*point, width, l.bodyTop - headTop - 8*point, pale})
+	l.put(fill{margin, headTop - 6*point, width, l.bodyTop - headTop - 6*point, pale})
 	l.head()
 	l.put(fill{margin, bodyBottom + 4*point, width, point / 2, light})
 	if len(l.sheet.Notes) > 0 {
@@ -208,40 +209,42 @@ func (l *layout) frame(n, of int) []mark {
 	return page2
 }
 
-// head is the rows of patient and study, side by side.
-func (l *layout) head() {
+// head puts down the rows of patient and study, side by side, and returns how many lines that takes.
+func (l *layout) head() (most int) {
 	half := width/2 - 6*point
 	for k, rows := range [][]Row{l.sheet.Patient, l.sheet.Study} {
 		x := margin + 6*point + k*(width/2)
 		labels := 0
-		for _, r := range rows[:min(len(rows), headRows)] {
+		for _, r := range rows {
 			labels = max(labels, l.regular.width(l.clean(r.Label), 7*point+500))
 		}
 		labels = min(labels, 90*point)
+		line := 0
 		for i, r := range rows {
 			label, s := l.clean(r.Label), l.clean(r.Text)
-			if i >= headRows {
-				l.shortened = append(l.shortened, Row{label, s})
-				continue
-			}
-			y := headTop + (i+1)*headRow - 3*point
 			f := l.regular
 			if k == 0 && i < 2 { // the patient's name and identifier
 				f = l.bold
 			}
-			l.fit(x, y, 7*point+500, labels, l.regular, dark, s, label)
-			l.fit(x+labels+6*point, y, 9*point, half-labels-12*point, f, black, label, s)
+			all := f.wrap(s, 9*point, half-labels-12*point)
+			if line+min(len(all), headLines) > headRows {
+				l.shortened = append(l.shortened, Row{label, s})
+				continue
+			}
+			if len(all) > headLines {
+				all = all[:headLines]
+				all[headLines-1], _ = f.shorten(all[headLines-1]+"……", 9*point, half-labels-12*point)
+				l.shortened = append(l.shortened, Row{label, s})
+			}
+			l.fit(x, headTop+(line+1)*headRow-3*point, 7*point+500, labels, l.regular, dark, s, label)
+			for _, t := range all {
+				line++
+				l.text(x+labels+6*point, headTop+line*headRow-3*point, 9*point, f, black, t)
+			}
 		}
+		most = max(most, line)
 	}
-}
-
-// headShortened notes what the head cuts.
-func (l *layout) headShortened() {
-	l.head()
-	l.page = nil
-	if title := l.clean(l.sheet.Title); l.bold.width(title, 12*point) > width-100*point {
-		l.shortened = append(l.shortened, Row{"", title})
-	}
+	return most
 }
 
 // A rest is what has no room on the page of its lesion, for the appendix.
@@ -261,7 +264,7 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 	y := l.bodyTop
 	number := fmt.Sprintf(w.lesion, i+1, len(l.sheet.Lesions))
 	room := l.regular.width(number, 9*point)
-	l.textRight(margin+width, y+14*point, 9*point, l.regular, dark, number)
+	l.textRight(margin+width, y+18*point, 9*point, l.regular, dark, number)
 	y = l.block(margin, y, 15*point, width-room-12*point, 2, l.bold, black, r.name)
 	y = l.block(margin, y+point, 9*point, width, 2, l.regular, dark, l.clean(x.Subtitle))
 
@@ -294,7 +297,11 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 		comments = append(comments, c)
 		lines += len(c)
 	}
-	const courseHeight = 104 * point
+	trends := drawable(x.Trend)
+	courseHeight := 104 * point
+	if len(trends) == 0 {
+		courseHeight = 28 * point
+	}
 	space := 0
 	if lines > 0 {
 		space = 16*point + min(lines, 7)*10*point
@@ -313,7 +320,7 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 	r.key = l.key(margin, y, left-gap-margin, bottom-112*point, x.Key)
 	l.histogram(margin, max(l.under, bottom-210*point), left-gap-margin, bottom, x.Histogram)
 	y = bottom + 10*point
-	l.course(margin, y, width, courseHeight, x.Trend)
+	l.course(margin, y, width, courseHeight, trends)
 	y += courseHeight + 6*point
 
 	if len(comments) > 0 {
@@ -397,11 +404,14 @@ func (l *layout) views(x, y, big, small int, views []View) {
 		return
 	}
 	for i, v := range views[:min(len(views), 3)] {
-		l.view(places[i][0], places[i][1], places[i][2], v)
+		first := views[0]
+		same := i > 0 && v.Low == first.Low && v.High == first.High && v.Unit == first.Unit
+		l.view(places[i][0], places[i][1], places[i][2], v, !same)
 	}
 }
 
-func (l *layout) view(x, y, side int, v View) {
+// view puts down one picture; window tells whether the caption has the ends of the grey scale.
+func (l *layout) view(x, y, side int, v View, window bool) {
 	ground, ink := black, white
 	if v.Inverse {
 		ground, ink = white, black
@@ -421,6 +431,7 @@ func (l *layout) view(x, y, side int, v View) {
 	px, py := x+(side-w)/2, y+(side-h)/2
 	l.put(picture{x: px, y: py, w: w, h: h, gray: v.Picture})
 
+	thin := min(900, side/250) // finer on a small picture
 	for _, wide := range []bool{true, false} {
 		for _, c := range v.Contour {
 			points := make([]image.Point, 0, len(c))
@@ -435,9 +446,9 @@ func (l *layout) view(x, y, side int, v View) {
 				continue
 			}
 			if wide {
-				l.put(stroke{points: points, closed: true, width: point*3/2 + 200, color: color{40, 20, 0}})
+				l.put(stroke{points: points, closed: true, width: 2 * thin, color: color{40, 20, 0}})
 			} else {
-				l.put(stroke{points: points, closed: true, width: 900, color: orange})
+				l.put(stroke{points: points, closed: true, width: thin, color: orange})
 			}
 		}
 	}
@@ -484,14 +495,14 @@ func (l *layout) view(x, y, side int, v View) {
 			caption += ", " + [3]string{"z", "y", "x"}[v.Plane] + " " + l.words.decimal(fmt.Sprintf("%.1f", v.Place)) + " mm"
 		}
 	}
-	window := ""
-	if finite(v.Low) && finite(v.High) {
-		window = l.words.number(v.Low) + " " + l.words.to + " " + l.words.number(v.High) + " " + l.clean(v.Unit)
+	ends := ""
+	if window && finite(v.Low) && finite(v.High) {
+		ends = l.words.number(v.Low) + " " + l.words.to + " " + l.words.number(v.High) + " " + l.clean(v.Unit)
 	}
-	room := min(l.regular.width(window, 6*point+500), side/2)
+	room := min(l.regular.width(ends, 6*point+500), side/2)
 	line, _ := l.regular.shorten(caption, 6*point+500, side-room-4*point)
 	l.text(x, y+side+8*point, 6*point+500, l.regular, dark, line)
-	line, _ = l.regular.shorten(window, 6*point+500, room)
+	line, _ = l.regular.shorten(ends, 6*point+500, room)
 	l.textRight(x+side, y+side+8*point, 6*point+500, l.regular, dark, line)
 }
 
@@ -538,7 +549,7 @@ func (l *layout) histogram(x, y, w, bottom int, h *Histogram) {
 	}
 	heading := l.words.histogram
 	l.text(x, y+8*point, 8*point+500, l.bold, blue, heading)
-	counts := fmt.Sprintf("%d %s", total, l.words.voxels)
+	counts := l.words.count(total) + " " + l.words.voxels
 	l.textRight(x+w, y+8*point, 7*point, l.regular, dark, counts)
 	unit := l.clean(h.Unit)
 	if h.Below > 0 || h.Above > 0 {
@@ -584,11 +595,8 @@ func (l *layout) unitBelow(x, bottom, w int, unit string) {
 	l.textRight(x+w, bottom-2*point, 6*point+500, l.regular, dark, s)
 }
 
-// course puts down one small plot for each quantity, four at most; all points are in the appendix.
-func (l *layout) course(x, y, w, h int, trends []Trend) {
-	l.put(fill{x, y - 4*point, w, point / 2, light})
-	l.text(x, y+8*point, 8*point+500, l.bold, blue, l.words.course)
-	var drawn []Trend
+// drawable are the trends that have room, with the points that can be drawn in the order of time.
+func drawable(trends []Trend) (drawn []Trend) {
 	for _, t := range trends {
 		var p []Point
 		for _, q := range t.Points {
@@ -604,8 +612,15 @@ func (l *layout) course(x, y, w, h int, trends []Trend) {
 			drawn = append(drawn, Trend{t.Name, t.Unit, p})
 		}
 	}
+	return drawn
+}
+
+// course puts down one small plot for each quantity; all points are in the appendix.
+func (l *layout) course(x, y, w, h int, drawn []Trend) {
+	l.put(fill{x, y - 4*point, w, point / 2, light})
+	l.text(x, y+8*point, 8*point+500, l.bold, blue, l.words.course)
 	if len(drawn) == 0 {
-		l.text(x, y+22*point, 8*point+500, l.regular, black, l.words.noEarlier)
+		l.text(x, y+21*point, 8*point+500, l.regular, black, l.words.noEarlier)
 		return
 	}
 	each := min((w-(len(drawn)-1)*12*point)/len(drawn), 200*point)
@@ -627,12 +642,12 @@ func (l *layout) trend(x, y, w, h int, t Trend) {
 	for _, q := range p {
 		low, high = min(low, q.Value), max(high, q.Value)
 	}
-	pad := (high - low) / 8
+	pad := (high - low) / 4 // for the labels
 	if !(pad > 0) {
 		pad = max(math.Abs(low)/10, 1e-6)
 	}
 	low, high = low-pad, high+pad
-	top, base := y+24*point, y+h-14*point
+	top, base := y+14*point, y+h-14*point
 	up := newAxis(low, high, base, top, 3)
 	room := 0
 	up.ticks(func(v float64) { room = max(room, l.regular.width(l.words.tick(v, up.step), size)) })
@@ -669,13 +684,17 @@ func (l *layout) trend(x, y, w, h int, t Trend) {
 		l.put(fill{q.X - 2*point, q.Y - 2*point, 4 * point, 4 * point, c})
 	}
 	// The last value, which is this report's, and the first.
-	label := func(q Point) {
+	label := func(q, beside Point) { // on the side where the line is not
 		at := place(q)
 		s := l.words.number(q.Value)
 		n := l.bold.width(s, 7*point)
-		l.text(min(max(at.X-n/2, left), x+w-n), at.Y-4*point, 7*point, l.bold, blue, s)
+		y := at.Y - 4*point
+		if beside.Value > q.Value {
+			y = at.Y + 9*point
+		}
+		l.text(min(max(at.X-n/2, left), x+w-n), y, 7*point, l.bold, blue, s)
 	}
-	label(p[len(p)-1])
+	label(p[len(p)-1], p[max(len(p)-2, 0)])
 	first, last := l.words.day(from), l.words.day(to)
 	if span <= 0 {
 		n := l.regular.width(last, size)
@@ -683,7 +702,7 @@ func (l *layout) trend(x, y, w, h int, t Trend) {
 		return
 	}
 	if n := l.regular.width(first, size) + l.regular.width(last, size); n+6*point <= x+w-left {
-		label(p[0])
+		label(p[0], p[1])
 		l.text(left, base+9*point, size, l.regular, dark, first)
 	}
 	l.textRight(x+w, base+9*point, size, l.regular, dark, last)
@@ -854,13 +873,18 @@ func (f *flow) paragraph(s string) {
 
 // values puts down a line for each: name at the left, number and unit at the right. What is too long for that goes below.
 func (f *flow) values(values []Value) {
-	const unitRoom = 52 * point
-	const valueRoom = 62 * point
-	const nameRoom = columnWidth - unitRoom - valueRoom - 6*point
+	units := 12 * point
+	for _, v := range values {
+		if n := f.regular.width(f.clean(v.Unit), small); n <= 60*point {
+			units = max(units, n)
+		}
+	}
+	const valueRoom = 50 * point
+	nameRoom := columnWidth - units - valueRoom - 8*point
 	for _, v := range values {
 		name, value, unit := f.clean(v.Name), f.clean(v.Value), f.clean(v.Unit)
 		names := f.regular.wrap(name, small, nameRoom)
-		if f.regular.width(value, small) > valueRoom || f.regular.width(unit, small) > unitRoom || len(names) > 4 {
+		if f.regular.width(value, small) > valueRoom || f.regular.width(unit, small) > units || len(names) > 4 {
 			f.paragraph(name + ": " + value + " " + unit)
 			continue
 		}
@@ -869,10 +893,10 @@ func (f *flow) values(values []Value) {
 			f.y += pitch
 			f.text(f.x(), f.y, small, f.regular, black, s)
 			if i == 0 {
-				f.textRight(f.x()+columnWidth-unitRoom-3*point, f.y, small, f.regular, black, value)
-				f.text(f.x()+columnWidth-unitRoom, f.y, small, f.regular, dark, unit)
+				f.textRight(f.x()+columnWidth-units-3*point, f.y, small, f.regular, black, value)
+				f.text(f.x()+columnWidth-units, f.y, small, f.regular, dark, unit)
 			}
 		}
-		f.put(fill{f.x(), f.y + 2*point, columnWidth, point / 5, light})
+		f.put(fill{f.x(), f.y + 2*point, columnWidth, point / 4, color{222, 222, 222}})
 	}
 }

@@ -161,3 +161,12 @@ func (w *words) tick(v, step float64) string {
 	}
 	return w.decimal(strconv.FormatFloat(v, 'f', digits, 64))
 }
+
+// count is a whole number in groups of three digits, with the narrow blank of ISO 80000-1.
+func (w *words) count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && len(s) > 4; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return s
+}
