@@ -57,7 +57,11 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	loaded := time.Since(start)
 
 	defer p.keep(job)()
-	m, err := p.memory.Measure(ctx, Request{Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere})
+	to := p.deliverTo(t.ReplyTo)
+	styles := p.styles(to)
+	m, err := p.memory.Measure(ctx, Request{
+		Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere, Looks: slices.ContainsFunc(styles, Style.looks),
+	})
 	if ctx.Err() != nil {
 		if m != nil {
 			m.Release()
@@ -71,8 +75,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	m.Took.Load = loaded
 
 	start = time.Now()
-	to := p.deliverTo(t.ReplyTo)
-	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, p.styles(to)...)
+	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, styles...)
 	if err != nil { // the same input gives the same error
 		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
 	}

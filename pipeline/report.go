@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -249,7 +250,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 		Equipment: w.author(),
 		Images: []sr.Series{{
 			StudyInstanceUID: m.Volume.Header.String(dicom.StudyInstanceUID), SeriesInstanceUID: m.Volume.Series, Modality: m.Volume.Modality,
-			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume),
+			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume), Header: m.Volume.Header,
 		}},
 		Contours:     []sr.Document{document(source)},
 		Predecessors: predecessor,
@@ -260,6 +261,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	}
 	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
 	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
+	var further []sr.Group // of regions, after the first of each
 	for i, x := range m.Regions {
 		known, err := w.known(x)
 		if err != nil {
@@ -276,7 +278,10 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 				Category: category, Finding: kind, Site: sr.Code(x.Region.Site),
 				Segment:      sr.Segment{Number: i + 1, Document: document(w.segmentation)},
 				SourceSeries: m.Volume.Series,
-				Steps:        steps(x, share),
+				Steps:        steps(x.Profile, share.aggregation, x.Image.Unit, l.Text(roi.Describe(x.Profile.Voxels, x.Region)), share.families()...),
+			}
+			if method, ok := sr.SUVMethod(x.Image.Unit); ok {
+				g.Method = method
 			}
 			if x.Region.Site != (roi.Code{}) { // a side is one of something
 				g.Laterality = sr.Code(x.Region.Laterality)
@@ -284,42 +289,40 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 			if !common {
 				g.Algorithm = w.algorithm(l, x)
 			}
-			var lead []measurement
-			if k == 0 {
-				lead = known
+			lead := known
+			switch {
+			case k > 0:
+				lead = nil
+			case d == Key:
+				lead = inCM3(known)
 			}
 			if g.Measurements, err = measurements(l, lead, share.values, x.Image.Unit); err != nil {
 				return nil, err
 			}
-			lacking := notComputable(l, share.values)
-			if k == 0 {
-				g.Comments = append(g.Comments, l.Sprintf("Region: %s %d of %s %s", x.Region.Kind(), x.Region.Number, objectName(source), source.String(dicom.SOPInstanceUID)))
-				if views {
-					for _, note := range x.Image.Notes {
-						g.Comments = append(g.Comments, l.Sprintf("Images: %s", l.Text(note)))
-					}
-				}
-				g.Comments = append(g.Comments, voxels(l, x.Result))
-				for _, note := range slices.Concat(x.Notes, x.Result.Notes) {
-					g.Comments = append(g.Comments, l.Text(note))
-				}
-			}
 			for _, how := range share.how {
 				g.Comments = append(g.Comments, l.Text(how))
 			}
+			lacking := notComputable(l, share.values)
 			g.Comments = append(g.Comments, lacking...)
-			if len(g.Measurements) > 0 {
-				r.Groups = append(r.Groups, g)
-				continue
+			if k == 0 {
+				g.Comments = append(g.Comments, w.remarks(l, x, views)...)
 			}
-			for _, line := range lacking { // TID 1419 wants a measurement in a group
-				r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
+			switch {
+			case len(g.Measurements) == 0: // TID 1419 wants one in a group
+				for _, line := range lacking {
+					r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
+				}
+			case k == 0:
+				r.Groups = append(r.Groups, g)
+			default:
+				further = append(further, g)
 			}
 		}
 		r.Summary = append(r.Summary, summary(l, x, known)...)
 	}
+	r.Groups = append(r.Groups, further...)
 	for _, s := range m.Skipped {
-		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Refusal(s.Reason)))
+		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Detail(s.Reason)))
 	}
 	if !views {
 		for _, note := range m.Regions[0].Image.Notes {
@@ -329,15 +332,33 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	return sr.New(r)
 }
 
+// remarks are what the reader of a region's values should know; the region itself, for machines, comes last.
+func (w *writing) remarks(l words.Language, x MeasuredRegion, ofImages bool) (lines []string) {
+	if ofImages {
+		for _, note := range x.Image.Notes {
+			lines = append(lines, l.Sprintf("Images: %s", l.Text(note)))
+		}
+	}
+	lines = append(lines, voxels(l, x.Result))
+	for _, note := range slices.Concat(x.Notes, x.Result.Notes) {
+		lines = append(lines, l.Text(note))
+	}
+	source := w.m.Source.DataSet
+	return append(lines, l.Sprintf("Region: %s %d of %s %s", l.Text(x.Region.Kind()), x.Region.Number, l.Text(objectName(source)), source.String(dicom.SOPInstanceUID)))
+}
+
 // codes says what a region is, by its codes or its RT ROI Interpreted Type (3006,00A4): where the structure set has neither,
 // nothing is better than a guess in a report.
 func codes(r roi.Region) (category, finding sr.Code) {
-	if r.Type == (roi.Code{}) && r.InterpretedType == "" {
+	if r.Type == (roi.Code{}) && (r.InterpretedType == "" || r.InterpretedType == "ORGAN" && target.MatchString(r.Name)) {
 		return sr.Code{}, sr.Code{}
 	}
 	c, k := r.Property()
 	return sr.Code(c), sr.Code(k)
 }
+
+// target finds the names of target volumes, ICRU Report 83: planning systems that call every region an organ name them so.
+var target = regexp.MustCompile(`(?i)^[gcip]tv`)
 
 func names(m *Measured) (out []string) {
 	for _, r := range m.Regions {
@@ -375,15 +396,25 @@ func (o Options) algorithm(l words.Language, r MeasuredRegion) sr.Algorithm {
 			p.Notation(),
 			"profile " + p.Name + " sha256:" + p.Hash(),
 			l.Sprintf("definitions: %s", manual),
-			l.Sprintf("region: %s", l.Text(roi.Describe(p.Voxels, r.Region))),
 		},
 	}
 }
 
 // A share is the values of a region that one measurement group holds, and how they differ from those of its other groups.
 type share struct {
-	values []features.Value
-	how    []string
+	values      []features.Value
+	how         []string
+	aggregation features.Aggregation // of its texture matrices
+}
+
+// families are those of the values.
+func (s share) families() (list []features.Family) {
+	for _, v := range s.values {
+		if f, _, ok := features.Lookup(v.Tag); ok && !slices.Contains(list, f.Family) {
+			list = append(list, f.Family)
+		}
+	}
+	return list
 }
 
 // shares puts the values of a region into groups in which no two have the same name, since readers show the name alone:
@@ -424,6 +455,9 @@ func shares(values []features.Value) []share {
 			out = append(out, share{})
 		}
 		out[k].values = append(out[k].values, v)
+		if out[k].aggregation == "" || strings.Contains(string(a), "_") { // that of directions, where both kinds are there
+			out[k].aggregation = a
+		}
 		if !slices.Contains(out[k].how, line) {
 			out[k].how = append(out[k].how, line)
 		}
@@ -505,7 +539,7 @@ func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instanc
 	if len(images) > 0 {
 		r.Images = []sr.Series{{
 			StudyInstanceUID: image.String(dicom.StudyInstanceUID), SeriesInstanceUID: series, Modality: modality,
-			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images,
+			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images, Header: image,
 		}}
 	}
 	return sr.New(r)

@@ -116,7 +116,12 @@ func TestMakeIsDeterministic(t *testing.T) {
 		"another profile": func() Made {
 			p := features.DefaultProfile("CT")
 			p.Resample.Spacing = []float64{2, 2, 2}
-			o.Profiles, o.Rules = map[string]features.Profile{"coarse": p}, []Rule{{Profile: "coarse"}}
+			o.Profiles, o.Rules = map[string]features.Profile{"ct-default": p}, []Rule{{Profile: "ct-default"}}
+			defer func() { o = testOptions() }()
+			return make(images, rev)
+		},
+		"another configuration": func() Made {
+			o.Profiles, o.Rules = map[string]features.Profile{"coarse": features.DefaultProfile("CT")}, []Rule{{Profile: "coarse"}}
 			defer func() { o = testOptions() }()
 			return make(images, rev)
 		},
@@ -127,8 +132,8 @@ func TestMakeIsDeterministic(t *testing.T) {
 			t.Errorf("%s has the UID of %s", name, twin)
 		}
 		uids[uid] = name
-		if made.report().Identity.SeriesInstanceUID != first.report().Identity.SeriesInstanceUID {
-			t.Errorf("%s lies in another series: it would not be seen as a revision", name)
+		if same := made.report().Identity.SeriesInstanceUID == first.report().Identity.SeriesInstanceUID; same != (name != "another configuration") {
+			t.Errorf("%s: in the series of the first: %v; a revision is, and what another configuration gives is not", name, same)
 		}
 	}
 }

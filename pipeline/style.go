@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/sr"
@@ -96,6 +97,11 @@ func (s Style) Check() error {
 	return nil
 }
 
+// looks says whether pictures are needed.
+func (s Style) looks() bool {
+	return slices.Contains(s.Documents, PDF) || slices.Contains(s.Documents, Capture)
+}
+
 // id names what a style does to content: two destinations with the same one get the same instances.
 func (s Style) id() string {
 	s.Documents = nil // each is made or not, and is the same
@@ -129,8 +135,15 @@ func (s Style) description(d Document, m *Measured) string {
 	default:
 		name = l.Sprintf("Radiomics")
 	}
-	return strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality,
-		"{profile}", strings.Join(profileNames(m), "+"), "{regions}", strings.Join(names(m), ", ")).Replace(s.Description)
+	fill := func(regions string) string {
+		return strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality,
+			"{profile}", strings.Join(profileNames(m), "+"), "{regions}", regions).Replace(s.Description)
+	}
+	text := fill(strings.Join(names(m), ", "))
+	if utf8.RuneCountInString(text) > 64 { // LO: a list that is cut tells less than its length
+		text = fill(s.Language.Sprintf("%d regions", len(m.Regions)))
+	}
+	return text
 }
 
 // profileNames are the profiles of a measurement, each once.

@@ -124,6 +124,17 @@ func glucose(image *dicom.DataSet) bool {
 	return false
 }
 
+// inCM3 gives volumes in the unit that radiologists think in.
+func inCM3(known []measurement) []measurement {
+	known = slices.Clone(known)
+	for i := range known {
+		if m := &known[i]; m.Unit.Value == "mm3" {
+			m.Value, m.Unit = m.Value/1000, sr.Unit("cm3")
+		}
+	}
+	return known
+}
+
 // keyValues are the values that the key report has, or says why not.
 func keyValues(values []features.Value, modality string) (out []features.Value) {
 	for _, v := range values {
@@ -283,28 +294,24 @@ func whatAndWhere(r roi.Region) string {
 	return strings.Join(parts, ", ")
 }
 
-// plainUnit is a unit of intensities as a radiologist writes it.
+// plainUnit is a UCUM unit as a radiologist writes it.
 func plainUnit(unit string) string {
-	switch {
-	case unit == "1":
+	if unit == "1" {
 		return ""
-	case unit == "[arb'U]":
-		return "a.u."
-	case strings.Contains(unit, "{SUV"):
-		_, kind, _ := strings.Cut(unit, "{")
-		return strings.TrimSuffix(kind, "}")
 	}
-	return strings.Trim(unit, "{}")
+	unit = strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "g/ml{SUV", "{SUV", "cm2/ml{SUV", "{SUV").Replace(unit)
+	return strings.NewReplacer("{", "", "}", "").Replace(unit)
 }
 
 // rounded shows three significant figures, and never less than the integer part.
 func rounded(l words.Language, v float64) string {
-	if a := math.Abs(v); a >= 100 || a == 0 {
-		return l.Sprintf("%.0f", v)
-	} else if a >= 10 {
-		return l.Sprintf("%.1f", v)
-	} else if a >= 1 {
-		return l.Sprintf("%.2f", v)
+	switch a := math.Abs(v); {
+	case a >= 100 || a == 0:
+		return l.Number("%.0f", v)
+	case a >= 10:
+		return l.Number("%.1f", v)
+	case a >= 1:
+		return l.Number("%.2f", v)
 	}
-	return l.Sprintf("%.3g", v)
+	return l.Number("%.3g", v)
 }
