@@ -255,6 +255,9 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 		Contours:     []sr.Document{document(source)},
 		Predecessors: predecessor,
 	}
+	if d == Key {
+		r.Digits = 5
+	}
 	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
 	if common {
 		r.Algorithm = w.algorithm(l, m.Regions[0])
