@@ -60,14 +60,16 @@ type bench struct {
 	p     *Pipeline
 
 	mu   sync.Mutex
-	sent []string // SOP Instance UIDs
+	sent []string            // SOP Instance UIDs
+	to   map[string][]string // the same by the AE title that got them
 }
 
-func (b *bench) Send(_ context.Context, _ dimse.Peer, objects [][]Version) error {
+func (b *bench) Send(_ context.Context, peer dimse.Peer, objects [][]Version) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range objects {
 		b.sent = append(b.sent, o[0].SOPInstanceUID)
+		b.to[peer.AETitle] = append(b.to[peer.AETitle], o[0].SOPInstanceUID)
 	}
 	return nil
 }
@@ -83,7 +85,7 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	o := Options{
 		Deliver:   []Destination{{Peer: dimse.Peer{AETitle: "PACS", Address: "127.0.0.1:104"}}},
 		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
@@ -401,7 +403,7 @@ func TestQuietUntilTheStudyWasRead(t *testing.T) {
 	defer st.Close()
 	o := testOptions()
 	o.Quiet = 50 * time.Millisecond
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	if b.p, err = New(st, b, o); err != nil { // it does not run
 		t.Fatal(err)
 	}

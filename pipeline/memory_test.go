@@ -169,7 +169,7 @@ func TestStudyTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	o := testOptions()
 	o.Memory = 1 << 20
 	if b.p, err = New(st, b, o); err != nil {
