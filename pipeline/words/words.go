@@ -14,6 +14,7 @@
 //
 //	%d  an integer
 //	%n  a number, or numbers in brackets: with the decimal sign of the language
+//	%m  the same, with a unit or not
 //	%w  one word, as it is: a UID, a unit, a code
 //	%q  a quoted value, as it is
 //	%a  a tag, as it is: (0028,0030)

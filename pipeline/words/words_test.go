@@ -16,6 +16,7 @@ var samples = map[byte][][2]string{
 	'n': {{"1.5", "1,5"}, {"22.25", "22,25"}, {"333.125", "333,125"}, {"44.5", "44,5"}, {"5.75", "5,75"}, {"0.625", "0,625"}},
 	's': {{"GTV 1, left", "GTV 1, left"}, {"ADC\\MIP", "ADC\\MIP"}, {"Bq/ml, g/ml", "Bq/ml, g/ml"}, {"T2 2.5 mm", "T2 2.5 mm"}},
 	'w': {{"1.2.840.10008.1", "1.2.840.10008.1"}, {"HU", "HU"}, {"1.2.840.10008.3", "1.2.840.10008.3"}, {"Bq/ml", "Bq/ml"}},
+	'm': {{"1.5 mm", "1,5 mm"}, {"22.25", "22,25"}},
 	'q': {{"a 1.5 \"b\"", `"a 1.5 \"b\""`}, {"", `""`}},
 	'a': {{"(0028,0030)", "(0028,0030)"}},
 	'l': {{"Echo Time (0018,0081) and Flip Angle (0018,1314)", "Echo Time (0018,0081) e Flip Angle (0018,1314)"}},
@@ -66,7 +67,7 @@ func example(t *testing.T, english, said string) (args []any, in, want string) {
 			var x float64
 			fmt.Sscan(sample()[0], &x)
 			args[i], read[i] = x, strings.Replace(fmt.Sprintf(verb, x), ".", ",", 1)
-		case k == 'q' && letter == 'q', strings.IndexByte("nswalt", k) >= 0 && (letter == 's' || letter == 'v'):
+		case k == 'q' && letter == 'q', strings.IndexByte("nmswalt", k) >= 0 && (letter == 's' || letter == 'v'):
 			s := sample()
 			args[i], read[i] = s[0], s[1]
 		default:
@@ -179,6 +180,24 @@ func TestText(t *testing.T) {
 		{
 			"3 images with the places and the values of others are left out, 1.2.3.4",
 			"3 immagini con le posizioni e i valori di altre, escluse: 1.2.3.4",
+		},
+		{"Units (0054,1001) is PROPCNTS", "Units (0054,1001) è PROPCNTS"},
+		{"Rows (0028,0010) is \"\"", "Rows (0028,0010) è \"\""},
+		{
+			"stack 2 of 2 in the series, the one that the contours name: Trigger Time (0018,1060), (0020,9153) 500 to 509 ms, of 0 to 9.5 ms, 500 to 509 ms",
+			"pila di strati 2 di 2 nella serie, quella indicata dai contorni: Trigger Time (0018,1060), (0020,9153), valore 500 - 509 ms, tra 0 - 9,5 ms, 500 - 509 ms",
+		},
+		{
+			"frame 4: lies in the place of image 1.2.3, ImagePositionPatient (0020,0032), and Time Slot Vector (0054,0070) is absent, not 65535",
+			"frame 4: è nella posizione dell'immagine 1.2.3, ImagePositionPatient (0020,0032), e Time Slot Vector (0054,0070) è assente, non 65535",
+		},
+		{
+			"PixelSpacing (0028,0030) cannot be read: (0028,0030) PixelSpacing: value 1 is no decimal number: character 1 is 'x'",
+			"PixelSpacing (0028,0030) non può essere letto: (0028,0030) PixelSpacing: il valore 1 non è un numero decimale: il carattere 1 è 'x'",
+		},
+		{
+			"(7FE0,0010) PixelData: has 10 bytes, but 1 frames of 2 × 3 pixels of 16 bits need more: it is truncated or its header is wrong; send it again; send the image again from its source [image.pixels]",
+			"(7FE0,0010) PixelData: ha 10 byte, ma 1 frame di 2 × 3 pixel di 16 bit ne richiedono di più: è troncato o la sua intestazione è errata; inviarlo di nuovo; inviare di nuovo l'immagine dalla sorgente [image.pixels]",
 		},
 		{"frame 2: PixelSpacing (0028,0030) has 3 values and needs 2", "frame 2: PixelSpacing (0028,0030) ha 3 valori e ne servono 2"},
 		{"(0062,0002)[3].(0062,0004) Segment Number is absent", "(0062,0002)[3].(0062,0004) Segment Number è assente"},
