@@ -30,6 +30,9 @@ const (
 	tagged       = 8 // letters that a tag counts for
 )
 
+// A table has the formats of English and what a language says for them.
+type table [][2]string
+
 // A dictionary is the table of a language, ready for use.
 type dictionary struct {
 	formats map[string]*phrase
@@ -56,7 +59,7 @@ type piece struct {
 }
 
 var dictionaries = map[Language]func() *dictionary{
-	Italian: sync.OnceValue(func() *dictionary { return newDictionary(italian) }),
+	Italian: sync.OnceValue(func() *dictionary { return italian.dictionary() }),
 }
 
 func (l Language) dictionary() *dictionary {
@@ -66,10 +69,14 @@ func (l Language) dictionary() *dictionary {
 	return nil
 }
 
-func newDictionary(table map[string]string) *dictionary {
+func (t table) dictionary() *dictionary {
 	d := &dictionary{formats: map[string]*phrase{}, whole: map[string]string{}}
-	for english, said := range table {
+	for _, line := range t {
+		english, said := line[0], line[1]
 		p, err := newPhrase(english, said)
+		if err == nil && d.formats[english] != nil {
+			err = fmt.Errorf("%q is there twice", english)
+		}
 		if err != nil {
 			panic(err) // the table is part of the program, and TestTable reads it
 		}

@@ -84,7 +84,8 @@ func example(t *testing.T, english, said string) (args []any, in, want string) {
 // Every line of the table: the parts of the English format are there once, in a verb that fits; Text and Sprintf lead from
 // the English text to the Italian one with the parts as they are, in whatever order.
 func TestTable(t *testing.T) {
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		if _, err := newPhrase(english, said); err != nil {
 			t.Error(err)
 			continue
@@ -119,7 +120,8 @@ func TestTableKeepsWhatIsNoWord(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		for _, p := range []*regexp.Regexp{figures, tags, named, upper} {
 			a, b := of(p, english), of(p, said)
 			if p == named { // "factor (7053,xx00)" is no attribute
@@ -154,7 +156,7 @@ func TestText(t *testing.T) {
 		},
 		{
 			"Lesion 1: ROI 5: none of its 3 contours lies on a slice of the images; 3 of 3 contours are not flat and are taken for flat; something else",
-			"Lesion 1: ROI 5: nessuno dei suoi 3 contorni è su uno strato delle immagini; contorni non piani, intesi come piani: 3 di 3; something else",
+			"Lesion 1: ROI 5: nessuno dei suoi 3 contorni è su uno strato delle immagini; contorni non piani, trattati come piani: 3 di 3; something else",
 		},
 		{
 			"z-score by the mean 12.5 and standard deviation 3.25 of 12,345 voxels of the whole image, times 100",
@@ -223,7 +225,7 @@ func TestText(t *testing.T) {
 		},
 		{
 			"the series holds 2 stacks that differ in their grid, and nothing says which one to measure: image 1.2: Rows (0028,0010) is 5, and 6 in image 1.3; send the slices of one reconstruction as one series, and the others as another [geometry.size]",
-			"la serie contiene 2 pile di strati con griglie diverse, e nulla indica quale misurare: immagine 1.2: Rows (0028,0010) è 5, e 6 nell'immagine 1.3; inviare gli strati di una ricostruzione come una serie, e gli altri come un'altra [geometry.size]",
+			"la serie contiene 2 pile di strati con griglie diverse, e nulla indica quale misurare: immagine 1.2: Rows (0028,0010) è 5, e 6 nell'immagine 1.3; inviare gli strati di una ricostruzione in una serie, e gli altri in un'altra [geometry.size]",
 		},
 		{
 			"Real World Value Mapping Sequence (0040,9096) leads to the values, in Bq/ml; it is the first of 2 (Bq/ml, g/ml)",
@@ -309,6 +311,13 @@ func TestParse(t *testing.T) {
 
 // In English a refusal reads as package refusal writes it, and in Italian none of its own words is left.
 func TestRefusal(t *testing.T) {
+	said := func(english string) string {
+		i := slices.IndexFunc(italian, func(line [2]string) bool { return line[0] == english })
+		if i < 0 {
+			t.Fatalf("%q is not in the table", english)
+		}
+		return italian[i][1]
+	}
 	for _, reason := range refusal.Reasons {
 		r := refusal.New(reason.Code, "1.2.3", "Number of Frames (0028,0008) is %q", "x")
 		want := reason.Sentence + " " + r.Error() + "."
@@ -320,7 +329,7 @@ func TestRefusal(t *testing.T) {
 				t.Errorf("%q: %s\nwant %s", l, got, r.Error())
 			}
 		}
-		want = italian[reason.Sentence] + ` immagine 1.2.3: Number of Frames (0028,0008) è "x"; ` + italian[reason.Remedy] + " [" + string(reason.Code) + "]."
+		want = said(reason.Sentence) + ` immagine 1.2.3: Number of Frames (0028,0008) è "x"; ` + said(reason.Remedy) + " [" + string(reason.Code) + "]."
 		if got := Italian.Refusal(r); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
@@ -367,7 +376,8 @@ func TestLongTexts(t *testing.T) {
 }
 
 func FuzzText(f *testing.F) {
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		p, err := newPhrase(english, said)
 		if err != nil {
 			f.Fatal(err)
