@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
 )
 
 // samples are what may stand for a verb of a table, and what it reads in Italian. Each is used once in a text.
@@ -132,6 +135,44 @@ func TestTableKeepsWhatIsNoWord(t *testing.T) {
 				t.Errorf("%q has %q, %q has %q", english, a, said, b)
 			}
 		}
+	}
+}
+
+// English words that no attribute has; and attributes with their tags, which may have such words.
+var (
+	stopWords  = regexp.MustCompile(`\b(?i:the|is|are|of|and|has|have|with|not|which|that|from|by|its|their|for)\b`)
+	namesOfTag = regexp.MustCompile(`[A-Z][\w'-]*(?: (?:of|to|per|by|and|\(?[A-Z][\w'-]*\)?))* \([0-9A-Fx]{4},[0-9A-Fx]{4}\)`)
+)
+
+// No line of the table is half English.
+func TestTableIsItalian(t *testing.T) {
+	for _, line := range italian {
+		if left := stopWords.FindString(namesOfTag.ReplaceAllString(line[1], "")); left != "" {
+			t.Errorf("%q has the English %q", line[1], left)
+		}
+	}
+}
+
+// What the packages say of their choices leaves no English either.
+func TestDescriptions(t *testing.T) {
+	said := map[string]string{}
+	for _, a := range []features.Aggregation{
+		features.Agg2D, features.Agg25D, features.Agg3D, features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb,
+	} {
+		_, words := a.Describe()
+		said[words] = Italian.Sprintf("Texture matrices: %s (IBSI %s)", words, "KOBO")
+	}
+	for _, rule := range []voxel.Rule{{}, {Boundary: "inside"}, {Boundary: "outside"}, {Voxel: "coverage", Coverage: 0.25}} {
+		s := roi.Describe(rule, roi.Region{})
+		said[s] = Italian.Text("region: " + s)
+	}
+	for english, s := range said {
+		if left := stopWords.FindString(s); left != "" || strings.Contains(s, "0.25") {
+			t.Errorf("%q became %q, with the English %q", english, s, left)
+		}
+	}
+	if len(said) != 13 {
+		t.Errorf("%d texts", len(said))
 	}
 }
 
