@@ -27,7 +27,11 @@ const (
 const (
 	hardly       = 10
 	hardlyWithin = 8
+	tagged       = 8 // letters that a tag counts for
 )
+
+// A table has the formats of English and what a language says for them.
+type table [][2]string
 
 // A dictionary is the table of a language, ready for use.
 type dictionary struct {
@@ -55,7 +59,7 @@ type piece struct {
 }
 
 var dictionaries = map[Language]func() *dictionary{
-	Italian: sync.OnceValue(func() *dictionary { return newDictionary(italian) }),
+	Italian: sync.OnceValue(func() *dictionary { return italian.dictionary() }),
 }
 
 func (l Language) dictionary() *dictionary {
@@ -65,10 +69,14 @@ func (l Language) dictionary() *dictionary {
 	return nil
 }
 
-func newDictionary(table map[string]string) *dictionary {
+func (t table) dictionary() *dictionary {
 	d := &dictionary{formats: map[string]*phrase{}, whole: map[string]string{}}
-	for english, said := range table {
+	for _, line := range t {
+		english, said := line[0], line[1]
 		p, err := newPhrase(english, said)
+		if err == nil && d.formats[english] != nil {
+			err = fmt.Errorf("%q is there twice", english)
+		}
 		if err != nil {
 			panic(err) // the table is part of the program, and TestTable reads it
 		}
@@ -87,7 +95,8 @@ func newDictionary(table map[string]string) *dictionary {
 
 var (
 	verb   = regexp.MustCompile(`%(?:\[([0-9]+)\])?[-+#0-9.]*([a-zA-Z%])`)
-	number = regexp.MustCompile(`^(?:` + numbers + `)$`)
+	tags   = regexp.MustCompile(tag)
+	number = regexp.MustCompile(`^(?:` + numbers + `)(?: \S+)?$`)
 )
 
 // numbers are what fmt and strconv write for a number, a time of day, or several numbers in brackets.
@@ -106,8 +115,8 @@ const (
 
 // kinds are the patterns of the verbs of a table.
 var kinds = map[byte]string{
-	'd': `[-+]?[0-9]+`, 'n': numbers, 's': `.*?`, 't': `.*?`, 'w': `\S*?`, 'q': `"(?:[^"\\]|\\.)*"`,
-	'a': tag, 'l': attributes,
+	'd': `[-+]?[0-9]+`, 'n': numbers, 's': `.*?`, 't': `.*?`, 'w': `\S*?`, 'q': `"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)+'`,
+	'a': tag, 'l': attributes, 'm': `(?:` + numbers + `)(?: \S+)?`,
 }
 
 func newPhrase(english, said string) (*phrase, error) {
@@ -128,6 +137,7 @@ func newPhrase(english, said string) (*phrase, error) {
 	}
 	p.literals = append(p.literals, literal+english[at:])
 	for _, s := range p.literals {
+		p.letters += tagged * len(tags.FindAllString(s, -1))
 		for _, r := range s {
 			if unicode.IsLetter(r) {
 				p.letters++
@@ -153,7 +163,9 @@ func newPhrase(english, said string) (*phrase, error) {
 		if next = i + 1; i < 0 || i >= len(kind) || kind[i] != 0 || kinds[k] == "" {
 			return nil, fmt.Errorf("%q: %s of %q is no part of it, or twice there", english, said[v[0]:v[1]], said)
 		}
-		kind[i] = k
+		if kind[i] = k; k == 'a' {
+			p.letters += tagged
+		}
 		p.said = append(p.said, piece{part: i, kind: k})
 	}
 	p.said = append(p.said, piece{literal: said[at:], part: -1})
@@ -199,7 +211,7 @@ func (p *phrase) fill(parts []string, and string, say func(string) (string, bool
 		switch {
 		case x.part < 0:
 			b.WriteString(x.literal)
-		case x.kind == 'n':
+		case x.kind == 'n', x.kind == 'm':
 			b.WriteString(decimal(parts[x.part]))
 		case x.kind == 'l':
 			b.WriteString(strings.ReplaceAll(parts[x.part], " and ", " "+and+" "))
@@ -214,10 +226,13 @@ func (p *phrase) fill(parts []string, and string, say func(string) (string, bool
 	return b.String(), known
 }
 
-// decimal writes a number with the comma: 1,234.5 as 1.234,5, and (1.5, 2) as (1,5; 2).
+// decimal writes a number, which may have a unit, with the comma: 1,234.5 as 1.234,5, and (1.5, 2) as (1,5; 2).
 func decimal(s string) string {
 	if !number.MatchString(s) {
 		return s
+	}
+	if i := strings.LastIndexByte(s, ' '); i >= 0 && !strings.HasSuffix(s, "]") && !strings.HasSuffix(s, ")") {
+		return decimal(s[:i]) + s[i:]
 	}
 	out := []byte(s)
 	digit := func(i int) bool { return i >= 0 && i < len(s) && '0' <= s[i] && s[i] <= '9' }

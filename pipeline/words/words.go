@@ -14,6 +14,7 @@
 //
 //	%d  an integer
 //	%n  a number, or numbers in brackets: with the decimal sign of the language
+//	%m  the same, with a unit or not
 //	%w  one word, as it is: a UID, a unit, a code
 //	%q  a quoted value, as it is
 //	%a  a tag, as it is: (0028,0030)
@@ -27,8 +28,9 @@
 //
 // # To add a language
 //
-// Write its table beside italian.go, name it in [Language] and in dictionaries, and give it its decimal sign if that is no
-// comma. The tests then hold it against the sources and the English table.
+// Write its table beside italian.go and name it in the constants, in [Parse] and in dictionaries. Numbers get a comma for
+// the decimal point and a point for the comma of thousands, as in most of Europe; a language with another sign needs a
+// decimal of its own. Let the tests go through both tables.
 //
 // Package golang.org/x/text/message does not serve here. It cannot find the format of a finished text; it puts separators
 // into every integer, so that "ROI %d" of ROI 12345 reads 12.345; and it writes 1.2e-06 as 1,2×10⁻⁰⁶, where reports have the

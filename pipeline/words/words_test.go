@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
 )
 
 // samples are what may stand for a verb of a table, and what it reads in Italian. Each is used once in a text.
@@ -16,6 +19,7 @@ var samples = map[byte][][2]string{
 	'n': {{"1.5", "1,5"}, {"22.25", "22,25"}, {"333.125", "333,125"}, {"44.5", "44,5"}, {"5.75", "5,75"}, {"0.625", "0,625"}},
 	's': {{"GTV 1, left", "GTV 1, left"}, {"ADC\\MIP", "ADC\\MIP"}, {"Bq/ml, g/ml", "Bq/ml, g/ml"}, {"T2 2.5 mm", "T2 2.5 mm"}},
 	'w': {{"1.2.840.10008.1", "1.2.840.10008.1"}, {"HU", "HU"}, {"1.2.840.10008.3", "1.2.840.10008.3"}, {"Bq/ml", "Bq/ml"}},
+	'm': {{"1.5 mm", "1,5 mm"}, {"22.25", "22,25"}},
 	'q': {{"a 1.5 \"b\"", `"a 1.5 \"b\""`}, {"", `""`}},
 	'a': {{"(0028,0030)", "(0028,0030)"}},
 	'l': {{"Echo Time (0018,0081) and Flip Angle (0018,1314)", "Echo Time (0018,0081) e Flip Angle (0018,1314)"}},
@@ -66,7 +70,7 @@ func example(t *testing.T, english, said string) (args []any, in, want string) {
 			var x float64
 			fmt.Sscan(sample()[0], &x)
 			args[i], read[i] = x, strings.Replace(fmt.Sprintf(verb, x), ".", ",", 1)
-		case k == 'q' && letter == 'q', strings.IndexByte("nswalt", k) >= 0 && (letter == 's' || letter == 'v'):
+		case k == 'q' && letter == 'q', strings.IndexByte("nmswalt", k) >= 0 && (letter == 's' || letter == 'v'):
 			s := sample()
 			args[i], read[i] = s[0], s[1]
 		default:
@@ -83,7 +87,8 @@ func example(t *testing.T, english, said string) (args []any, in, want string) {
 // Every line of the table: the parts of the English format are there once, in a verb that fits; Text and Sprintf lead from
 // the English text to the Italian one with the parts as they are, in whatever order.
 func TestTable(t *testing.T) {
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		if _, err := newPhrase(english, said); err != nil {
 			t.Error(err)
 			continue
@@ -118,7 +123,8 @@ func TestTableKeepsWhatIsNoWord(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		for _, p := range []*regexp.Regexp{figures, tags, named, upper} {
 			a, b := of(p, english), of(p, said)
 			if p == named { // "factor (7053,xx00)" is no attribute
@@ -129,6 +135,44 @@ func TestTableKeepsWhatIsNoWord(t *testing.T) {
 				t.Errorf("%q has %q, %q has %q", english, a, said, b)
 			}
 		}
+	}
+}
+
+// English words that no attribute has; and attributes with their tags, which may have such words.
+var (
+	stopWords  = regexp.MustCompile(`\b(?i:the|is|are|of|and|has|have|with|not|which|that|from|by|its|their|for)\b`)
+	namesOfTag = regexp.MustCompile(`[A-Z][\w'-]*(?: (?:of|to|per|by|and|\(?[A-Z][\w'-]*\)?))* \([0-9A-Fx]{4},[0-9A-Fx]{4}\)`)
+)
+
+// No line of the table is half English.
+func TestTableIsItalian(t *testing.T) {
+	for _, line := range italian {
+		if left := stopWords.FindString(namesOfTag.ReplaceAllString(line[1], "")); left != "" {
+			t.Errorf("%q has the English %q", line[1], left)
+		}
+	}
+}
+
+// What the packages say of their choices leaves no English either.
+func TestDescriptions(t *testing.T) {
+	said := map[string]string{}
+	for _, a := range []features.Aggregation{
+		features.Agg2D, features.Agg25D, features.Agg3D, features.Agg2DAvg, features.Agg2DComb, features.Agg25DAvg, features.Agg25DComb, features.Agg3DAvg, features.Agg3DComb,
+	} {
+		_, words := a.Describe()
+		said[words] = Italian.Sprintf("Texture matrices: %s (IBSI %s)", words, "KOBO")
+	}
+	for _, rule := range []voxel.Rule{{}, {Boundary: "inside"}, {Boundary: "outside"}, {Voxel: "coverage", Coverage: 0.25}} {
+		s := roi.Describe(rule, roi.Region{})
+		said[s] = Italian.Text("region: " + s)
+	}
+	for english, s := range said {
+		if left := stopWords.FindString(s); left != "" || strings.Contains(s, "0.25") {
+			t.Errorf("%q became %q, with the English %q", english, s, left)
+		}
+	}
+	if len(said) != 13 {
+		t.Errorf("%d texts", len(said))
 	}
 }
 
@@ -153,7 +197,7 @@ func TestText(t *testing.T) {
 		},
 		{
 			"Lesion 1: ROI 5: none of its 3 contours lies on a slice of the images; 3 of 3 contours are not flat and are taken for flat; something else",
-			"Lesion 1: ROI 5: nessuno dei suoi 3 contorni è su uno strato delle immagini; contorni non piani, intesi come piani: 3 di 3; something else",
+			"Lesion 1: ROI 5: nessuno dei suoi 3 contorni è su uno strato delle immagini; contorni non piani, trattati come piani: 3 di 3; something else",
 		},
 		{
 			"z-score by the mean 12.5 and standard deviation 3.25 of 12,345 voxels of the whole image, times 100",
@@ -180,6 +224,24 @@ func TestText(t *testing.T) {
 			"3 images with the places and the values of others are left out, 1.2.3.4",
 			"3 immagini con le posizioni e i valori di altre, escluse: 1.2.3.4",
 		},
+		{"Units (0054,1001) is PROPCNTS", "Units (0054,1001) è PROPCNTS"},
+		{"Rows (0028,0010) is \"\"", "Rows (0028,0010) è \"\""},
+		{
+			"stack 2 of 2 in the series, the one that the contours name: Trigger Time (0018,1060), (0020,9153) 500 to 509 ms, of 0 to 9.5 ms, 500 to 509 ms",
+			"pila di strati 2 di 2 nella serie, quella indicata dai contorni: Trigger Time (0018,1060), (0020,9153), valore 500 - 509 ms, tra 0 - 9,5 ms, 500 - 509 ms",
+		},
+		{
+			"frame 4: lies in the place of image 1.2.3, ImagePositionPatient (0020,0032), and Time Slot Vector (0054,0070) is absent, not 65535",
+			"frame 4: è nella posizione dell'immagine 1.2.3, ImagePositionPatient (0020,0032), e Time Slot Vector (0054,0070) è assente, non 65535",
+		},
+		{
+			"PixelSpacing (0028,0030) cannot be read: (0028,0030) PixelSpacing: value 1 is no decimal number: character 1 is 'x'",
+			"PixelSpacing (0028,0030) non può essere letto: (0028,0030) PixelSpacing: il valore 1 non è un numero decimale: il carattere 1 è 'x'",
+		},
+		{
+			"(7FE0,0010) PixelData: has 10 bytes, but 1 frames of 2 × 3 pixels of 16 bits need more: it is truncated or its header is wrong; send it again; send the image again from its source [image.pixels]",
+			"(7FE0,0010) PixelData: ha 10 byte, ma 1 frame di 2 × 3 pixel di 16 bit ne richiedono di più: è troncato o la sua intestazione è errata; inviarlo di nuovo; inviare di nuovo l'immagine dalla sorgente [image.pixels]",
+		},
 		{"frame 2: PixelSpacing (0028,0030) has 3 values and needs 2", "frame 2: PixelSpacing (0028,0030) ha 3 valori e ne servono 2"},
 		{"(0062,0002)[3].(0062,0004) Segment Number is absent", "(0062,0002)[3].(0062,0004) Segment Number è assente"},
 		{
@@ -204,7 +266,7 @@ func TestText(t *testing.T) {
 		},
 		{
 			"the series holds 2 stacks that differ in their grid, and nothing says which one to measure: image 1.2: Rows (0028,0010) is 5, and 6 in image 1.3; send the slices of one reconstruction as one series, and the others as another [geometry.size]",
-			"la serie contiene 2 pile di strati con griglie diverse, e nulla indica quale misurare: immagine 1.2: Rows (0028,0010) è 5, e 6 nell'immagine 1.3; inviare gli strati di una ricostruzione come una serie, e gli altri come un'altra [geometry.size]",
+			"la serie contiene 2 pile di strati con griglie diverse, e nulla indica quale misurare: immagine 1.2: Rows (0028,0010) è 5, e 6 nell'immagine 1.3; inviare gli strati di una ricostruzione in una serie, e gli altri in un'altra [geometry.size]",
 		},
 		{
 			"Real World Value Mapping Sequence (0040,9096) leads to the values, in Bq/ml; it is the first of 2 (Bq/ml, g/ml)",
@@ -290,6 +352,13 @@ func TestParse(t *testing.T) {
 
 // In English a refusal reads as package refusal writes it, and in Italian none of its own words is left.
 func TestRefusal(t *testing.T) {
+	said := func(english string) string {
+		i := slices.IndexFunc(italian, func(line [2]string) bool { return line[0] == english })
+		if i < 0 {
+			t.Fatalf("%q is not in the table", english)
+		}
+		return italian[i][1]
+	}
 	for _, reason := range refusal.Reasons {
 		r := refusal.New(reason.Code, "1.2.3", "Number of Frames (0028,0008) is %q", "x")
 		want := reason.Sentence + " " + r.Error() + "."
@@ -301,7 +370,7 @@ func TestRefusal(t *testing.T) {
 				t.Errorf("%q: %s\nwant %s", l, got, r.Error())
 			}
 		}
-		want = italian[reason.Sentence] + ` immagine 1.2.3: Number of Frames (0028,0008) è "x"; ` + italian[reason.Remedy] + " [" + string(reason.Code) + "]."
+		want = said(reason.Sentence) + ` immagine 1.2.3: Number of Frames (0028,0008) è "x"; ` + said(reason.Remedy) + " [" + string(reason.Code) + "]."
 		if got := Italian.Refusal(r); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
@@ -348,7 +417,8 @@ func TestLongTexts(t *testing.T) {
 }
 
 func FuzzText(f *testing.F) {
-	for english, said := range italian {
+	for _, line := range italian {
+		english, said := line[0], line[1]
 		p, err := newPhrase(english, said)
 		if err != nil {
 			f.Fatal(err)
