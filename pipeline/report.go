@@ -281,7 +281,10 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 				Category: category, Finding: kind, Site: sr.Code(x.Region.Site),
 				Segment:      sr.Segment{Number: i + 1, Document: document(w.segmentation)},
 				SourceSeries: m.Volume.Series,
-				Steps:        steps(x.Profile, share.aggregation, x.Image.Unit, l.Text(roi.Describe(x.Profile.Voxels, x.Region)), share.families()...),
+				Steps:        steps(x.Profile, share.aggregation, x.Image.Unit, roi.Describe(x.Profile.Voxels, x.Region), share.families()...),
+			}
+			for i := range g.Steps {
+				g.Steps[i].Text = l.Text(g.Steps[i].Text)
 			}
 			if method, ok := sr.SUVMethod(x.Image.Unit); ok {
 				g.Method = method

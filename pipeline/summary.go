@@ -21,9 +21,9 @@ type measurement struct {
 
 // What is no feature of the manual and made from several.
 const (
-	deviation  = "standard deviation"
-	metabolic  = "metabolic volume"
-	glycolysis = "total lesion glycolysis"
+	deviation  = "sd"
+	metabolic  = "mtv"
+	glycolysis = "tlg"
 )
 
 // The measurements that a radiologist looks for, at most a dozen, in their order.

@@ -211,6 +211,7 @@ var quiet = map[string]string{
 	"Debug": "the log", "Info": "the log", "Warn": "the log", "Error": "the log", "Park": "the log and whoever manages the queue",
 	"panic": "a fault of the program", "UIDFrom": "digested", "uid": "digested", "Fprintf": "digested",
 	"Contains": "asks for a value of DICOM", "HasPrefix": "asks for a value of DICOM", "Trim": "asks for bytes",
+	"private": "a coded concept", "Meaning": "a coded concept",
 	"Name": "a coded concept, an attribute or a step of radnode extract", "name": "an attribute of DICOM", "creator": "a private creator",
 }
 
@@ -225,6 +226,14 @@ var elsewhere = map[string]string{
 
 // unsaid are texts that stay English, by the reason.
 var unsaid = map[string][]string{
+	"answers whoever writes the configuration": {
+		"{document} - {modality} - {profile} - {regions}", "documents: %q is none; write any of full, key, pdf, capture",
+		"documents: %q is there twice", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
+		"sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", "series_number: %d, want 1 to %d",
+		"description: %q; write text with any of %s, without backslash",
+	},
+	"enters a UID": {"%s series", "report %s"},
+	"the segmentation, which is the same in every language": {"Measured voxels"},
 	"a fault of the program": {
 		"features: image: %s", "features: a grid holds another number of voxels than its size says",
 		"features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
@@ -276,7 +285,7 @@ var unsaid = map[string][]string{
 		"PALETTE COLOR",
 	},
 	"a private creator": {
-		"SIEMENS MED PT", "Philips PET Private Group",
+		"SIEMENS MED PT",
 	},
 	"the meaning of a code": {
 		"Anatomical Structure", "Morphologically Abnormal Structure", "Spatial and Relational Concept", "Treated Volume",
@@ -332,19 +341,7 @@ var awaited = map[string][]string{
 	"between attributes and their values": {
 		"and", "%s and %s",
 	},
-	"asked of Sprintf by reports": {
-		"mean %s %s (SD %s)", "median %s %s", "SUV peak %s", "SUV maximum %s", "metabolic tumour volume %s cm3",
-		"total lesion glycolysis %s g", "%d values, %d not computable", "Not computed: %s", "Key values of %d lesions",
-		"Radiomics (IBSI)", "Measured voxels", "key values", "all values", "Patient", "Study", "Born", "Sex", "Accession",
-		"Profile", "Software", "page %d of %d", "no earlier report of this lesion is here", "finding", "site", "side",
-		"measured on %s", "This report was made by software and has not been verified by a person", "not verified",
-		"definitions: %s", "Morphology", "Local intensity", "Intensity statistics", "Intensity histogram",
-		"Intensity-volume histogram", "Grey level co-occurrence (GLCM)", "Grey level run length (GLRLM)",
-		"Grey level size zone (GLSZM)", "Grey level distance zone (GLDZM)", "run length (GLRLM)", "size zone (GLSZM)",
-		"distance zone (GLDZM)", "Run length (GLRLM)", "Size zone (GLSZM)", "Distance zone (GLDZM)",
-		"Neighbourhood grey tone difference (NGTDM)", "neighbourhood grey tone difference (NGTDM)",
-		"Neighbouring grey level dependence (NGLDM)", "neighbouring grey level dependence (NGLDM)",
-	},
+	"a single word": {"Radiomics"},
 }
 
 // A text that the sources do not have any more leaves the table.

@@ -306,8 +306,8 @@ func TestLongestLiteral(t *testing.T) {
 		{"Rescale Type (0028,1054) is XY", "Rescale Type (0028,1054) è XY"},
 		{"Rescale Type (0028,1054) is XY, which is no unit", "Rescale Type (0028,1054) è XY, che non è un'unità"},
 		{"Rescale Type (0028,1054) is XY: the values are not Hounsfield units", "Rescale Type (0028,1054) è XY: i valori non sono unità Hounsfield"},
-		{"mean 1.5 HU (SD 0.25)", "media 1,5 HU (dev. std. 0,25)"},
-		{"3 values, 2 not computable", "3 valori, 2 non calcolabili"},
+		{"3 values by profile p", "3 valori con il profilo p"},
+		{"3 values by profile p, 2 not computable", "3 valori con il profilo p, 2 non calcolabili"},
 		{"DecayCorrection (0054,1102) is NONE, and CorrectedImage (0028,0051) says DECY", "DecayCorrection (0054,1102) è NONE, e CorrectedImage (0028,0051) contiene DECY"},
 	} {
 		if got := Italian.Text(c.english); got != c.italian {
