@@ -132,6 +132,7 @@ func Capture(h Header, n, of int, p *Picture) (*dicom.DataSet, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.SetString(dicom.Laterality) // type 2C of General Series: a page is no paired body part
 	// General Image, C.7.6.1; General Reference, C.12.4.
 	d.SetString(dicom.PatientOrientation) // a page has none
 	d.SetString(dicom.ImageType, "DERIVED", "SECONDARY")

@@ -69,10 +69,12 @@ func Draw(s Sheet) (*Document, error) {
 	if len(l.page) > 0 {
 		l.end()
 	}
-	for n := range l.pages {
-		l.pages[n] = append(l.frame(n+1, len(l.pages)), l.pages[n]...)
+	frame := l.frame()
+	for n, body := range l.pages {
+		l.page = slices.Clone(frame)
+		l.textRight(margin+width, 40*point, 9*point, l.regular, black, fmt.Sprintf(l.words.page, n+1, len(l.pages)))
+		d.pages = append(d.pages, append(l.page, body...))
 	}
-	d.pages = l.pages
 	return d, nil
 }
 
@@ -184,15 +186,12 @@ func (l *layout) block(x, y, size, width, most int, f *face, c color, s string) 
 	return y
 }
 
-// frame is what every page has: who the patient is, which page this is.
-func (l *layout) frame(n, of int) []mark {
-	save := l.page
+// frame is what every page has but for its number: who the patient is.
+func (l *layout) frame() []mark {
 	l.page = nil
-	page := fmt.Sprintf(l.words.page, n, of)
 	l.put(fill{0, 0, pageWidth, 7 * point, blue})
 	title, _ := l.bold.shorten(l.clean(l.sheet.Title), 12*point, width-100*point)
 	l.text(margin, 40*point, 12*point, l.bold, blue, title)
-	l.textRight(margin+width, 40*point, 9*point, l.regular, black, page)
 	l.put(fill{margin, headTop - 6*point, width, l.bodyTop - headTop - 6*point, pale})
 	l.head()
 	l.put(fill{margin, bodyBottom + 4*point, width, point / 2, light})
@@ -203,10 +202,9 @@ func (l *layout) frame(n, of int) []mark {
 	if l.lacking {
 		l.text(margin, bodyBottom+22*point, 7*point, l.regular, dark, l.words.missing)
 	}
-	l.shortened = nil // the head has said so once
-	page2 := l.page
-	l.page = save
-	return page2
+	marks := l.page
+	l.page = nil
+	return marks
 }
 
 // head puts down the rows of patient and study, side by side, and returns how many lines that takes.
@@ -455,7 +453,7 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	// Where is what, on a ground of its own: the picture below may be of any grey.
 	const size = 8 * point
 	mark := func(cx, base int, s string) {
-		s = l.clean(s)
+		s, _ = l.bold.shorten(l.clean(s), size, 16*point)
 		if s == "" {
 			return
 		}
@@ -465,8 +463,8 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	}
 	mark(x+side/2, y+9*point, v.Top)
 	mark(x+side/2, y+side-3*point, v.Bottom)
-	mark(x+3*point+l.bold.width(v.Left, size)/2, y+side/2+3*point, v.Left)
-	mark(x+side-3*point-l.bold.width(v.Right, size)/2, y+side/2+3*point, v.Right)
+	mark(x+11*point, y+side/2+3*point, v.Left)
+	mark(x+side-11*point, y+side/2+3*point, v.Right)
 
 	// A bar of a round length, at most a third of the side.
 	length := 0.0
@@ -758,9 +756,6 @@ func (l *layout) appendix(rests []rest) error {
 			f.heading(w.comments)
 			f.paragraphs(r.comments)
 		}
-		if len(l.pages) > mostPages {
-			return errPages
-		}
 	}
 	if len(l.sheet.Notes) > 0 {
 		f.chapter(w.notes)
@@ -863,6 +858,9 @@ func (f *flow) paragraphs(all []string) {
 }
 
 func (f *flow) paragraph(s string) {
+	if len(f.pages) > mostPages { // refused in the end
+		return
+	}
 	for _, line := range f.regular.wrap(f.clean(s), small, columnWidth) {
 		f.room(pitch)
 		f.y += pitch
@@ -882,6 +880,9 @@ func (f *flow) values(values []Value) {
 	const valueRoom = 50 * point
 	nameRoom := columnWidth - units - valueRoom - 8*point
 	for _, v := range values {
+		if len(f.pages) > mostPages {
+			return
+		}
 		name, value, unit := f.clean(v.Name), f.clean(v.Value), f.clean(v.Unit)
 		names := f.regular.wrap(name, small, nameRoom)
 		if f.regular.width(value, small) > valueRoom || f.regular.width(unit, small) > units || len(names) > 4 {

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"image/png"
 	"time"
@@ -30,7 +31,7 @@ func (d *Document) PDF() ([]byte, error) {
 	for _, f := range []*face{regular, bold} {
 		c.AddUTF8FontFromBytes("liberation", f.name, f.ttf)
 	}
-	p := pdf{Fpdf: c}
+	p := pdf{c}
 	for _, page := range d.pages {
 		c.AddPage()
 		for _, m := range page {
@@ -44,10 +45,7 @@ func (d *Document) PDF() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-type pdf struct {
-	*fpdf.Fpdf
-	pictures int
-}
+type pdf struct{ *fpdf.Fpdf }
 
 func pt(v int) float64 { return float64(v) / point }
 
@@ -89,8 +87,7 @@ func (p *pdf) picture(m picture) {
 		p.SetError(err)
 		return
 	}
-	p.pictures++
-	name := fmt.Sprintf("picture %04d", p.pictures)
+	name := fmt.Sprintf("%x", sha256.Sum256(b.Bytes())) // a picture that is there twice is written once
 	p.RegisterImageOptionsReader(name, fpdf.ImageOptions{ImageType: "png"}, &b)
 	p.ImageOptions(name, pt(m.x), pt(m.y), pt(m.w), pt(m.h), false, fpdf.ImageOptions{ImageType: "png"}, 0, "")
 }

@@ -99,6 +99,6 @@ const (
 // What a Sheet may hold: above, it is refused.
 const (
 	mostLesions = 200
-	mostText    = 8 << 20 // bytes
-	mostPages   = 2000
+	mostText    = 4 << 20 // bytes
+	mostPages   = 600
 )
