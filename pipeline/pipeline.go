@@ -73,7 +73,7 @@ type Pipeline struct {
 	opt    Options
 	log    *slog.Logger
 	memory *Memory
-	config string // digest of what decides whether a study can be measured
+	config string // digest of what decides whether a study can be measured, and what its report says
 
 	matcher *matcher
 	outbox  outbox
@@ -125,10 +125,10 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	return p, nil
 }
 
-// digest names what decides whether a study can be measured, beside the study.
+// digest names what decides whether a study can be measured and what its report says, beside the study.
 func (o Options) digest(memory int64) string {
 	h := sha256.New()
-	fmt.Fprintln(h, o.Equipment.SoftwareVersion, memory)
+	fmt.Fprintln(h, o.settings(), memory)
 	for _, r := range o.Rules {
 		fmt.Fprintf(h, "%+v\n", r)
 	}
@@ -136,6 +136,11 @@ func (o Options) digest(memory int64) string {
 		fmt.Fprintln(h, name, o.Profiles[name].Hash())
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// settings are what every report depends on, whatever is measured and by which profile.
+func (o Options) settings() string {
+	return o.Equipment.SoftwareVersion + " " + o.Equipment.DeviceUID
 }
 
 // Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store

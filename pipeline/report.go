@@ -41,7 +41,7 @@ const manual = "IBSI reference manual v11 (arXiv:1612.07003)"
 func (o Options) Make(m *Measured, rev Revision) (Made, error) {
 	var profiles []string
 	for _, r := range m.Regions {
-		profiles = append(profiles, r.Profile.Name+" "+r.Profile.Hash())
+		profiles = append(profiles, fmt.Sprint(r.Region.Number, " ", r.Profile.Name, " ", r.Profile.Hash()))
 	}
 	contours := m.Source.DataSet.String(dicom.SOPInstanceUID)
 	identity := []string{rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(profiles, "\n")}
