@@ -46,9 +46,18 @@ func (s *stepper) receive(objects ...*dicom.DataSet) {
 	s.t.Helper()
 	s.put(objects...)
 	m := s.p.matcher
-	for n := 0; n < len(objects); {
+	unseen := map[string]bool{}
+	for _, d := range objects {
+		unseen[d.String(dicom.SOPInstanceUID)] = true
+	}
+	for len(unseen) > 0 {
 		e := <-s.events
-		n += len(e.Arrived) + len(e.Again)
+		for _, in := range e.Arrived {
+			delete(unseen, in.SOPInstanceUID)
+		}
+		for _, uid := range e.Again {
+			delete(unseen, uid)
+		}
 		m.arrived(s.t.Context(), e)
 	}
 	for uid, r := range m.resent {
