@@ -302,17 +302,16 @@ func identify(m *Measured) []wanted {
 	for _, s := range m.Skipped {
 		all = append(all, s.Region)
 	}
-	uids, names, ids := make(map[string]bool), make(map[string]int), make(map[string]int)
+	uids, ids := make(map[string]bool), make(map[string]int)
 	for _, r := range all {
 		uids[r.TrackingUID] = true
-		names[plainName(r.Name)]++
 		ids[plainName(r.TrackingID)]++
 	}
 	var out []wanted
 	for _, r := range m.Regions {
 		w := wanted{uid: r.Region.TrackingUID, name: plainName(r.Region.TrackingID), hash: r.Profile.Hash(), others: uids, units: make(map[sr.Code]sr.Code)}
 		numbered := r.Region.Name != "" && r.Region.TrackingID == fmt.Sprintf("%s (ROI %d)", r.Region.Name, r.Region.Number) // as contours with equal names are
-		if numbered || ids[w.name] > 1 || plainName(r.Region.Name) != "" && names[plainName(r.Region.Name)] > 1 {
+		if numbered || ids[w.name] > 1 {
 			w.name = ""
 		}
 		for _, v := range r.Result.Values {
@@ -361,8 +360,7 @@ func pastOf(reports []*earlier, w wanted) (past Past, ok bool) {
 	})
 	last := list[len(list)-1]
 	for _, o := range list {
-		another := o.series != last.series || o.drawn.Equal(last.drawn) && (o.contours != last.contours || o.uid != last.uid || o.segment != last.segment)
-		if another || o.earlier == last.earlier && o.earlierRegion != last.earlierRegion {
+		if o.series != last.series || o.drawn.Equal(last.drawn) && (o.contours != last.contours || o.uid != last.uid || o.segment != last.segment) {
 			return past, false
 		}
 	}

@@ -189,6 +189,7 @@ func TestHistoryLeavesOut(t *testing.T) {
 	for name, c := range map[string]struct {
 		earlier, now func(x *exam)
 		by           func(*Options) // that measured the earlier one
+		both         func(*Options) // that measured both
 		want         int
 	}{
 		"the same patient":      {want: 1},
@@ -224,6 +225,21 @@ func TestHistoryLeavesOut(t *testing.T) {
 		"names that were shared": {earlier: func(x *exam) {
 			x.contours.Seq(dicom.StructureSetROISequence)[1].SetString(dicom.ROIName, "gtv-1")
 		}},
+		"names that are shared with a region that is not measured": {
+			earlier: func(x *exam) { x.name("Oedema") }, now: func(x *exam) { x.name("Oedema") },
+			both: func(o *Options) {
+				few(o)
+				o.Rules = append([]Rule{{When: When{Number: 2}, Profile: Skip}}, o.Rules...)
+			},
+		},
+		"Tracking IDs that are shared": {earlier: lesion("1.2.3"), now: func(x *exam) {
+			for _, r := range x.contours.Seq(dicom.StructureSetROISequence) {
+				r.SetString(dicom.TrackingID, "lesion 1.2.3")
+			}
+		}},
+		"a Tracking ID": {earlier: lesion("1.2.3"), now: func(x *exam) {
+			x.contours.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.TrackingID, "Lesion 1.2.3")
+		}, want: 1},
 		"a Tracking UID": {earlier: lesion("1.2.3"), now: func(x *exam) { lesion("1.2.3")(x); x.name("renamed") }, want: 1},
 		"of another region now": {earlier: func(x *exam) { lesion("1.2.3")(x) }, now: func(x *exam) {
 			x.contours.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.TrackingID, "lesion 1.2.3")
@@ -242,9 +258,14 @@ func TestHistoryLeavesOut(t *testing.T) {
 			by := few
 			if c.by != nil {
 				by = c.by
+			} else if c.both != nil {
+				by = c.both
 			}
 			newStepper(t, st, by).exam(earlier)
-			s := newStepper(t, st, few)
+			s := newStepper(t, st, by)
+			if c.both == nil {
+				s = newStepper(t, st, few)
+			}
 			s.put(append(now.images, now.contours)...)
 			past, err := s.p.history(s.measured(now))
 			if err != nil || len(past[0]) != c.want {
@@ -254,8 +275,7 @@ func TestHistoryLeavesOut(t *testing.T) {
 	}
 }
 
-// Of the revisions of a report the last one counts, also where the one before was in more documents; of contours that were drawn
-// again the last ones count, and contours that may be of other people or images are left out.
+// Of the revisions of a report the last one counts, also where the one before was in more documents.
 func TestHistoryOfSeveralReports(t *testing.T) {
 	st := emptyStore(t)
 	first, now := newExam(t, "20260101", 0), newExam(t, "20260401", 30)
@@ -318,23 +338,66 @@ func TestHistoryOfSeveralReports(t *testing.T) {
 		t.Errorf("the log says %q", log.String())
 	}
 
-	again := newExam(t, "20260101", 5) // the contours were drawn again
-	again.contours.SetString(dicom.SOPInstanceUID, "1.2.3.9")
-	again.contours.SetString(dicom.StructureSetTime, "235900")
-	s.receive(again.contours)
+	s = newStepper(t, st, func(o *Options) { few(o); coarse("CT")(o) })
+	s.receive(first.contours)
 	s.compute()
-	study, err := st.Study(first.study())
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := slices.IndexFunc(study.States, func(x store.State) bool { return strings.HasPrefix(x.Subject, "1.2.3.9/") })
-	three := detailOf(study.States[key])
-	standing("drawn again", three.Report)
+	standing("made anew by another profile", "")
 
-	again.contours.SetString(dicom.SOPInstanceUID, "1.2.3.10") // by somebody else, at the same time
-	s.receive(again.contours)
+	s = newStepper(t, st, few)
+	s.receive(first.contours)
 	s.compute()
-	standing("drawn by two", "")
+	four := detailOf(s.state(first.study()))
+	standing("and by the first one", four.Report)
+
+	copied(four.Report, func(d *dicom.DataSet) { // as one that says why there are no values
+		d.SetInt(dicom.InstanceNumber, 5)
+		d.SetSeq(dicom.ContentSequence)
+		named := dicom.New()
+		named.SetString(dicom.ReferencedSOPInstanceUID, four.Report)
+		d.SetSeq(dicom.PredecessorDocumentsSequence, sequence(dicom.ReferencedSeriesSequence, sequence(dicom.ReferencedSOPSequence, named)))
+	})
+	standing("refused", "")
+}
+
+func sequence(t dicom.Tag, items ...*dicom.DataSet) *dicom.DataSet {
+	d := dicom.New()
+	d.SetSeq(t, items...)
+	return d
+}
+
+// Of contours that were drawn again those count that were drawn last. Two that were drawn at the same time are those of two people.
+func TestHistoryOfContoursDrawnAgain(t *testing.T) {
+	for _, tracked := range []bool{false, true} {
+		st := emptyStore(t)
+		s := newStepper(t, st, few)
+		x, now := newExam(t, "20260101", 0), newExam(t, "20260401", 30)
+		if tracked {
+			for _, c := range []*dicom.DataSet{x.contours, now.contours} {
+				c.Seq(dicom.StructureSetROISequence)[0].SetString(dicom.TrackingUID, "1.2.3")
+			}
+		}
+		s.exam(x)
+		s.put(append(now.images, now.contours)...)
+		for _, c := range []struct{ uid, at, want string }{{"1.2.3.1", "235900", "1.2.3.1"}, {"1.2.3.2", "120000", "1.2.3.1"}, {"1.2.3.3", "235900", ""}} {
+			x.contours.SetString(dicom.SOPInstanceUID, c.uid)
+			x.contours.SetString(dicom.StructureSetTime, c.at)
+			s.receive(x.contours)
+			s.compute()
+			past, err := s.p.history(s.measured(now))
+			if err != nil || len(past[0]) > 1 || len(past[0]) == 1 != (c.want != "") {
+				t.Fatalf("%d values, %v", len(past[0]), err)
+			}
+			study, err := st.Study(x.study())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, state := range study.States {
+				if c.want != "" && strings.HasPrefix(state.Subject, c.want+"/") != (detailOf(state).Report == past[0][0].Report) {
+					t.Errorf("tracked %v, %s at %s: the report is not of %s", tracked, c.uid, c.at, c.want)
+				}
+			}
+		}
+	}
 }
 
 // A Patient ID of everybody is that of nobody, and no more than 50 values are shown.
