@@ -159,11 +159,10 @@ func (p *Pipeline) readEarlier(uid string, who patient) (*earlier, error) {
 		return nil, err
 	}
 	defer done()
-	d := f.DataSet
-	if e := p.opt.Equipment; d.String(dicom.Manufacturer) != e.Manufacturer || d.String(dicom.ManufacturerModelName) != e.Model || !who.same(patientOf(d)) {
+	if !p.opt.Equipment.Wrote(f.DataSet) || !who.same(patientOf(f.DataSet)) {
 		return nil, nil
 	}
-	return readReport(d)
+	return readReport(f.DataSet)
 }
 
 // readReport reads what report.go has written.
@@ -224,12 +223,12 @@ func readReport(d *dicom.DataSet) (*earlier, error) {
 	return e, nil
 }
 
-// add takes the values of one group. What has several different ones is marked by NaN, and removed when it is asked for.
+// add takes the values of one group. What has several different ones becomes NaN, which [pastOf] leaves out.
 func (r *earlierRegion) add(values []sr.Measurement) {
 	for _, v := range values {
 		key := sr.Code{Value: v.Concept.Value, Scheme: v.Concept.Scheme}
 		if old, ok := r.values[key]; ok && (old.Value != v.Value || old.Unit.Value != v.Unit.Value) {
-			v.Value = math.NaN()
+			v.Value = math.NaN() // and stays it, which equals nothing
 		}
 		r.values[key] = v
 	}

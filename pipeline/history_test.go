@@ -400,6 +400,32 @@ func TestHistoryOfContoursDrawnAgain(t *testing.T) {
 	}
 }
 
+// Only what a region has once, in the unit that it has now, makes a trend: a PET that could not become SUV stays in Bq/ml.
+func TestPastValues(t *testing.T) {
+	ibsi := func(code string) sr.Code { return sr.Code{Value: code, Scheme: sr.IBSI} }
+	value := func(code string, v float64, unit string) sr.Measurement {
+		c := ibsi(code)
+		c.Meaning = "in any language"
+		return sr.Measurement{Concept: c, Value: v, Unit: sr.Unit(unit)}
+	}
+	r := earlierRegion{uid: "1.2.3", hash: "abc", values: map[sr.Code]sr.Measurement{}}
+	r.add([]sr.Measurement{value("Q4LE", 4, "g/ml"), value("1GSF", 5, "Bq/ml"), value("RNU0", 6, "mm3"), value("JLAZ", 7, "mm"), value("BB2N", math.NaN(), "g/ml"),
+		{Concept: sr.Code{Value: "81827009", Scheme: "SCT", Meaning: "Diameter"}, Value: 8, Unit: sr.Unit("mm")}})
+	r.add([]sr.Measurement{value("Q4LE", 4, "g/ml"), value("RNU0", 6.5, "mm3"), value("RNU0", 6, "mm3")})
+	w := wanted{uid: "1.2.3", hash: "abc", units: map[sr.Code]sr.Code{
+		ibsi("Q4LE"): sr.Unit("g/ml"), ibsi("1GSF"): sr.Unit("g/ml"), ibsi("RNU0"): sr.Unit("mm3"), ibsi("BB2N"): sr.Unit("g/ml"),
+	}}
+	past, ok := pastOf([]*earlier{{regions: []earlierRegion{r}}}, w)
+	got := map[sr.Code]float64{}
+	for k, v := range past.Values {
+		got[k] = v.Value
+	}
+	want := map[sr.Code]float64{ibsi("Q4LE"): 4, {Value: "81827009", Scheme: "SCT"}: 8}
+	if d := cmp.Diff(want, got); d != "" || !ok {
+		t.Errorf("%v (-want +got)\n%s", ok, d)
+	}
+}
+
 // A Patient ID of everybody is that of nobody, and no more than 50 values are shown.
 func TestHistoryIsBounded(t *testing.T) {
 	st := emptyStore(t)

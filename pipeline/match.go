@@ -333,7 +333,7 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 		return nil, err
 	}
 	defer done()
-	if e := m.p.opt.Equipment; f.DataSet.String(dicom.Manufacturer) == e.Manufacturer && f.DataSet.String(dicom.ManufacturerModelName) == e.Model {
+	if m.p.opt.Equipment.Wrote(f.DataSet) {
 		return nil, errOwn
 	}
 	refs, err := roi.References(f.DataSet)

@@ -9,6 +9,7 @@
 //   - measure.go: images and contours to values, with no store and no network
 //   - memory.go: what may be computed at once
 //   - report.go: values to a Segmentation and a Structured Report
+//   - history.go: what earlier reports of the patient say
 //   - deliver.go: a durable outbox for each destination
 //
 // Start at [New] and [Pipeline.Run].
@@ -64,6 +65,11 @@ type Equipment struct {
 	Manufacturer, Model, SoftwareVersion string
 	StationName                          string // what the site calls it
 	DeviceUID                            string // of this installation
+}
+
+// Wrote says whether an object was made by this product, here or on another machine.
+func (e Equipment) Wrote(d *dicom.DataSet) bool {
+	return d.String(dicom.Manufacturer) == e.Manufacturer && d.String(dicom.ManufacturerModelName) == e.Model
 }
 
 // A Pipeline takes studies from the store and puts results back into it.
