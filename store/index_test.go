@@ -327,6 +327,8 @@ func TestIndexWithoutPatients(t *testing.T) {
 				if told := strings.Contains(book.String(), "which studies a patient has"); told == again || strings.Contains(book.String(), "rebuilding") {
 					t.Errorf("start %v: it logged %s", again, book.String())
 				}
+				mustPut(t, s, newObject("1.2.7", fmt.Sprintf("1.2.7.%v", len(want.Of["P1"])), 500, 1)) // it is kept up from now on
+				want = readAll(t, s)
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
