@@ -1,6 +1,7 @@
 package sr
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -75,6 +76,15 @@ func parse(d *dicom.DataSet, depth int) (*item, error) {
 		it.children = append(it.children, child)
 	}
 	return it, nil
+}
+
+// parseDocument reads the tree of a Structured Report of any template.
+func parseDocument(d *dicom.DataSet) (*item, error) {
+	if d.String(dicom.ValueType) != string(container) {
+		return nil, fmt.Errorf("sr: no Structured Report: Value Type (0040,A040) is %q, SOP class %s",
+			d.String(dicom.ValueType), cmp.Or(dicom.UIDName(d.String(dicom.SOPClassUID)), "unknown"))
+	}
+	return parse(d, 0)
 }
 
 func parseCode(d *dicom.DataSet, t dicom.Tag) Code {

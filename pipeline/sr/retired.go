@@ -77,3 +77,21 @@ var retired = map[string]map[string]string{
 		"128834": "BYLV", "128835": "3NSA", "128836": "GU8N",
 	},
 }
+
+// canonicalUnit writes a UCUM unit in the way of CID 7181 where others put the
+// annotation first, as {SUVbw}g/ml, and a cubic centimetre as the millilitre that it is.
+func (c Code) canonicalUnit() Code {
+	if c.Scheme != "UCUM" {
+		return c
+	}
+	if strings.HasPrefix(c.Value, "{") {
+		if annotation, unit, ok := strings.Cut(c.Value, "}"); ok && unit != "" && unit[0] != '/' && unit[0] != '.' {
+			c.Value = unit + annotation + "}"
+		}
+	}
+	switch c.Value {
+	case "cm3", "mL":
+		c.Value = "ml"
+	}
+	return c
+}

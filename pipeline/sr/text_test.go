@@ -15,21 +15,59 @@ import (
 )
 
 const sampleText = `Oncology Measurement Report
-  document  Comprehensive 3D SR, COMPLETE, UNVERIFIED, 2026-03-02 01:30:15
-            2.25.101
   patient   Żółć^Łucja=山田^花子, ID RN-0042, sex F, born 1961-02-03
   study     2014-05-01, CT thorax, accession ACC1
             1.2.826.0.1.3680043.8.498.1
+  document  Comprehensive 3D SR, COMPLETE, UNVERIFIED, 2026-03-02 01:30:15
+            2.25.101
   series    9001, Radiomics (IBSI) GTVp, instance 2
   made by   radnode, radnode, version 0.1.0
-Language of Content Item and Descendants: English (United States)
-Observer Type: Device
-Device Observer UID: 2.25.7
-Device Observer Name: RADNODE
-Device Observer Manufacturer: radnode
-Device Observer Model Name: radnode
-Device Observer Serial Number: n1
-Procedure reported: CT unspecified body region
+
+Summary
+  GTVp, right lung: 12.3 cm3, mean -46.9 HU. 8 features, 1 not computable.
+
+GTVp – rechts \ oben
+  Finding category: Morphologically Abnormal Structure
+  Finding: Neoplasm
+  Finding Site: Lung  (Laterality: Right)
+  Volume of Mesh                 12345.68 mm3
+  Surface to Volume Ratio        0.3 /mm
+  Surface Area of Mesh           1.666667e-09 mm2
+  Mean intensity                 -46.9 HU
+  Intensity variance             1e+300 HU2
+  Integrated Intensity           -1.234568e-300 HU.mm3
+  Maximum 3D Diameter of a Mesh  1 mm
+  Joint Entropy of GLCM          6.123457  (Intensity discretisation: Fixed bin size; Feature aggregation: merged 3D directions; Bin width: 25 HU)
+  Comment: Not computable: NI2N Correlation of GLCM (constant ROI)
+  Tracking Unique Identifier: 2.25.200
+  Referenced Segment: Segmentation 2.25.301, segment 1
+  Source series for segmentation: 1.2.826.0.1.3680043.8.498.2
+
+node 4R
+  Volume from Voxel Summation  64 mm3
+  Tracking Unique Identifier: 2.25.201
+  Referenced Segment: Segmentation 2.25.401, segment 3
+  Source series for segmentation: 1.2.826.0.1.3680043.8.498.2
+  Measurement Method: Sum of segmented voxel method for volume
+  Algorithm Name: radnode features
+  Algorithm Version: 0.1.0
+  Algorithm Parameters: FBN:32
+
+Imaging Measurements
+  Algorithm Name: radnode features
+  Algorithm Version: 0.1.0
+  Algorithm Parameters: INT:LIN:3D:1mm RS:[-1000,400] FBS:25HU
+  Algorithm Parameters: profile\ct-default
+
+Context
+  Language of Content Item and Descendants: English (United States)
+  Observer Type: Device
+  Device Observer UID: 2.25.7
+  Device Observer Name: RADNODE
+  Device Observer Manufacturer: radnode
+  Device Observer Model Name: radnode
+  Device Observer Serial Number: n1
+  Procedure reported: CT unspecified body region
 
 Image Library
   Image Library Group
@@ -38,42 +76,6 @@ Image Library
     6 × CT Image  …0043.8.498.2.100 to …0043.8.498.2.105
   Image Library Group
     RT Structure Set ….3680043.8.498.5
-
-Imaging Measurements
-  Algorithm Name: radnode features
-  Algorithm Version: 0.1.0
-  Algorithm Parameters: INT:LIN:3D:1mm RS:[-1000,400] FBS:25HU
-  Algorithm Parameters: profile\ct-default
-  Measurement Group
-    Tracking Identifier: GTVp – rechts \ oben
-    Tracking Unique Identifier: 2.25.200
-    Finding category: Morphologically Abnormal Structure
-    Finding: Neoplasm
-    Referenced Segment: Segmentation 2.25.301, segment 1
-    Source series for segmentation: 1.2.826.0.1.3680043.8.498.2
-    Finding Site: Lung  (Laterality: Right)
-    Volume of Mesh                 12345.68 mm3
-    Surface to Volume Ratio        0.3 /mm
-    Surface Area of Mesh           1.666667e-09 mm2
-    Mean intensity                 -46.9 HU
-    Intensity variance             1e+300 HU2
-    Integrated Intensity           -1.234568e-300 HU.mm3
-    Maximum 3D Diameter of a Mesh  1 mm
-    Joint Entropy of GLCM          6.123457  (Intensity discretisation: Fixed bin size; Feature aggregation: merged 3D directions; Bin width: 25 HU)
-    Comment: Not computable: NI2N Correlation of GLCM (constant ROI)
-  Measurement Group
-    Tracking Identifier: node 4R
-    Tracking Unique Identifier: 2.25.201
-    Referenced Segment: Segmentation 2.25.401, segment 3
-    Source series for segmentation: 1.2.826.0.1.3680043.8.498.2
-    Measurement Method: Sum of segmented voxel method for volume
-    Algorithm Name: radnode features
-    Algorithm Version: 0.1.0
-    Algorithm Parameters: FBN:32
-    Volume from Voxel Summation  64 mm3
-
-Qualitative Evaluations
-  Summary: GTVp, right lung: 12.3 cm3, mean -46.9 HU. 8 features, 1 not computable.
 `
 
 func TestText(t *testing.T) {
@@ -95,15 +97,15 @@ func TestTextOfOthers(t *testing.T) {
 			"\n  document  Comprehensive SR, PARTIAL, UNVERIFIED, 2015-08-19 11:21:53\n",
 			"\n    191 × Positron Emission Tomography Image  ",
 			"\n    Radiopharmaceutical agent: Fluorodeoxyglucose F^18^\n",
-			"\n    SUVbw                                                6.01529 SUVbw g/ml  (Derivation: Mean)\n",
-			"\n    Referenced Segment: Segmentation …440001312.777033, segment 1\n",
+			"\n  SUVbw                                                6.01529 g/ml SUVbw  (Derivation: Mean)\n",
+			"\n  Referenced Segment: Segmentation …440001312.777033, segment 1\n",
 		}},
 		{[]string{"data", "highdicom", "sr_document.dcm"}, []string{
-			"\n    Area of defined region  1.7 cm2  (", "\n    Image Region: SCOORD CIRCLE  (Source Image: CT Image …",
-			"\n    Finding Site: Cervico-thoracic spine  (Topographical Modifier: Vertebral foramen)\n",
+			"\n  Area of defined region  1.7 cm2  (", "\n  Image Region: SCOORD CIRCLE  (Source Image: CT Image …",
+			"\n  Finding Site: Cervico-thoracic spine  (Topographical Modifier: Vertebral foramen)\n",
 		}},
 		{[]string{"data", "highdicom", "sr_document_with_multiple_groups.dcm"}, []string{
-			"\n    Intensity Histogram Mean  -119.0739 HU\n", "\n    Volume  200 mm3\n", "\n    Volume Surface: SCOORD3D POINT\n",
+			"\n  Intensity Histogram Mean  -119.0739 HU\n", "\n  Volume  200 mm3\n", "\n  Volume Surface: SCOORD3D POINT\n",
 		}},
 	} {
 		b, err := os.ReadFile(shared(t, c.path...))
@@ -151,7 +153,7 @@ func TestTextEscapesControls(t *testing.T) {
 	if err := Text(&out, d); err != nil {
 		t.Fatal(err)
 	}
-	want := "\\u001B]0;title\\u0007\n  document  (no SOP class)\n  patient   \\u001B[2J\\u202E\\u009BA\nNote: one\n    two\\u000Dthree four\\u0000\\u001B[31m\n"
+	want := "\\u001B]0;title\\u0007\n  patient   \\u001B[2J\\u202E\\u009BA\n  document  (no SOP class)\nNote: one\n    two\\u000Dthree four\\u0000\\u001B[31m\n"
 	if out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
