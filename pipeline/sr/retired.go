@@ -95,3 +95,5 @@ func (c Code) canonicalUnit() Code {
 	}
 	return c
 }
+
+func (c Code) sameUnit(o Code) bool { return c.canonicalUnit().same(o.canonicalUnit()) }
