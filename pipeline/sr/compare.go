@@ -264,14 +264,15 @@ func (r *regionValues) compare() []Comparison {
 		if partner[i] != nil || len(there) == 0 {
 			continue
 		}
-		best := 0
-		for k := range there[:min(len(there), maxAlternatives)] {
-			if len(x.differences(there[k])) < len(x.differences(there[best])) {
-				best = k
+		best, fewest := 0, math.MaxInt
+		for k, y := range there[:min(len(there), maxAlternatives)] {
+			if n := x.distance(y); n < fewest {
+				best, fewest = k, n
 			}
 		}
 		partner[i], there[best].taken = there[best], true
-		left[x.quantity] = slices.Delete(there, best, best+1)
+		copy(there[1:best+1], there[:best])
+		left[x.quantity] = there[1:]
 	}
 	var out []Comparison
 	for i, x := range r.values {
@@ -283,6 +284,22 @@ func (r *regionValues) compare() []Comparison {
 		}
 	}
 	return out
+}
+
+// distance counts the steps and parameters that two values do not share.
+func (v *value) distance(o *value) (n int) {
+	a, b := v.how, o.how
+	for len(a) > 0 && len(b) > 0 {
+		switch c := slices.Compare(a[0][:], b[0][:]); {
+		case c == 0:
+			a, b = a[1:], b[1:]
+		case c < 0:
+			a, n = a[1:], n+1
+		default:
+			b, n = b[1:], n+1
+		}
+	}
+	return n + len(a) + len(b)
 }
 
 // differences names the steps and parameters in which two values differ.

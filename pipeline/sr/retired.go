@@ -49,6 +49,7 @@ var retired = map[string]map[string]string{
 		// Quantities.
 		"G-D705":  "118565006", // Volume
 		"G-A166":  "42798000",  // Area
+		"G-A16A":  "131184002", // Area of defined region
 		"G-D7FE":  "410668003", // Length
 		"M-02550": "81827009",  // Diameter
 		"G-A185":  "103339001", // Long Axis
@@ -78,19 +79,22 @@ var retired = map[string]map[string]string{
 	},
 }
 
-// canonicalUnit writes a UCUM unit in the way of CID 7181 where others put the
-// annotation first, as {SUVbw}g/ml, and a cubic centimetre as the millilitre that it is.
-func (c Code) canonicalUnit() Code {
-	if c.Scheme != "UCUM" {
+// annotationLast writes a UCUM unit in the way of CID 7181 where others put the
+// annotation first, as {SUVbw}g/ml.
+func (c Code) annotationLast() Code {
+	if c.Scheme != "UCUM" || !strings.HasPrefix(c.Value, "{") {
 		return c
 	}
-	if strings.HasPrefix(c.Value, "{") {
-		if annotation, unit, ok := strings.Cut(c.Value, "}"); ok && unit != "" && unit[0] != '/' && unit[0] != '.' {
-			c.Value = unit + annotation + "}"
-		}
+	if annotation, unit, ok := strings.Cut(c.Value, "}"); ok && unit != "" && unit[0] != '/' && unit[0] != '.' {
+		c.Value = unit + annotation + "}"
 	}
-	switch c.Value {
-	case "cm3", "mL":
+	return c
+}
+
+// canonicalUnit is equal for two spellings of one UCUM unit: a cubic centimetre is a millilitre.
+func (c Code) canonicalUnit() Code {
+	c = c.annotationLast()
+	if c.Scheme == "UCUM" && (c.Value == "cm3" || c.Value == "mL") {
 		c.Value = "ml"
 	}
 	return c

@@ -420,7 +420,7 @@ func unitText(u Code) string {
 	if u.Value == "1" {
 		return ""
 	}
-	u = u.canonicalUnit()
+	u = u.annotationLast()
 	s := strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "{", " ", "}", " ").Replace(u.Value)
 	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), " )", ")")
 }

@@ -2,6 +2,7 @@ package sr
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -170,6 +171,7 @@ func seeds(f *testing.F) {
 	root := newContainer(ImagingMeasurementReport, "1500").encode()
 	root.SetSeq(dicom.ContentSequence, deep)
 	f.Add(encode(f, root))
+	f.Add(encode(f, dose().encode()))
 	for _, name := range []string{"dcmqi/sr-example/sr.dcm", "highdicom/sr_document.dcm", "highdicom/sr_document_with_multiple_groups.dcm"} {
 		if dir := os.Getenv("RADNODE_SHARED"); dir != "" {
 			if b, err := os.ReadFile(filepath.Join(dir, "data", filepath.FromSlash(name))); err == nil {
@@ -179,9 +181,8 @@ func seeds(f *testing.F) {
 	}
 }
 
-// FuzzReport gives any data set to the readers: they must not panic, Text must
-// write nothing but graphic characters, and what Measurements finds must not
-// depend on how often it is asked.
+// FuzzReport gives any data set to the readers: they must not panic, Text must write nothing but graphic characters, JSON
+// one line that is JSON, and what Read finds must not depend on how often it is asked nor Compare find a report unlike itself.
 func FuzzReport(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -190,17 +191,148 @@ func FuzzReport(f *testing.F) {
 			return
 		}
 		var out strings.Builder
-		if Text(&out, file.DataSet) == nil {
-			for _, r := range out.String() {
-				if r != '\n' && !unicode.IsGraphic(r) {
-					t.Fatalf("%q in %q", r, out.String())
-				}
+		textErr := Text(&out, file.DataSet)
+		for _, r := range out.String() {
+			if r != '\n' && !unicode.IsGraphic(r) {
+				t.Fatalf("%q in %q", r, out.String())
 			}
 		}
-		one, err1 := Measurements(file.DataSet)
-		two, err2 := Measurements(file.DataSet)
-		if (err1 == nil) != (err2 == nil) || !cmp.Equal(one, two, cmp.Comparer(func(a, b float64) bool { return a == b || a != a && b != b })) {
+		var line bytes.Buffer
+		jsonErr := JSON(&line, file.DataSet, "report.dcm")
+		if (textErr == nil) != (jsonErr == nil) {
+			t.Fatalf("Text: %v, JSON: %v", textErr, jsonErr)
+		}
+		if jsonErr == nil && (!json.Valid(line.Bytes()) || bytes.Count(line.Bytes(), []byte("\n")) != 1) {
+			t.Fatalf("no line of JSON: %q", line.Bytes())
+		}
+		one, err := Read(file.DataSet)
+		if err != nil {
+			return
+		}
+		if two, _ := Read(file.DataSet); !cmp.Equal(one, two, cmp.Comparer(sameBits)) {
 			t.Fatalf("%+v, then %+v", one, two)
 		}
+		measured := 0
+		for _, g := range one.Groups {
+			measured += len(g.Measurements)
+		}
+		all := Compare(one, one)
+		if len(all) != measured {
+			t.Fatalf("%d values became %d rows", measured, len(all))
+		}
+		for _, c := range all {
+			if !c.Equal() || c.Parameters || c.Region == "" {
+				t.Fatalf("not equal to itself: %+v", c)
+			}
+		}
 	})
+}
+
+func sameBits(a, b float64) bool {
+	return math.Float64bits(a) == math.Float64bits(b) || a != a && b != b
+}
+
+// Every value of the tree is shown, in whatever order.
+func TestTextLeavesNothingOut(t *testing.T) {
+	_, sets := reports(t)
+	sets = append(sets, dose().encode())
+	for _, d := range sets {
+		var out strings.Builder
+		if err := Text(&out, d); err != nil {
+			t.Fatal(err)
+		}
+		root, err := parseDocument(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := out.String()
+		items := 0
+		root.walk(func(it *item) {
+			v := valueOf(it)
+			if it.bare() || it.vt == text && strings.Contains(it.text, "\n") || it.named(equivalentMeaning) {
+				return
+			}
+			items++
+			if !strings.Contains(shown, escape(v)) {
+				t.Errorf("%s %s: %q is not in\n%s", it.vt, it.name, v, shown)
+			}
+		})
+		if items < 5 {
+			t.Errorf("only %d items", items)
+		}
+	}
+}
+
+// dose is a report of another template, TID 10011.
+func dose() *item {
+	root := newContainer(dcm("113701", "X-Ray Radiation Dose Report"), "10011")
+	root.add(hasConceptMod, newCode(dcm("121058", "Procedure reported"), dcm("113704", "Projection X-Ray")))
+	root.add(hasObsContext, newCode(observerType, person))
+	root.add(hasObsContext, &item{vt: pName, name: personObserverName, text: "Doe^Jane"})
+	acc := root.add(contains, newContainer(dcm("113702", "Accumulated X-Ray Dose Data"), "10002"))
+	acc.add(contains, newNum(dcm("113722", "Dose Area Product Total"), 1.25e-5, Code{"Gy.m2", "UCUM", "Gy.m2"}))
+	acc.add(contains, newText(dcm("121106", "Comment"), "none"))
+	return root
+}
+
+// Another template comes in the order of its tree.
+func TestTextOfAnotherTemplate(t *testing.T) {
+	const want = `X-Ray Radiation Dose Report
+  document  (no SOP class)
+  observer  Doe^Jane
+Procedure reported: Projection X-Ray
+Observer Type: Person
+Person Observer Name: Doe^Jane
+
+Accumulated X-Ray Dose Data
+  Dose Area Product Total  1.25e-05 Gy.m2
+  Comment: none
+`
+	var out strings.Builder
+	if err := Text(&out, dose().encode()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("want - got +:\n%s", diff)
+	}
+}
+
+// A region with several groups counts them; one without a name is a measurement group; steps say how; a missing value why.
+func TestTextOfGroups(t *testing.T) {
+	d := edited(t, func(root, g *item) {
+		bin := g.add(contains, newCode(Code{"4R0B", IBSI, "Intensity discretisation"}, Code{"Q3RU", IBSI, "Fixed bin size"}))
+		bin.add(hasProperties, newNum(Code{"w", "99RADNODE", "Bin width"}, 25, Unit("HU")))
+		m := root.find(imagingMeasurements)
+		second := m.add(contains, newContainer(measurementGroup, "1411"))
+		second.add(hasObsContext, newText(trackingIdentifier, "node 4R"))
+		second.add(contains, newNum(concept(t, "RNU0"), 2, Unit("mm3")))
+		third := m.add(contains, newContainer(measurementGroup, "1411"))
+		third.add(contains, newNum(concept(t, "RNU0"), 3, Unit("mm3")))
+		root.find(qualitativeEvals).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
+	})
+	var out strings.Builder
+	if err := Text(&out, d); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, part := range []string{"\nSummary\n  GTVp, right", "\nQualitative Evaluations\n  Response: Stable disease\n", "\nGTVp – rechts \\ oben\n",
+		"  Comment: Not", "\n  Intensity discretisation: Fixed bin size  (Bin width: 25 HU)\n", "  Referenced Segment: ",
+		"\nnode 4R (1 of 2)\n", "\nnode 4R (2 of 2)\n  Volume of Mesh  2 mm3\n", "\nMeasurement Group\n  Volume of Mesh  3 mm3\n", "\nContext\n", "\nImage Library\n"} {
+		i := strings.Index(out.String()[at:], part)
+		if i < 0 {
+			t.Fatalf("%q is not there or too early in\n%s", part, out.String())
+		}
+		at += i
+	}
+	it := newNum(concept(t, "RNU0"), math.NaN(), Code{})
+	it.qualifier = dcm("114000", "Not a number")
+	if got := valueOf(it); got != "(no value: Not a number)" {
+		t.Errorf("a missing value is %q", got)
+	}
+	for unit, want := range map[string]string{"{SUVbw}g/ml": "g/ml SUVbw", "g/ml{SUVbw}": "g/ml SUVbw", "{pixels}": "pixels", "1": "", "ml": "ml", "cm3": "cm3",
+		"{counts}/s": "counts /s", "g/ml{SUVbw}.mm3": "g/ml SUVbw .mm3"} {
+		if got := unitText(Unit(unit)); got != want {
+			t.Errorf("%s is shown as %q, want %q", unit, got, want)
+		}
+	}
 }
