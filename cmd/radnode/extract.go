@@ -36,7 +36,7 @@ type extractCmd struct {
 
 	Also []string `placeholder:"MODALITY" help:"Measure contours also on other series of this modality in their frame of reference, as PT for contours drawn on the CT."`
 
-	Compare bool `help:"Compare the values of two reports, the first against the second, instead of measuring. Regions are paired by Tracking UID, else by name, else by order; values by concept, derivation and aggregation. One row a value: difference is the second less the first, relative_difference that over the size of the first; the note says what is in one report alone and which unit, step or parameter differs. The last line on standard error counts the equal ones. Exit code 0 wherever both reports could be read, whatever their values."`
+	Compare bool `help:"Compare the values of two reports instead of measuring, see above."`
 
 	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images, and RTSTRUCT or SEG; with --compare two Structured Reports."`
 }
@@ -67,6 +67,24 @@ func (r row) fields() []string {
 		value = strconv.FormatFloat(*r.Value, 'g', -1, 64) // the shortest text that reads back the same bits
 	}
 	return []string{r.PatientID, r.StudyUID, r.SeriesUID, r.Modality, r.ROISourceUID, strconv.Itoa(r.ROINumber), r.ROIName, r.Profile, r.Image, r.Feature, r.IBSICode, value, r.Unit, r.Note}
+}
+
+// Help says what two reports are compared by.
+func (extractCmd) Help() string {
+	return `With --compare two Structured Reports of measurements (TID 1500), from whichever programs, are compared, the second
+against the first. Regions are paired by Tracking UID, else by name and source series, else by name, else by order where
+they have a quantity in common; values by concept, derivation and aggregation, retired codes standing for the present
+ones. One row a value:
+
+  roi, feature, code, scheme, unit    as in the first report, or in the second where it alone has the value
+  how                                 derivation, aggregation and other choices stated of this value
+  value_1, value_2                    empty (JSON: null) where a report has none
+  difference                          value_2 - value_1; empty where the units differ
+  relative_difference                 difference over the size of value_1; empty where that is 0
+  note                                only in first, only in second, units differ, parameters differ and which
+
+The last line on standard error counts: "N of M values equal to the bit, largest relative difference ...". The exit code
+is 0 wherever both reports could be read, whatever their values, and 1 otherwise.`
 }
 
 func (c extractCmd) Run(e *env) error {

@@ -13,9 +13,47 @@ import (
 
 // srCmd prints reports.
 type srCmd struct {
-	Format string `default:"text" enum:"text,json" help:"text or json. JSON is one line an SR file (JSON Lines): file, document, patient, study, groups with their measurements, images; a code is {value, scheme, meaning}, a missing value null. A report that is no measurement report (TID 1500) has its content items under content."`
+	Format string `default:"text" enum:"text,json" help:"text for people, or json: one line a file (JSON Lines)."`
 
 	File []string `arg:"" help:"Structured Reports of any template (PS3.10 files)."`
+}
+
+// Help is the contract of the JSON.
+func (srCmd) Help() string {
+	return `Text shows a measurement report (TID 1500) in the order of interest: summary, regions with their measurements, context,
+images; any other template in the order of its tree. It shows the patient.
+
+JSON is one object a file, each on a line. Every key is always there: a text that the report does not have is "", a list
+is [], a code or a number is null. A code is {value, scheme, meaning}; a number has all its digits.
+
+  file, sop_class_uid, sop_class, sop_instance_uid, series_instance_uid, series_number, series_description,
+  instance_number, completion, verification, time (ISO 8601), template, title, language
+  patient      name, id, issuer_of_id, birth_date, sex
+  study        study_instance_uid, date, time, id, description, accession_number
+  equipment    manufacturer, model_name, software_version, serial_number, device_uid, station_name
+  observers    [] type, name, organization, login_name, uid, manufacturer, model_name, serial_number, place, role
+  procedures_reported [] codes
+  algorithm    name, version, parameters []
+  groups       [] tracking_identifier, tracking_uid, template, activity_session, finding_category, finding, purpose,
+               source_series, method, algorithm, comments []
+    time_point     label, subject, protocol, type, order
+    sites          [] site, laterality, topographical_modifier
+    regions        [] concept, value_type, graphic_type, points [], frame_of_reference_uid, object, segments [], frames [], roi
+    references     [] concept, object, segments [], frames []
+    steps          [] name, method, text, numbers [] (concept, value, unit)
+    measurements   [] concept, value, unit, qualifier (why value is null), modifiers [] (name, value),
+                   parameters [] (concept, value, unit), properties [], numbers [], regions [], references []
+    evaluations    [] name, value, text, with []
+  derived      [] measurements
+  summary      [] texts
+  evaluations  [] as in groups
+  images       [] study_instance_uid, series_instance_uid, modality, frame_of_reference_uid, instances []
+  contours, predecessors, evidence
+               [] study_instance_uid, series_instance_uid, sop_class_uid, sop_instance_uid, as object above
+  content      null, or of a report that is no measurement report its items: relationship, value_type, name, and of
+               text, code, value, unit, qualifier, object, segments, frames, points, content those that it has
+
+Exit code 1 where a file could not be read or is no Structured Report; the others are printed all the same.`
 }
 
 func (c srCmd) Run(e *env) error {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,6 +80,28 @@ func TestReportAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Every key is explained in --help.
+	var keys func(v any)
+	keys = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, below := range v {
+				if !regexp.MustCompile(`\b` + k + `\b`).MatchString(srCmd{}.Help()) {
+					t.Errorf("--help does not name %s", k)
+				}
+				keys(below)
+			}
+		case []any:
+			for _, below := range v {
+				keys(below)
+			}
+		}
+	}
+	var all any
+	if err := json.Unmarshal([]byte(lines[0]), &all); err != nil {
+		t.Fatal(err)
+	}
+	keys(all)
 	for _, line := range lines {
 		var got struct {
 			File   string
