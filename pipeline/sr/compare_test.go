@@ -163,6 +163,10 @@ func TestCompareGroupsOfOneRegion(t *testing.T) {
 	if len(all) != 2 || all[0].Note != "only in first" || all[1].Note != "only in second" {
 		t.Errorf("%+v", all)
 	}
+	all = Compare(&Content{Groups: []MeasurementGroup{group(1, aggregated("new1"))}}, &Content{Groups: []MeasurementGroup{group(1, aggregated("new2"))}})
+	if len(all) != 2 {
+		t.Errorf("%+v", all)
+	}
 	// Steps that one report alone states are no difference that is known.
 	all = Compare(&Content{Groups: []MeasurementGroup{group(1, width(25))}}, &Content{Groups: []MeasurementGroup{group(1)}})
 	if len(all) != 1 || all[0].Parameters || all[0].Note != "parameters stated in first alone" {
@@ -192,6 +196,7 @@ func TestComparePairsRegions(t *testing.T) {
 		{"by UID, whatever the name", report(group("A", "1", "s", 1), group("B", "2", "s", 2)), report(group("B", "1", "s", 10), group("A", "2", "s", 20)), []float64{10, 20}, "", "A / B"},
 		{"by name and series", report(group("A", "1", "s", 1), group("A", "2", "t", 2)), report(group("A", "3", "t", 10), group("A", "4", "s", 20)), []float64{20, 10}, "", "A"},
 		{"by name", report(group("A", "1", "s", 1)), report(group("B", "2", "s", 10), group("A", "3", "t", 20)), []float64{20}, "regions paired by name: the source series differ", "A"},
+		{"of one name, in their order", report(group("A", "1", "s", 1), group("A", "2", "s", 2)), report(group("A", "3", "s", 10), group("A", "4", "s", 20)), []float64{10, 20}, "", "A"},
 		{"by order", report(group("A", "1", "s", 1), group("B", "2", "s", 2)), report(group("C", "3", "s", 10), group("D", "4", "s", 20)), []float64{10, 20}, "regions paired by order", "A / C"},
 		{"without names", report(group("", "", "", 1)), report(group("", "", "", 10)), []float64{10}, "", "group 1"},
 		{"more in the first", report(group("A", "1", "s", 1), group("B", "2", "s", 2)), report(group("B", "2", "s", 20)), []float64{0, 20}, "only in first", "A"},

@@ -414,6 +414,7 @@ func TestReadRowsOfOthers(t *testing.T) {
 		bin := g.add(contains, newCode(Code{"4R0B", IBSI, "Intensity discretisation"}, Code{"Q3RU", IBSI, "Fixed bin size"}))
 		bin.add(hasProperties, newNum(Code{"w", "99RADNODE", "Bin width"}, 25, hu))
 		g.add(contains, newText(Code{"r", "99RADNODE", "Resampling"}, "linear")).add(inferredFrom, newNum(Code{"s", "99RADNODE", "Spacing"}, 1, Unit("mm")))
+		g.add(contains, newText(Code{"n", "99RADNODE", "Normalisation"}, "z-score"))
 		g.add(contains, newText(dcm("3", "Appearance"), "spiculated"))
 		g.add(contains, newCode(dcm("121403", "Level of Significance"), dcm("4", "Significant")))
 		m := g.find(concept(t, "RNU0"))
@@ -421,6 +422,12 @@ func TestReadRowsOfOthers(t *testing.T) {
 		m.add(hasProperties, newNum(dcm("6", "Uncertainty"), 0.5, Unit("mm3")))
 		m.add(hasConceptMod, newText(equivalentMeaning, "Lesion volume"))
 		m.add(inferredFrom, &item{vt: image, name: dcm("121112", "Source of Measurement"), ref: ct})
+		// An image that the evidence does not name, with what is said of it: TID 1602 at the image goes before that of the group.
+		mr := root.find(imageLibrary).add(contains, newContainer(imageLibraryGroup, ""))
+		mr.add(hasAcqContext, newCode(modality, dcm("CT", "Computed Tomography")))
+		mr.add(hasAcqContext, newUID(seriesInstanceUID, "1.2.3"))
+		slice := mr.add(contains, &item{vt: image, ref: Instance{dicom.MRImageStorage, "1.2.3.4"}})
+		slice.add(hasAcqContext, newCode(modality, dcm("MR", "Magnetic Resonance")))
 		derived := root.add(contains, newContainer(derivedMeasurements, ""))
 		derived.add(contains, newNum(dcm("8", "Ratio"), 2, Unit("1")))
 		root.find(qualitativeEvals).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
@@ -473,6 +480,7 @@ func TestReadRowsOfOthers(t *testing.T) {
 	want.Steps = []Step{
 		{Name: Code{"4R0B", IBSI, "Intensity discretisation"}, Method: Code{"Q3RU", IBSI, "Fixed bin size"}, Numbers: []Parameter{{Code{"w", "99RADNODE", "Bin width"}, 25, hu}}},
 		{Name: Code{"r", "99RADNODE", "Resampling"}, Text: "linear", Numbers: []Parameter{{Code{"s", "99RADNODE", "Spacing"}, 1, Unit("mm")}}},
+		{Name: Code{"n", "99RADNODE", "Normalisation"}, Text: "z-score"},
 	}
 	want.Measurements[0].Details = Details{
 		Properties: []Evaluation{{Name: dcm("121402", "Normality"), Value: dcm("5", "Abnormal")}, {Name: equivalentMeaning, Text: "Lesion volume"}},
@@ -484,6 +492,9 @@ func TestReadRowsOfOthers(t *testing.T) {
 	}
 	if len(c.Derived) != 1 || c.Derived[0].Value != 2 || len(c.Evaluations) != 1 || c.Evaluations[0].Value.Meaning != "Stable disease" || len(c.Summary) != 1 {
 		t.Errorf("derived %+v, evaluations %+v, summary %q", c.Derived, c.Evaluations, c.Summary)
+	}
+	if diff := cmp.Diff(Series{SeriesInstanceUID: "1.2.3", Modality: "MR", Instances: []Instance{{dicom.MRImageStorage, "1.2.3.4"}}}, c.Images[len(c.Images)-1]); diff != "" {
+		t.Errorf("images, want - got +:\n%s", diff)
 	}
 	people := c.Observers[1:]
 	if diff := cmp.Diff([]Observer{{Type: person, Name: "Doe^Jane", Organization: "Hospital"}, {Type: person, Name: "Roe^Jo"}}, people); diff != "" {
