@@ -292,6 +292,8 @@ func contentOf(d *dicom.DataSet, root *item) *Content {
 		switch {
 		case it.vt == code && it.named(procedureReported):
 			c.ProcedureReported = append(c.ProcedureReported, it.code)
+		case it.vt == text && it.named(summary): // TID 1500 is extensible
+			c.Summary = append(c.Summary, it.text)
 		case it.vt != container:
 		case it.named(imageLibrary):
 			r.library(c, it)

@@ -64,9 +64,11 @@ func (p *printer) section(heading string, items []*item) {
 
 // measurementReport writes the containers of TID 1500 in the order of interest.
 func (p *printer) measurementReport(root *item) {
-	var evaluations, measured, others, context, library []*item
+	var lines, evaluations, measured, others, context, library []*item
 	for _, c := range root.children {
 		switch {
+		case c.isSummary():
+			lines = append(lines, c)
 		case c.vt != container:
 			context = append(context, c)
 		case c.named(qualitativeEvals):
@@ -80,7 +82,19 @@ func (p *printer) measurementReport(root *item) {
 		}
 	}
 	for _, c := range evaluations {
-		p.evaluations(c)
+		lines = append(lines, slices.DeleteFunc(slices.Clone(c.children), func(it *item) bool { return !it.isSummary() })...)
+	}
+	if len(lines) > 0 {
+		p.line(0, "")
+		p.line(0, summary.Meaning)
+		for _, l := range lines {
+			p.line(1, l.text)
+		}
+	}
+	for _, c := range evaluations {
+		if rest := slices.DeleteFunc(slices.Clone(c.children), (*item).isSummary); len(rest) > 0 {
+			p.section(nameOf(c), rest)
+		}
 	}
 	for _, c := range measured {
 		var rest []*item
@@ -107,22 +121,10 @@ func (p *printer) measurementReport(root *item) {
 	}
 }
 
-// evaluations writes the lines of the summary under a heading of their own.
-func (p *printer) evaluations(c *item) {
-	var lines, rest []*item
-	for _, it := range c.children {
-		if it.vt == text && it.named(summary) && len(it.children) == 0 {
-			lines = append(lines, &item{vt: text, text: it.text})
-		} else {
-			rest = append(rest, it)
-		}
-	}
-	if len(lines) > 0 {
-		p.section(summary.Meaning, lines)
-	}
-	if len(rest) > 0 {
-		p.section(nameOf(c), rest)
-	}
+// isSummary says whether the item is a line of the summary and nothing more. Some
+// write it into Qualitative Evaluations, some at the top.
+func (it *item) isSummary() bool {
+	return it.vt == text && it.rel == contains && it.named(summary) && len(it.children) == 0 && it.text != ""
 }
 
 // headings names measurement groups by their regions. A region with several
