@@ -226,9 +226,9 @@ func TestCompareRetiredCodes(t *testing.T) {
 	}{
 		{Measurement{Concept: dcm("128781", ""), Value: 1, Unit: Unit("1")}, Measurement{Concept: concept(t, "GYBY"), Value: 1, Unit: Unit("1")}, 1},
 		{Measurement{Concept: Code{"G-D705", "SRT", "Volume"}, Value: 1, Unit: Unit("ml")}, Measurement{Concept: sct("118565006", "Volume"), Value: 1, Unit: Unit("cm3")}, 1},
-		{Measurement{suv, 1, Unit("{SUVbw}g/ml"), derived(Code{"R-00317", "SRT", "Mean"}), nil, Details{}},
-			Measurement{suv, 1, Unit("g/ml{SUVbw}"), derived(sct("373098007", "Mean")), nil, Details{}}, 1},
-		{Measurement{suv, 1, Unit("1"), derived(sct("56851009", "Maximum")), nil, Details{}}, Measurement{suv, 1, Unit("1"), derived(sct("373098007", "Mean")), nil, Details{}}, 2},
+		{Measurement{Concept: suv, Value: 1, Unit: Unit("{SUVbw}g/ml"), Modifiers: derived(Code{"R-00317", "SRT", "Mean"})},
+			Measurement{Concept: suv, Value: 1, Unit: Unit("g/ml{SUVbw}"), Modifiers: derived(sct("373098007", "Mean"))}, 1},
+		{Measurement{Concept: suv, Value: 1, Unit: Unit("1"), Modifiers: derived(sct("56851009", "Maximum"))}, Measurement{Concept: suv, Value: 1, Unit: Unit("1"), Modifiers: derived(sct("373098007", "Mean"))}, 2},
 	} {
 		all := Compare(of(c.a), of(c.b))
 		if len(all) != c.rows || c.rows == 1 && (!all[0].Equal() || all[0].Note != "") {

@@ -302,7 +302,7 @@ func (g MeasurementGroup) json() jsonGroup {
 
 func (m Measurement) json() jsonMeasurement {
 	return jsonMeasurement{
-		Concept: m.Concept.json(), Value: number(m.Value), Unit: m.Unit.json(), Qualifier: m.Details.Qualifier.json(),
+		Concept: m.Concept.json(), Value: jsonNumber(m.Value), Unit: m.Unit.json(), Qualifier: m.Details.Qualifier.json(),
 		Modifiers:  list(m.Modifiers, func(p CodePair) jsonPair { return jsonPair{p.Name.json(), p.Value.json()} }),
 		Parameters: list(m.Parameters, Parameter.json), Properties: list(m.Details.Properties, Evaluation.json),
 		Numbers: list(m.Details.Numbers, Parameter.json), Regions: list(m.Details.Regions, Region.json),
@@ -311,16 +311,16 @@ func (m Measurement) json() jsonMeasurement {
 }
 
 func (r Region) json() jsonRegion {
-	return jsonRegion{r.Concept.json(), r.ValueType, r.GraphicType, list(r.Points, number), r.FrameOfReferenceUID, r.Object.json(),
-		numbers(r.Segments), numbers(r.Frames), r.ROI}
+	return jsonRegion{r.Concept.json(), r.ValueType, r.GraphicType, list(r.Points, jsonNumber), r.FrameOfReferenceUID, r.Object.json(),
+		jsonInts(r.Segments), jsonInts(r.Frames), r.ROI}
 }
 
 func (r Reference) json() jsonReference {
-	return jsonReference{r.Concept.json(), r.Document.json(), numbers(r.Segments), numbers(r.Frames)}
+	return jsonReference{r.Concept.json(), r.Document.json(), jsonInts(r.Segments), jsonInts(r.Frames)}
 }
 
 func (p Parameter) json() jsonParameter {
-	return jsonParameter{p.Concept.json(), number(p.Value), p.Unit.json()}
+	return jsonParameter{p.Concept.json(), jsonNumber(p.Value), p.Unit.json()}
 }
 
 func (e Evaluation) json() jsonEvaluation {
@@ -347,9 +347,9 @@ func jsonItems(items []*item) []jsonItem {
 	return list(items, func(it *item) jsonItem {
 		j := jsonItem{Relationship: string(it.rel), ValueType: string(it.vt), Name: it.name.json(), Text: it.text, Code: it.code.json(),
 			Unit: it.unit.json(), Qualifier: it.qualifier.json(), Segments: it.allSegments(), Frames: it.frames,
-			Points: list(it.points, number), Frame: it.frame}
+			Points: list(it.points, jsonNumber), Frame: it.frame}
 		if it.vt == num {
-			j.Value = number(it.value)
+			j.Value = jsonNumber(it.value)
 		}
 		if it.ref != (Instance{}) {
 			ref := it.ref.json()
@@ -372,10 +372,10 @@ func list[T, J any](all []T, convert func(T) J) []J {
 }
 
 func texts(s []string) []string { return append([]string{}, s...) }
-func numbers(n []int) []int     { return append([]int{}, n...) }
+func jsonInts(n []int) []int     { return append([]int{}, n...) }
 
-// number is null for what JSON has no digits for.
-func number(v float64) *float64 {
+// jsonNumber is null for what JSON has no digits for.
+func jsonNumber(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil
 	}
