@@ -372,7 +372,7 @@ func list[T, J any](all []T, convert func(T) J) []J {
 }
 
 func texts(s []string) []string { return append([]string{}, s...) }
-func jsonInts(n []int) []int     { return append([]int{}, n...) }
+func jsonInts(n []int) []int    { return append([]int{}, n...) }
 
 // jsonNumber is null for what JSON has no digits for.
 func jsonNumber(v float64) *float64 {

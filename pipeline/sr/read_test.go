@@ -368,7 +368,7 @@ func TestReadContent(t *testing.T) {
 		Study:     Study{"20140501", "101112", "S1", "CT thorax", "ACC1"},
 		Equipment: Equipment{Manufacturer: "radnode", ModelName: "radnode", SoftwareVersion: "0.1.0", SerialNumber: "n1", DeviceUID: "2.25.7"},
 		Observers: []Observer{{Type: device, Name: "RADNODE", UID: "2.25.7", Manufacturer: "radnode", ModelName: "radnode", SerialNumber: "n1"}},
-		Template:  "1500", Title: OncologyMeasurementReport, Language: english,
+		Template:  "1500", Title: OncologyMeasurementReport, Language: Code{"en-US", "RFC5646", "English (United States)"},
 		ContentDate: "20260302", ContentTime: "013015", TimezoneOffset: "+0200",
 		ProcedureReported: r.ProcedureReported, Algorithm: r.Algorithm, Summary: r.Summary,
 		Images: r.Images, Contours: r.Contours, Predecessors: r.Predecessors,
