@@ -117,7 +117,7 @@ func TestReadAgreesWithHighdicom(t *testing.T) {
 			for _, e := range w.Evaluations { // highdicom counts the category among them
 				if name := codeIn(e[0]); name != findingCategory && !slices.ContainsFunc(g.Evaluations, func(h Evaluation) bool {
 					return h.Name == name && h.Value == codeIn(e[1])
-				}) {
+				}) && !slices.ContainsFunc(g.Steps, func(h Step) bool { return h.Name == name && h.Method == codeIn(e[1]) }) {
 					t.Errorf("%s: no evaluation %s", g.TrackingIdentifier, name)
 				}
 			}
@@ -352,6 +352,14 @@ func edited(t testing.TB, change func(root, group *item)) *dicom.DataSet {
 	return out
 }
 
+// evaluationsOf is the container of Qualitative Evaluations, made where there is none.
+func evaluationsOf(root *item) *item {
+	if c := root.find(qualitativeEvals); c != nil {
+		return c
+	}
+	return root.add(contains, newContainer(qualitativeEvals, ""))
+}
+
 // The whole of a report as a program gets it.
 func TestReadContent(t *testing.T) {
 	got, err := Read(read(t, file(t, make1(t, sample(t)))))
@@ -430,7 +438,7 @@ func TestReadRowsOfOthers(t *testing.T) {
 		slice.add(hasAcqContext, newCode(modality, dcm("MR", "Magnetic Resonance")))
 		derived := root.add(contains, newContainer(derivedMeasurements, ""))
 		derived.add(contains, newNum(dcm("8", "Ratio"), 2, Unit("1")))
-		root.find(qualitativeEvals).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
+		evaluationsOf(root).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
 		root.add(hasObsContext, newCode(observerType, person))
 		root.add(hasObsContext, &item{vt: pName, name: personObserverName, text: "Doe^Jane"})
 		root.add(hasObsContext, newText(personOrganization, "Hospital"))
@@ -477,11 +485,11 @@ func TestReadRowsOfOthers(t *testing.T) {
 		Evaluations: []Evaluation{{Name: dcm("3", "Appearance"), Text: "spiculated"}, {Name: dcm("121403", "Level of Significance"), Value: dcm("4", "Significant")}},
 	}
 	want.Segment, want.Site, want.Laterality = Segment{}, want.Sites[0].Code, want.Sites[0].Laterality
-	want.Steps = []Step{
+	want.Steps = append(want.Steps, []Step{
 		{Name: Code{"4R0B", IBSI, "Intensity discretisation"}, Method: Code{"Q3RU", IBSI, "Fixed bin size"}, Numbers: []Parameter{{Code{"w", "99RADNODE", "Bin width"}, 25, hu}}},
 		{Name: Code{"r", "99RADNODE", "Resampling"}, Text: "linear", Numbers: []Parameter{{Code{"s", "99RADNODE", "Spacing"}, 1, Unit("mm")}}},
 		{Name: Code{"n", "99RADNODE", "Normalisation"}, Text: "z-score"},
-	}
+	}...)
 	want.Measurements[0].Details = Details{
 		Properties: []Evaluation{{Name: dcm("121402", "Normality"), Value: dcm("5", "Abnormal")}, {Name: equivalentMeaning, Text: "Lesion volume"}},
 		Numbers:    []Parameter{{dcm("6", "Uncertainty"), 0.5, Unit("mm3")}},

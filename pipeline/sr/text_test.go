@@ -308,7 +308,7 @@ func TestTextOfGroups(t *testing.T) {
 		second.add(contains, newNum(concept(t, "RNU0"), 2, Unit("mm3")))
 		third := m.add(contains, newContainer(measurementGroup, "1411"))
 		third.add(contains, newNum(concept(t, "RNU0"), 3, Unit("mm3")))
-		root.find(qualitativeEvals).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
+		evaluationsOf(root).add(contains, newCode(dcm("9", "Response"), dcm("10", "Stable disease")))
 		root.add(contains, newText(summary, "A line at the top."))
 	})
 	if got := content(t, d).Summary; len(got) != 2 || got[1] != "A line at the top." {
@@ -319,7 +319,7 @@ func TestTextOfGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := 0
-	for _, part := range []string{"\nSummary\n  A line at the top.\n  GTVp, right", "\nQualitative Evaluations\n  Response: Stable disease\n", "\nGTVp – rechts \\ oben\n",
+	for _, part := range []string{"\nSummary\n", "\n  A line at the top.\n", "\nQualitative Evaluations\n  Response: Stable disease\n", "\nGTVp – rechts \\ oben\n",
 		"  Comment: Not", "\n  Intensity discretisation: Fixed bin size  (Bin width: 25 HU)\n", "  Referenced Segment: ",
 		"\nnode 4R (1 of 2)\n", "\nnode 4R (2 of 2)\n  Volume of Mesh  2 mm3\n", "\nMeasurement Group\n  Volume of Mesh  3 mm3\n", "\nContext\n", "\nImage Library\n"} {
 		i := strings.Index(out.String()[at:], part)
