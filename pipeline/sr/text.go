@@ -274,7 +274,11 @@ func (p *printer) item(indent int, it *item, width int) {
 	} else if len(it.children) > 0 {
 		var details []string
 		for _, c := range it.children {
-			if c.flat() {
+			if c == it.display() { // stands in front of the number
+				if c.text != it.name.Meaning {
+					details = append(details, cmp.Or(it.name.Meaning, it.name.Value))
+				}
+			} else if c.flat() {
 				details = append(details, inline(c))
 			} else {
 				below = append(below, c)
@@ -359,7 +363,22 @@ func (p *printer) head(it *item, width int) string {
 	return name + ": " + value
 }
 
+// display is the item with the name that a measurement shall be shown by, TID 1419 row 18, or nil.
+func (it *item) display() *item {
+	if it.vt != num {
+		return nil
+	}
+	if f := it.find(equivalentMeaning); f != nil && f.vt == text && f.text != "" && f.flat() && len(f.children) == 0 {
+		return f
+	}
+	return nil
+}
+
+// nameOf is the name that the report wants displayed, else that of the concept.
 func nameOf(it *item) string {
+	if f := it.display(); f != nil {
+		return f.text
+	}
 	switch {
 	case it.name.Meaning != "":
 		return it.name.Meaning
