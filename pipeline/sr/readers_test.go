@@ -187,7 +187,7 @@ json.dump(groups, sys.stdout)
 
 // highdicom, which 3D Slicer reads reports with, gets the same bits.
 func TestHighdicom(t *testing.T) {
-	r := sample(t)
+	r := full(t)
 	r.Groups[0].Measurements = append(r.Groups[0].Measurements, everyFeature(t)...)
 	seen := map[string]bool{}
 	var once []Measurement

@@ -3,7 +3,7 @@
 //
 // Start at [New]: it makes a Measurement Report (TID 1500) out of a [Report].
 // The content items are item.go, the templates that arrange them template.go,
-// the attributes around the tree document.go. [Measurements] reads the values of
+// what the images were context.go, the attributes around the tree document.go. [Measurements] reads the values of
 // such a report back, [Text] shows any Structured Report to a person.
 //
 // What New returns is valid: every relationship is one that PS3.3 Table
@@ -57,7 +57,7 @@ type Report struct {
 	Groups    []Group
 	Summary   []string // lines for the reader; optional where there are groups
 
-	// CodingSchemes describes the private designators (99...) in use; optional.
+	// CodingSchemes describes the private designators (99...) in use; optional, and not needed for [Private].
 	CodingSchemes []CodingScheme
 }
 

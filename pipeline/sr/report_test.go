@@ -229,13 +229,13 @@ func TestMeasurementsReadBackAsWritten(t *testing.T) {
 }
 
 func TestSameReportSameBytes(t *testing.T) {
-	first := file(t, make1(t, sample(t)))
+	first := file(t, make1(t, full(t)))
 	for range 5 {
-		if !bytes.Equal(first, file(t, make1(t, sample(t)))) {
+		if !bytes.Equal(first, file(t, make1(t, full(t)))) {
 			t.Fatal("the same report gave other bytes")
 		}
 	}
-	other := sample(t)
+	other := full(t)
 	other.Groups[0].Measurements[0].Value = math.Nextafter(other.Groups[0].Measurements[0].Value, 0)
 	if bytes.Equal(first, file(t, make1(t, other))) {
 		t.Fatal("another value gave the same bytes")
@@ -611,6 +611,13 @@ func TestStepsInTheTree(t *testing.T) {
 	}
 	if diff := cmp.Diff(r.Groups[0].Steps, got); diff != "" {
 		t.Errorf("want - got +:\n%s", diff)
+	}
+	// Who reads the private codes is told whose they are.
+	r.CodingSchemes = nil
+	s := make1(t, r).Seq(dicom.CodingSchemeIdentificationSequence)
+	if len(s) != 1 || s[0].String(dicom.CodingSchemeDesignator) != Private || s[0].String(dicom.CodingSchemeName) == "" ||
+		s[0].String(dicom.CodingSchemeResponsibleOrganization) != "radnode" {
+		t.Errorf("Coding Scheme Identification Sequence is %v", s)
 	}
 	for _, c := range g.children {
 		if c.name.Value == "Q4LE" && c.findText(equivalentMeaning) != "Mean CT number" {
