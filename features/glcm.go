@@ -33,7 +33,7 @@ var glcmTable = []Feature{
 
 // glcm computes section 3.6 (IBSI LFYI), grey level co-occurrence.
 func glcm(roi *ROI, l *levels, v *values) {
-	t := roi.profile.Texture.filled()
+	t := roi.profile.Texture.Filled()
 	pairs := make([]uint32, (l.top+1)*(l.top+1))
 	m := newCooccurrence(l.top)
 	const one = "a single grey level in the ROI has no correlation"

@@ -78,7 +78,7 @@ func (roi *ROI) levels() (*levels, string) {
 
 func newLevels(roi *ROI) (*levels, string) {
 	p := roi.profile
-	t := p.Texture.filled()
+	t := p.Texture.Filled()
 	l := &levels{margin: max(t.GLCMDistance, t.NGTDMDistance, t.NGLDMDistance)}
 	box := roi.Morph.Bounds()
 	n := box.Size()
@@ -150,7 +150,7 @@ type extent struct {
 
 // padded is the number of voxels of the levels.
 func (e extent) padded(p Profile) int64 {
-	t := p.Texture.filled()
+	t := p.Texture.Filled()
 	m := 2 * max(t.GLCMDistance, t.NGTDMDistance, t.NGLDMDistance)
 	return int64(e.size[0]+m) * int64(e.size[1]+m) * int64(e.size[2]+m)
 }

@@ -23,7 +23,7 @@ var ngldmTable = []Feature{
 
 // ngldm computes section 3.11 (IBSI REK0), neighbouring grey level dependence.
 func ngldm(roi *ROI, l *levels, v *values) {
-	t := roi.profile.Texture.filled()
+	t := roi.profile.Texture.Filled()
 	threeD := v.aggregation == Agg3D
 	dependence := newDependences(l, t.NGLDMDistance, t.NGLDMCoarseness, threeD)
 	side := 2*t.NGLDMDistance + 1
@@ -108,6 +108,6 @@ func dependRow(here, there, mine, theirs []uint16, alpha int) {
 }
 
 func ngldmBytes(e extent, p Profile) int64 {
-	side := int64(2*p.Texture.filled().NGLDMDistance + 1)
+	side := int64(2*p.Texture.Filled().NGLDMDistance + 1)
 	return 2*e.padded(p) + (8+24)*(p.top()+1)*(side*side*side+1)
 }

@@ -13,7 +13,7 @@ var ngtdmTable = []Feature{
 
 // ngtdm computes section 3.10 (IBSI IPET), neighbourhood grey tone difference.
 func ngtdm(roi *ROI, l *levels, v *values) {
-	t := newTones(l, roi.profile.Texture.filled().NGTDMDistance, v.aggregation == Agg3D)
+	t := newTones(l, roi.profile.Texture.Filled().NGTDMDistance, v.aggregation == Agg3D)
 	l.average(v, ngtdmTable, noNeighbours, map[string]string{
 		"ngt_busyness": "grey level times number of voxels is the same for all grey levels, so there is nothing to divide by",
 	}, func(p part) []float64 {
@@ -207,6 +207,6 @@ func (t *tones) features() []float64 {
 }
 
 func ngtdmBytes(e extent, p Profile) int64 {
-	side := int64(2*p.Texture.filled().NGTDMDistance + 1)
+	side := int64(2*p.Texture.Filled().NGTDMDistance + 1)
 	return 8*(side+1)*int64(e.size[0]+10)*int64(e.size[1]+10) + 8*(p.top()+1)*side*side*side
 }

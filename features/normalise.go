@@ -37,9 +37,9 @@ type Normalise struct {
 // Used tells whether there is anything to do.
 func (n Normalise) Used() bool { return n.Method != "" && n.Method != "none" }
 
-// filled is n with the defaults in place of what was left out, and without what
+// Filled is n with the defaults in place of what was left out, and without what
 // its method does not look at.
-func (n Normalise) filled() Normalise {
+func (n Normalise) Filled() Normalise {
 	if !n.Used() {
 		return Normalise{Method: "none"}
 	}
@@ -68,7 +68,7 @@ func (n Normalise) validate() error {
 	if n.Method == "mean" && n.Region == "" {
 		return errors.New("region: is empty, and the mean is that of a reference region, muscle for example")
 	}
-	f := n.filled()
+	f := n.Filled()
 	if n.Method == "range" && !(f.Low >= 0 && f.Low < f.High && f.High <= 100) {
 		return fmt.Errorf("low: %v, high: %v, want percentiles from 0 to 100, the lower one first", f.Low, f.High)
 	}
@@ -80,13 +80,13 @@ func (n Normalise) validate() error {
 
 // canonical is what counts of n, for the hash of the profile.
 func (n Normalise) canonical() []string {
-	f := n.filled()
+	f := n.Filled()
 	return []string{f.Method, strconv.Quote(f.Region), number(f.Low), number(f.High), number(f.Scale)}
 }
 
 // notation is our own: the manual has no sign for it.
 func (n Normalise) notation() string {
-	f := n.filled()
+	f := n.Filled()
 	s := map[string]string{"zscore": "Z", "mean": "MEAN", "range": fmt.Sprintf("[p%s,p%s]", number(f.Low), number(f.High))}[f.Method]
 	if f.Region != "" {
 		s += "(" + f.Region + ")"
@@ -107,7 +107,7 @@ func (n Normalise) Apply(ctx context.Context, g *voxel.Grid, reference *voxel.Ma
 	if !n.Used() {
 		return "", nil
 	}
-	n = n.filled()
+	n = n.Filled()
 	if reference == nil && n.Region != "" {
 		return "", fmt.Errorf("features: normalise: there is no reference region %q: draw it, or take zscore or range of the whole image", n.Region)
 	}

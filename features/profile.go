@@ -69,8 +69,8 @@ type Texture struct {
 	NGLDMCoarseness int    `yaml:"ngldm_coarseness,omitempty"` // levels apart that still depend, α
 }
 
-// filled is t with the defaults in place of what was left out.
-func (t Texture) filled() Texture {
+// Filled is t with the defaults in place of what was left out.
+func (t Texture) Filled() Texture {
 	t.GLCMDistance = cmp.Or(t.GLCMDistance, 1)
 	t.GLCMWeighting = cmp.Or(t.GLCMWeighting, "none")
 	t.GLCMNorm = cmp.Or(t.GLCMNorm, "euclidean")
@@ -183,7 +183,7 @@ func (p Profile) Validate() error {
 			return bad(d.field+".method", "%q, want none, fbs or fbn", d.Method)
 		}
 	}
-	if err := p.Texture.filled().validate(); err != nil {
+	if err := p.Texture.Filled().validate(); err != nil {
 		return bad("texture", "%v", err)
 	}
 	for i, a := range p.Aggregate {
@@ -306,7 +306,7 @@ func (p Profile) Hash() string {
 	line("outliers", number(p.Resegment.Outliers))
 	line("discretise", p.Discretise.canonical()...)
 	line("ivh", p.IVH.canonical()...)
-	if t := p.Texture.filled(); t != (Texture{}).filled() {
+	if t := p.Texture.Filled(); t != (Texture{}).Filled() {
 		line("texture", fmt.Sprintf("%+v", t))
 	}
 	for _, a := range aggregations {
@@ -399,7 +399,7 @@ func (p Profile) Notation() string {
 
 // notation names what differs from the manual's defaults.
 func (t Texture) notation() (s []string) {
-	t = t.filled()
+	t = t.Filled()
 	if t.GLCMDistance != 1 {
 		s = append(s, fmt.Sprintf("CM δ-∞:%d", t.GLCMDistance))
 	}

@@ -41,7 +41,7 @@ is [], a code or a number is null. A code is {value, scheme, meaning}; a number 
     regions        [] concept, value_type, graphic_type, points [], frame_of_reference_uid, object, segments [], frames [], roi
     references     [] concept, object, segments [], frames []
     steps          [] name, method, text, numbers [] (concept, value, unit)
-    measurements   [] concept, value, unit, qualifier (why value is null), modifiers [] (name, value),
+    measurements   [] concept, display, value, unit, qualifier (why value is null), modifiers [] (name, value),
                    parameters [] (concept, value, unit), properties [], numbers [], regions [], references []
     evaluations    [] name, value, text, with []
   derived      [] measurements

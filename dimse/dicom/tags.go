@@ -57,6 +57,17 @@ const (
 	DeidentificationMethodCodeSequence  Tag = 0x00120064
 	PatientState                        Tag = 0x00380500
 
+	// Clinical trial.
+	ClinicalTrialSponsorName          Tag = 0x00120010
+	ClinicalTrialProtocolID           Tag = 0x00120020
+	ClinicalTrialProtocolName         Tag = 0x00120021
+	ClinicalTrialSiteID               Tag = 0x00120030
+	ClinicalTrialSiteName             Tag = 0x00120031
+	ClinicalTrialSubjectID            Tag = 0x00120040
+	ClinicalTrialSubjectReadingID     Tag = 0x00120042
+	ClinicalTrialTimePointID          Tag = 0x00120050
+	ClinicalTrialTimePointDescription Tag = 0x00120051
+
 	// Study.
 	StudyDate                              Tag = 0x00080020
 	StudyTime                              Tag = 0x00080030
@@ -291,6 +302,7 @@ const (
 	SequenceVariant                      Tag = 0x00180021
 	MRAcquisitionType                    Tag = 0x00180023
 	SequenceName                         Tag = 0x00180024
+	PulseSequenceName                    Tag = 0x00189005
 	AngioFlag                            Tag = 0x00180025
 	RepetitionTime                       Tag = 0x00180080
 	EchoTime                             Tag = 0x00180081

@@ -50,43 +50,8 @@ type Equipment struct {
 	Manufacturer, ModelName, SerialNumber, SoftwareVersion string
 }
 
-// The attributes of patient and study that an object made from images has in common with them: PS3.3 C.7.1, C.7.2.
-var (
-	patientAttributes = []dicom.Tag{
-		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence, dicom.PatientBirthTime,
-		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientIDsSequence, dicom.OtherPatientNames,
-		dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
-		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus, dicom.AdditionalPatientHistory,
-		dicom.PregnancyStatus, dicom.PatientSpeciesDescription, dicom.PatientBreedDescription, dicom.ResponsiblePerson,
-		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientState,
-	}
-	studyAttributes = []dicom.Tag{
-		dicom.IssuerOfAccessionNumberSequence, dicom.StudyDescription, dicom.ProcedureCodeSequence, dicom.PhysiciansOfRecord,
-		dicom.NameOfPhysiciansReadingStudy, dicom.AdmissionID, dicom.TimezoneOffsetFromUTC,
-		clinicalTrialSponsor, clinicalTrialProtocolID, clinicalTrialProtocolName, clinicalTrialSiteID, clinicalTrialSiteName,
-		clinicalTrialSubjectID, clinicalTrialSubjectReadingID, clinicalTrialTimePointID, clinicalTrialTimePointDescription,
-	}
-	// Type 2: there, even if empty.
-	requiredAttributes = []dicom.Tag{
-		dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex,
-		dicom.StudyDate, dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName,
-		dicom.PositionReferenceIndicator,
-	}
-)
-
-// Attributes of PS3.6 that only this file names.
-const (
-	studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
-	clinicalTrialSponsor                      dicom.Tag = 0x00120010
-	clinicalTrialProtocolID                   dicom.Tag = 0x00120020
-	clinicalTrialProtocolName                 dicom.Tag = 0x00120021
-	clinicalTrialSiteID                       dicom.Tag = 0x00120030
-	clinicalTrialSiteName                     dicom.Tag = 0x00120031
-	clinicalTrialSubjectID                    dicom.Tag = 0x00120040
-	clinicalTrialSubjectReadingID             dicom.Tag = 0x00120042
-	clinicalTrialTimePointID                  dicom.Tag = 0x00120050
-	clinicalTrialTimePointDescription         dicom.Tag = 0x00120051
-)
+// studiesContainingOtherReferencedInstances is an attribute of PS3.6 that only this file names.
+const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
 
 // WriteSEG makes a binary Segmentation (PS3.3 A.51, C.8.20): one segment for each region, one frame for each slice that a
 // segment is on. Every frame names the image it lies on, so readers need no geometry to put it back.
@@ -118,17 +83,9 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.SOPClassUID, dicom.SegmentationStorage)
 	d.SetString(dicom.SOPInstanceUID, uid)
 	// Patient, Study, Frame of Reference.
-	for _, t := range requiredAttributes {
-		d.SetString(t)
-	}
-	d.SetString(dicom.StudyInstanceUID, in.Source.Header.String(dicom.StudyInstanceUID))
-	d.Copy(in.Source.Header, requiredAttributes...)
-	d.Copy(in.Source.Header, patientAttributes...)
-	d.Copy(in.Source.Header, studyAttributes...)
-	if h := in.Source.Header; h.String(dicom.DeidentificationMethod) != "" || len(h.Seq(dicom.DeidentificationMethodCodeSequence)) > 0 {
-		// Without the method, which is type 1C then, the mark alone would make an invalid object: PS3.3 C.7.1.1.
-		d.Copy(h, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence)
-	}
+	d.CopyEntities(in.Source.Header)
+	d.SetString(dicom.PositionReferenceIndicator) // type 2
+	d.Copy(in.Source.Header, dicom.PositionReferenceIndicator)
 	d.SetString(dicom.FrameOfReferenceUID, cmp.Or(in.Source.Header.String(dicom.FrameOfReferenceUID), dicom.UIDFrom("frame of reference", in.Source.Series)))
 	// Segmentation Series, PS3.3 C.8.20.1; Enhanced General Equipment, C.7.5.2.
 	d.SetString(dicom.Modality, "SEG")

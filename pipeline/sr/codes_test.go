@@ -1,12 +1,18 @@
 package sr
 
 import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 // shared finds data and notes that are not part of the project, or skips the test.
@@ -56,14 +62,14 @@ func TestConceptsFitTheirElements(t *testing.T) {
 			t.Errorf("%s and %s both mean %q", ibsi, other, c.Meaning)
 		}
 		seen[c.Meaning] = ibsi
-		for _, intensity := range []string{"HU", "1", "g/ml{SUVbw}", "[arb'U]", "Bq/ml"} {
-			u, ok := UnitFor(ibsi, intensity)
-			if err := u.check(); !ok || err != nil || utf8.RuneCountInString(u.Value) > 16 {
-				t.Errorf("unit of %s in %s: %s %v", ibsi, intensity, u, err)
-			}
-			if _, known := units[u.Value]; !known {
-				t.Errorf("unit of %s in %s: %s has no meaning", ibsi, intensity, u)
-			}
+	}
+	for c := range maps.Keys(processing) {
+		p := Processing(c)
+		if err := p.check(); err != nil || seen[p.Meaning] != "" {
+			t.Errorf("%s: %v %q", p, err, seen[p.Meaning])
+		}
+		if seen[p.Meaning] = c; concepts[c].meaning != "" {
+			t.Errorf("%s is a feature too", c)
 		}
 	}
 	if c, ok := Concept("XXXX"); ok {
@@ -87,11 +93,14 @@ func TestUnits(t *testing.T) {
 		{"99N0", "HU", "[hnsf'U].mm3", "Hounsfield unit times cubic millimeter"},
 		{"99N0", "", "mm3", "cubic millimeter"},
 		{"ECT3", "1", "1", "no units"},
-		{"ECT3", "g/ml{SUVbw}", "(g/ml{SUVbw})2", "square Standardized Uptake Value body weight"},
-		{"ECT3", "10*-3", "(10*-3)2", "(10*-3)2"},
-		{"ECT3", "mm2", "(mm2)2", "(mm2)2"},
-		{"ECT3", "ms", "ms2", "ms2"},
-		{"99N0", "10*-6.mm2/s", "10*-6.mm2/s.mm3", "10*-6.mm2/s.mm3"},
+		{"Q4LE", "{SUVbw}g/ml", "g/ml{SUVbw}", "Standardized Uptake Value body weight"}, // PS3.16 before 2016
+		{"ECT3", "g/ml{SUVbw}", "g2/ml2{SUVbw}", "square SUV body weight"},
+		{"99N0", "g/ml{SUVbw}", "g/ml{SUVbw}.mm3", "SUV body weight times cubic millimeter"},
+		{"ECT3", "{counts}", "{counts}.{counts}", "square Counts"},
+		{"ECT3", "ms", "ms.ms", "square ms"},
+		{"ECT3", "/s", "/s/s", "square /s"},
+		{"99N0", "/s", "/s.mm3", "/s times cubic millimeter"},
+		{"99N0", "10*-6.mm2/s", "10*-6.mm2/s.mm3", "10*-6.mm2/s times cubic millimeter"},
 	} {
 		if got, ok := UnitFor(c.ibsi, c.intensity); !ok || got != (Code{c.code, "UCUM", c.meaning}) {
 			t.Errorf("unit of %s for %q is %s, want (%s,UCUM,%q)", c.ibsi, c.intensity, got, c.code, c.meaning)
@@ -99,5 +108,172 @@ func TestUnits(t *testing.T) {
 	}
 	if got := Unit("furlong"); got != (Code{"furlong", "UCUM", "furlong"}) {
 		t.Errorf("unknown unit: %s", got)
+	}
+}
+
+// imageUnits are the units that pipeline/imaging gives: what its tables hold.
+func imageUnits(t *testing.T) map[string]bool {
+	t.Helper()
+	all := map[string]bool{"1": true, "HU": true, "Bq/ml": true, "[arb'U]": true}
+	files, err := filepath.Glob("../imaging/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no sources of pipeline/imaging: %v", err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok || len(v.Values) != 1 || !slices.Contains([]string{"typeUnits", "petUnits", "nmUnits", "suvTypes"}, v.Names[0].Name) {
+				return true
+			}
+			for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
+				var unit ast.Expr
+				switch e := e.(type) {
+				case *ast.KeyValueExpr:
+					unit = e.Value
+				case *ast.CompositeLit:
+					unit = e.Elts[2] // of suvTypes
+				}
+				s, err := strconv.Unquote(unit.(*ast.BasicLit).Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[s] = true
+			}
+			return true
+		})
+	}
+	if len(all) < 30 {
+		t.Fatalf("only %d units found in pipeline/imaging: %v", len(all), all)
+	}
+	return all
+}
+
+// Whatever unit the images have, every feature has a unit with a meaning of its own that its elements can hold.
+func TestUnitsOfImages(t *testing.T) {
+	codes, meanings := map[string]string{}, map[string]string{}
+	for intensity := range imageUnits(t) {
+		for _, ibsi := range []string{"Q4LE", "ECT3", "99N0", "RNU0"} { // U, U2, U.mm3 and one without U
+			u, ok := UnitFor(ibsi, intensity)
+			if err := u.check(); !ok || err != nil {
+				t.Errorf("unit of %s in %s: %s %v", ibsi, intensity, u, err)
+			}
+			if err := checkUCUM(u.Value); err != nil {
+				t.Errorf("unit of %s in %s: %v", ibsi, intensity, err)
+			}
+			if old, ok := codes[u.Meaning]; ok && old != u.Value {
+				t.Errorf("%q is what %s and %s mean", u.Meaning, old, u.Value)
+			}
+			if old, ok := meanings[u.Value]; ok && old != u.Meaning {
+				t.Errorf("%s means %q and %q", u.Value, old, u.Meaning)
+			}
+			if u.Meaning == u.Value && !slices.Contains([]string{"mm", "cm", "mg/ml"}, u.Value) { // PS3.16 has these so
+				t.Errorf("%s has no meaning of its own", u)
+			}
+			codes[u.Meaning], meanings[u.Value] = u.Value, u.Meaning
+		}
+	}
+	for intensity := range imageUnits(t) {
+		u := Unit(intensity).Value
+		square, _ := UnitFor("ECT3", intensity)
+		volume, _ := UnitFor("99N0", intensity)
+		twice, more := powers(u), powers(u)
+		for atom := range twice {
+			twice[atom] *= 2
+		}
+		more["mm"] += 3
+		if got := powers(square.Value); !maps.Equal(got, twice) {
+			t.Errorf("%s is no square of %s: %v, want %v", square, u, got, twice)
+		}
+		if got := powers(volume.Value); !maps.Equal(got, more) {
+			t.Errorf("%s is not %s times mm3: %v, want %v", volume, u, got, more)
+		}
+	}
+	for u, row := range units {
+		for _, s := range []string{u, row.square} {
+			if err := checkUCUM(s); s != "" && err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// powers takes a unit apart: the power of each atom, annotations without one.
+func powers(s string) map[string]int {
+	p := map[string]int{}
+	for _, f := range regexp.MustCompile(`([./]|^)(10\*|\[[^\]]*\]|[a-zA-Z%]+)([+-]?[0-9]+)?`).FindAllStringSubmatch(regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(s, ""), -1) {
+		n := 1
+		if f[3] != "" {
+			n, _ = strconv.Atoi(f[3])
+		}
+		if f[1] == "/" {
+			n = -n
+		}
+		p[f[2]] += n
+	}
+	return p
+}
+
+// checkUCUM is the grammar of UCUM (revision 2.1, section 2), with the atoms that are used here. The same list passed the
+// validator of the National Library of Medicine, npm @lhncbc/ucum-lhc 7.
+func checkUCUM(s string) error {
+	atom := regexp.MustCompile(`^([umkcM]?(g|m|s|l|Bq|mol)|min|%|10\*|\[hnsf'U\]|\[arb'U\])([+-]?[0-9]+)?(\{[^{}]*\})?$`)
+	annotation := regexp.MustCompile(`^\{[^{}]+\}$`)
+	depth, start := 0, 0
+	var parts []string
+	for i, r := range s {
+		switch {
+		case r == '{':
+			depth++
+		case r == '}':
+			depth--
+		case depth == 0 && (r == '.' || r == '/'):
+			if i > 0 { // a solidus may lead
+				parts = append(parts, s[start:i])
+			} else if r == '.' {
+				return fmt.Errorf("%q begins with a point", s)
+			}
+			start = i + 1
+		case r > '~' || r <= ' ':
+			return fmt.Errorf("%q has the character %q", s, r)
+		}
+	}
+	for _, p := range append(parts, s[start:]) {
+		if p != "1" && !atom.MatchString(p) && !annotation.MatchString(p) {
+			return fmt.Errorf("%q is not UCUM: %q", s, p)
+		}
+	}
+	return nil
+}
+
+func TestUCUMGrammar(t *testing.T) {
+	for _, s := range []string{"(g/ml)2", "{counts}2", "g//ml", ".mm", "furlong", "mm 3", "HU"} { // refused by ucum-lhc too
+		if checkUCUM(s) == nil {
+			t.Errorf("%q passes", s)
+		}
+	}
+}
+
+func TestSUVMethods(t *testing.T) {
+	n := 0
+	for u := range units {
+		if m, ok := SUVMethod(u); ok {
+			n++
+			if !strings.HasPrefix(units[u].meaning, "Standardized Uptake Value") || m.check() != nil {
+				t.Errorf("%s by %s", u, m)
+			}
+		}
+	}
+	if n != 6 { // PS3.16 CID 85
+		t.Errorf("%d units of SUV have a method, want 6", n)
+	}
+	if m, ok := SUVMethod("{SUVbw}g/ml"); !ok || m.Value != "126410" {
+		t.Errorf("old spelling: %s", m)
+	}
+	if m, ok := SUVMethod("HU"); ok {
+		t.Errorf("HU by %s", m)
 	}
 }

@@ -10,38 +10,13 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 )
 
-// The attributes that make the report land in the right patient and study: the
-// Patient, General Study and Patient Study modules as the images have them.
-// Those of type 2 are there even when the images lack them.
-var (
-	copied = []dicom.Tag{
-		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence,
-		dicom.OtherPatientIDs, dicom.OtherPatientNames, dicom.OtherPatientIDsSequence,
-		dicom.PatientBirthTime, dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight, dicom.EthnicGroup,
-		dicom.StudyDescription, dicom.IssuerOfAccessionNumberSequence, dicom.TimezoneOffsetFromUTC,
-	}
-	copiedOrEmpty = []dicom.Tag{
-		dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex,
-		dicom.StudyInstanceUID, dicom.StudyDate, dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber,
-		dicom.ReferringPhysicianName,
-	}
-)
-
 // header writes everything around the content tree: PS3.3 A.35.13.3.
 func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
 	d.SetString(dicom.SpecificCharacterSet, "ISO_IR 192") // every DataSet holds UTF-8
 	d.SetString(dicom.SOPClassUID, r.SOPClassUID)
 	d.SetString(dicom.SOPInstanceUID, r.SOPInstanceUID)
 
-	for _, t := range copiedOrEmpty {
-		d.SetString(t)
-	}
-	d.Copy(r.Source, copiedOrEmpty...)
-	d.Copy(r.Source, copied...)
-	// Patient Identity Removed is nothing without a method, PS3.3 C.7.1.1; images exist that have it so.
-	if r.Source.String(dicom.DeidentificationMethod) != "" || len(r.Source.Seq(dicom.DeidentificationMethodCodeSequence)) > 0 {
-		d.Copy(r.Source, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence)
-	}
+	d.CopyEntities(r.Source)
 
 	// SR Document Series, C.17.1.
 	d.SetString(dicom.Modality, "SR")
@@ -65,6 +40,9 @@ func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
 	d.SetString(dicom.CompletionFlag, "COMPLETE")
 	d.SetString(dicom.VerificationFlag, "UNVERIFIED") // verifying is a person's act
 	d.SetSeq(dicom.PerformedProcedureCodeSequence)    // type 2
+	if q := requests(r.Source); len(q) > 0 {
+		d.SetSeq(dicom.ReferencedRequestSequence, q...)
+	}
 	if len(e.current) > 0 {
 		d.SetSeq(dicom.CurrentRequestedProcedureEvidenceSequence, e.current.encode()...)
 	}
@@ -81,6 +59,42 @@ func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
 	if s := r.codingSchemes(root); len(s) > 0 {
 		d.SetSeq(dicom.CodingSchemeIdentificationSequence, s...)
 	}
+}
+
+// requests are those that the images were made for, as far as the images name them: PS3.3 C.17.2. An archive finds the report
+// by them where it is asked for an order.
+func requests(source *dicom.DataSet) (items []*dicom.DataSet) {
+	known := []dicom.Tag{
+		dicom.AccessionNumber, dicom.RequestedProcedureID, dicom.PlacerOrderNumberImagingServiceRequest, dicom.FillerOrderNumberImagingServiceRequest,
+	}
+	asked := source.Seq(dicom.RequestAttributesSequence)
+	if len(asked) == 0 {
+		asked = []*dicom.DataSet{source} // older images have them there
+	}
+	for _, a := range asked {
+		if !slices.ContainsFunc(known, func(t dicom.Tag) bool { return a.String(t) != "" || source.String(t) != "" }) {
+			continue
+		}
+		q := dicom.New()
+		q.SetString(dicom.StudyInstanceUID, source.String(dicom.StudyInstanceUID))
+		q.SetSeq(dicom.ReferencedStudySequence)
+		q.SetSeq(dicom.RequestedProcedureCodeSequence)
+		q.SetString(dicom.RequestedProcedureDescription)
+		for _, t := range known { // type 2
+			q.SetString(t)
+			if q.Copy(source, t); a.String(t) != "" {
+				q.Copy(a, t)
+			}
+		}
+		q.Copy(source, dicom.IssuerOfAccessionNumberSequence)
+		q.Copy(a, dicom.IssuerOfAccessionNumberSequence, dicom.ReferencedStudySequence, dicom.RequestedProcedureDescription,
+			dicom.RequestedProcedureCodeSequence, dicom.ReasonForTheRequestedProcedure)
+		if uid := a.String(dicom.StudyInstanceUID); dicom.AcceptableUID(uid) {
+			q.SetString(dicom.StudyInstanceUID, uid)
+		}
+		items = append(items, q)
+	}
+	return items
 }
 
 // header is General Equipment and the item of Contributing Equipment that IHE
@@ -132,6 +146,10 @@ func (r Report) codingSchemes(root *item) []*dicom.DataSet {
 	for i, p := range private {
 		d := dicom.New()
 		d.SetString(dicom.CodingSchemeDesignator, p)
+		if p == Private {
+			d.SetString(dicom.CodingSchemeName, "Concepts of radiomics reports by radnode")
+			d.SetString(dicom.CodingSchemeResponsibleOrganization, "radnode")
+		}
 		for _, s := range r.CodingSchemes {
 			if s.Designator == p {
 				d.SetString(dicom.CodingSchemeName, dicom.CleanText(s.Name))

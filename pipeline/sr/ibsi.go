@@ -13,6 +13,53 @@ func Concept(ibsi string) (Code, bool) {
 	return Code{ibsi, IBSI, f.meaning}, ok
 }
 
+// Processing gives the coded concept of a step before the features, or of a parameter of texture matrices, from its IBSI code.
+// The caller names the code: one that is not in the table is a fault of the program.
+func Processing(ibsi string) Code {
+	meaning, ok := processing[ibsi]
+	if !ok {
+		panic("sr: no processing concept " + ibsi)
+	}
+	return Code{ibsi, IBSI, meaning}
+}
+
+// processing holds the concepts of chapter 2 of the IBSI reference manual and of its sections on texture matrices. None is in
+// PS3.16, so the meanings are ours, short enough for Code Meaning.
+var processing = map[string]string{
+	"VTM2": "Image interpolation",
+	"UMPJ": "Interpolation grid",
+	"58MB": "Fit to original grid",
+	"SBKJ": "Align grid origins",
+	"3WE3": "Align grid centres",
+	"68QD": "Intensity rounding",
+	"E8H9": "ROI partial volume",
+
+	"IF9H": "Re-segmentation",
+	"USB3": "Range re-segmentation",
+	"7ACA": "Intensity outlier filtering",
+
+	"4R0B": "Intensity discretisation",
+	"K15C": "Fixed bin number",
+	"Q3RU": "Fixed bin size",
+
+	"5QB6": "Feature aggregation",
+	"8QNN": "2D, averaged over slices",
+	"62GR": "2.5D, slices merged",
+	"KOBO": "3D",
+	"BTW3": "2D, averaged over slices and directions",
+	"SUJT": "2D, directions merged, averaged over slices",
+	"JJUI": "2.5D, slices merged, averaged over directions",
+	"ZW7Z": "2.5D, slices and directions merged",
+	"ITBB": "3D, averaged over directions",
+	"IAZD": "3D, directions merged",
+
+	"MPUJ": "Grid distance",
+	"PVMT": "Chebyshev distance",
+	"G9EV": "Euclidean distance",
+	"LIFZ": "Manhattan distance",
+	"6CK8": "Distance weighting",
+}
+
 // concepts holds the 172 features of the IBSI reference manual. Where PS3.16
 // CID 218 (2025e) has the code, the meaning is the standard's own wording,
 // American in the older families and British in the newer ones; local

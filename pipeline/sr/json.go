@@ -206,7 +206,8 @@ type jsonParameter struct {
 
 type jsonMeasurement struct {
 	Concept    *jsonCode        `json:"concept"`
-	Value      *float64         `json:"value"` // null where the report has none
+	Display    string           `json:"display"` // the name to show, "" where it is that of the concept
+	Value      *float64         `json:"value"`   // null where the report has none
 	Unit       *jsonCode        `json:"unit"`
 	Qualifier  *jsonCode        `json:"qualifier"` // why there is none
 	Modifiers  []jsonPair       `json:"modifiers"`
@@ -302,7 +303,7 @@ func (g MeasurementGroup) json() jsonGroup {
 
 func (m Measurement) json() jsonMeasurement {
 	return jsonMeasurement{
-		Concept: m.Concept.json(), Value: jsonNumber(m.Value), Unit: m.Unit.json(), Qualifier: m.Details.Qualifier.json(),
+		Concept: m.Concept.json(), Display: m.Display, Value: jsonNumber(m.Value), Unit: m.Unit.json(), Qualifier: m.Details.Qualifier.json(),
 		Modifiers:  list(m.Modifiers, func(p CodePair) jsonPair { return jsonPair{p.Name.json(), p.Value.json()} }),
 		Parameters: list(m.Parameters, Parameter.json), Properties: list(m.Details.Properties, Evaluation.json),
 		Numbers: list(m.Details.Numbers, Parameter.json), Regions: list(m.Details.Regions, Region.json),

@@ -604,7 +604,10 @@ func (r reader) measurement(it *item) Measurement {
 			m.Parameters = append(m.Parameters, Parameter{c.name, c.value, c.unit})
 		case c.vt == num:
 			m.Details.Numbers = append(m.Details.Numbers, Parameter{c.name, c.value, c.unit})
-		case c.named(equivalentMeaning) && c.text == it.name.Meaning:
+		case c == it.display():
+			if c.text != it.name.Meaning {
+				m.Display = c.text
+			}
 		case c.isRegion():
 			m.Details.Regions = append(m.Details.Regions, r.region(c))
 		case c.vt == image || c.vt == composite || c.vt == waveform:
@@ -662,7 +665,6 @@ var (
 	referencedFrame       = dcm("121214", "Referenced Segmentation Frame")
 	referencedROI         = dcm("130489", "Referenced Region of Interest Identifier")
 	regionInSpace         = dcm("130488", "Region in Space")
-	seriesInstanceUID     = dcm("112002", "Series Instance UID")
 	subjectTimePoint      = dcm("126070", "Subject Time Point Identifier")
 	timePoint             = Code{"C2348792", "UMLS", "Time Point"}
 	timePointOrder        = dcm("126073", "Time Point Order")

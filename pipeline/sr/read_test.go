@@ -490,8 +490,9 @@ func TestReadRowsOfOthers(t *testing.T) {
 		{Name: Code{"r", "99RADNODE", "Resampling"}, Text: "linear", Numbers: []Parameter{{Code{"s", "99RADNODE", "Spacing"}, 1, Unit("mm")}}},
 		{Name: Code{"n", "99RADNODE", "Normalisation"}, Text: "z-score"},
 	}...)
+	want.Measurements[0].Display = "Lesion volume"
 	want.Measurements[0].Details = Details{
-		Properties: []Evaluation{{Name: dcm("121402", "Normality"), Value: dcm("5", "Abnormal")}, {Name: equivalentMeaning, Text: "Lesion volume"}},
+		Properties: []Evaluation{{Name: dcm("121402", "Normality"), Value: dcm("5", "Abnormal")}},
 		Numbers:    []Parameter{{dcm("6", "Uncertainty"), 0.5, Unit("mm3")}},
 		References: []Reference{{Concept: dcm("121112", "Source of Measurement"), Document: at(ct)}},
 	}

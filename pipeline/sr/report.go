@@ -58,7 +58,7 @@ type Report struct {
 	Groups    []Group
 	Summary   []string // lines for the reader; optional where there are groups
 
-	// CodingSchemes describes the private designators (99...) in use; optional.
+	// CodingSchemes describes the private designators (99...) in use; optional, and not needed for [Private].
 	CodingSchemes []CodingScheme
 }
 
@@ -83,6 +83,10 @@ type Series struct {
 	Modality            string
 	FrameOfReferenceUID string // optional
 	Instances           []Instance
+
+	// Header is that of one of the images; optional. What it says of how all of them were made is in the Image Library: grid,
+	// and for PET the tracer with all that the uptake values come from.
+	Header *dicom.DataSet
 }
 
 // A Document is an instance with the study and series it is found in.
@@ -119,7 +123,7 @@ type Group struct {
 	SourceSeries string    // Series Instance UID of the images, one of Report.Images
 	Method       Code      // optional: Measurement Method of all measurements
 	Algorithm    Algorithm // optional, see Report.Algorithm
-	Steps        []Step    // optional: how the values came to be
+	Steps        []Step    // optional: how the values came to be; those with codes come first in the template
 	Measurements []Measurement
 	Comments     []string // optional: "Not computable: ...", with the reasons
 }
@@ -135,6 +139,7 @@ type Step struct {
 // A Measurement is one NUM of TID 1419.
 type Measurement struct {
 	Concept    Code
+	Display    string  // optional: the name that readers shall see, as "SUV peak"
 	Value      float64 // read from other reports it is NaN where they have no value
 	Unit       Code
 	Modifiers  []CodePair  // choices of method that are codes (HAS CONCEPT MOD)
@@ -195,11 +200,14 @@ func (r Report) complete() (Report, error) {
 	if r.Title.zero() {
 		r.Title = OncologyMeasurementReport
 	}
+	r.Language = orElse(r.Language, "en")
 	switch {
 	case !slices.Contains(sopClasses, r.SOPClassUID):
 		return r, missing("SOPClassUID", fmt.Sprintf("%q is not Comprehensive 3D SR, Comprehensive SR or Enhanced SR", r.SOPClassUID))
 	case !slices.ContainsFunc(titles, r.Title.is):
 		return r, missing("Title", fmt.Sprintf("%s is not a title of PS3.16 CID 7021", r.Title))
+	case languages[r.Language].zero():
+		return r, missing("Language", fmt.Sprintf("%q is neither en nor it", r.Language))
 	case !dicom.ValidUID(r.SOPInstanceUID):
 		return r, missing("SOPInstanceUID", "not a valid UID")
 	case !dicom.ValidUID(r.SeriesInstanceUID):
@@ -294,14 +302,32 @@ func (g *Group) complete(field string, images []Series) error {
 			return missing(fmt.Sprintf("%s.Comments[%d]", field, i), "empty")
 		}
 	}
+	if err := g.completeSteps(field); err != nil {
+		return err
+	}
 	seen := make(map[string]int, len(g.Measurements))
-	for i, m := range g.Measurements {
+	g.Measurements = slices.Clone(g.Measurements)
+	for i := range g.Measurements {
+		m := &g.Measurements[i]
+		m.Display = dicom.CleanText(m.Display)
 		k := m.key()
 		if j, twice := seen[k]; twice {
 			return missing(fmt.Sprintf("%s.Measurements[%d]", field, i),
 				fmt.Sprintf("%s is there already as number %d with the same modifiers and parameters", m.Concept, j))
 		}
 		seen[k] = i
+	}
+	return nil
+}
+
+func (g *Group) completeSteps(field string) error {
+	g.Steps = slices.Clone(g.Steps)
+	for i := range g.Steps {
+		s := &g.Steps[i]
+		s.Text = dicom.CleanText(s.Text)
+		if s.Method.zero() == (s.Text == "") {
+			return missing(fmt.Sprintf("%s.Steps[%d]", field, i), fmt.Sprintf("%s needs a method or a text, and not both", s.Name))
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sr
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,8 +43,28 @@ func source() *dicom.DataSet {
 	d.SetString(dicom.StudyDescription, "CT thorax")
 	d.SetString(dicom.TimezoneOffsetFromUTC, "+0200")
 	d.SetString(dicom.SeriesInstanceUID, ctSeries)
+	d.SetInt(dicom.SeriesNumber, 4)
 	d.SetString(dicom.SeriesDescription, "must not be copied")
 	d.SetString(dicom.BodyPartExamined, "CHEST")
+	d.SetString(dicom.PatientComments, "comment")
+	d.SetString(dicom.ClinicalTrialSponsorName, "Sponsor")
+	d.SetString(dicom.ClinicalTrialProtocolID, "P1")
+	d.SetString(dicom.ClinicalTrialProtocolName, "Protocol")
+	d.SetString(dicom.ClinicalTrialSiteID, "")
+	d.SetString(dicom.ClinicalTrialSiteName, "")
+	d.SetString(dicom.ClinicalTrialSubjectID, "T7")
+	issuer := dicom.New()
+	issuer.SetString(0x00400031, "RIS") // LocalNamespaceEntityID
+	d.SetSeq(dicom.IssuerOfAccessionNumberSequence, issuer)
+	request := dicom.New()
+	request.SetString(dicom.RequestedProcedureID, "RP1")
+	request.SetString(dicom.ScheduledProcedureStepID, "SP1")
+	request.SetString(dicom.RequestedProcedureDescription, "CT thorax with contrast")
+	d.SetSeq(dicom.RequestAttributesSequence, request)
+	d.SetInt(dicom.Rows, 512)
+	d.SetInt(dicom.Columns, 400)
+	d.SetString(dicom.PixelSpacing, "0.9", "0.8")
+	d.SetString(dicom.SliceThickness, "3")
 	return d
 }
 
@@ -120,6 +141,26 @@ func sample(t testing.TB) Report {
 	}
 }
 
+// full is the sample with all that a report can have besides.
+func full(t testing.TB) Report {
+	t.Helper()
+	r := sample(t)
+	r.Language = "it"
+	r.Images[0].Header = source()
+	r.Groups[0].Measurements[3].Display = "Mean CT number"
+	binWidth := Parameter{private("bin-width", "Bin width"), 25, Unit("HU")}
+	r.Groups[0].Steps = []Step{
+		{Name: Processing("IF9H"), Method: Processing("USB3"), Numbers: []Parameter{
+			{private("lower-bound", "Lowest intensity kept"), -1000, Unit("HU")}, {private("upper-bound", "Highest intensity kept"), 400, Unit("HU")},
+		}},
+		{Name: Processing("IF9H"), Method: Processing("7ACA"), Numbers: []Parameter{{private("outlier-sigma", "Standard deviations kept"), 3, Unit("1")}}},
+		{Name: Processing("4R0B"), Method: Processing("Q3RU"), Numbers: []Parameter{binWidth}},
+		{Name: private("voxelisation", "Voxels of the region"), Text: "A voxel belongs to the region if its centre lies inside.",
+			Numbers: []Parameter{{private("coverage", "Least part of a voxel"), 0.5, Unit("1")}}},
+	}
+	return r
+}
+
 func make1(t testing.TB, r Report) *dicom.DataSet {
 	t.Helper()
 	d, err := New(r)
@@ -189,13 +230,13 @@ func TestMeasurementsReadBackAsWritten(t *testing.T) {
 }
 
 func TestSameReportSameBytes(t *testing.T) {
-	first := file(t, make1(t, sample(t)))
+	first := file(t, make1(t, full(t)))
 	for range 5 {
-		if !bytes.Equal(first, file(t, make1(t, sample(t)))) {
+		if !bytes.Equal(first, file(t, make1(t, full(t)))) {
 			t.Fatal("the same report gave other bytes")
 		}
 	}
-	other := sample(t)
+	other := full(t)
 	other.Groups[0].Measurements[0].Value = math.Nextafter(other.Groups[0].Measurements[0].Value, 0)
 	if bytes.Equal(first, file(t, make1(t, other))) {
 		t.Fatal("another value gave the same bytes")
@@ -256,6 +297,15 @@ func TestNewRefuses(t *testing.T) {
 		{"algorithm name", "Groups[1].Algorithm.Name", func(r *Report) { r.Groups[1].Algorithm.Name = "" }},
 		{"parameter", "Algorithm.Parameters[1]", func(r *Report) { r.Algorithm.Parameters[1] = "" }},
 		{"nothing", "Groups", func(r *Report) { r.Groups, r.Summary = nil, nil }},
+		{"language", "Language", func(r *Report) { r.Language = "de" }},
+		{"step without method", "Groups[0].Steps[0]", func(r *Report) { r.Groups[0].Steps = []Step{{Name: Processing("VTM2")}} }},
+		{"step with both", "Groups[0].Steps[0]", func(r *Report) {
+			r.Groups[0].Steps = []Step{{Name: Processing("VTM2"), Method: Processing("3WE3"), Text: "x"}}
+		}},
+		{"step without name", "concept name", func(r *Report) { r.Groups[0].Steps = []Step{{Text: "x"}} }},
+		{"step with NaN", "TU9B", func(r *Report) {
+			r.Groups[0].Steps = []Step{{Name: Processing("VTM2"), Text: "x", Numbers: []Parameter{{concept(t, "TU9B"), math.NaN(), Unit("1")}}}}
+		}},
 		{"summary", "Summary[0]", func(r *Report) { r.Summary = []string{"\x00"} }},
 		{"scheme", "CodingSchemes[0]", func(r *Report) { r.CodingSchemes[0].Designator = "" }},
 		{"NaN", "RNU0", func(r *Report) { r.Groups[0].Measurements[0].Value = math.NaN() }},
@@ -307,8 +357,10 @@ func TestSummaryAloneIsAReport(t *testing.T) {
 		t.Errorf("Measurements = %v, %v", g, err)
 	}
 	root := tree(t, d)
-	if root.find(imagingMeasurements) != nil || root.find(qualitativeEvals) == nil {
-		t.Error("TID 1500 wants Qualitative Evaluations alone")
+	// Row 12 is there where row 6 is not; the summary is where it always is.
+	q := root.find(qualitativeEvals)
+	if root.find(imagingMeasurements) != nil || q == nil || !q.findCode(outcome).is(measurementFailure) || root.findText(summary) != r.Summary[0] {
+		t.Error("TID 1500 wants Qualitative Evaluations alone, behind the summary")
 	}
 }
 
@@ -337,7 +389,7 @@ func TestForeignNamesAreCut(t *testing.T) {
 func TestHeaderIsTheImages(t *testing.T) {
 	r := sample(t)
 	d := read(t, file(t, make1(t, r)))
-	for _, tag := range append(append([]dicom.Tag{}, copied...), copiedOrEmpty...) {
+	for _, tag := range dicom.EntityAttributes() {
 		if got, want := d.Bytes(tag), read(t, file(t, withClass(r.Source))).Bytes(tag); !bytes.Equal(got, want) {
 			t.Errorf("%s is %q, in the images %q", tag, got, want)
 		}
@@ -393,7 +445,8 @@ func TestHeaderOfABareSource(t *testing.T) {
 	r.Source = dicom.New()
 	r.Source.SetString(dicom.StudyInstanceUID, study)
 	d := make1(t, r)
-	for _, tag := range copiedOrEmpty {
+	for _, tag := range []dicom.Tag{dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex, dicom.StudyDate,
+		dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName} {
 		if !d.Has(tag) {
 			t.Errorf("%s is absent", tag)
 		}
@@ -456,7 +509,7 @@ func TestEvidence(t *testing.T) {
 
 // The order of the rows in TID 1500 and TID 1411, and their template ids.
 func TestRowsAreInTemplateOrder(t *testing.T) {
-	root := tree(t, make1(t, sample(t)))
+	root := tree(t, make1(t, full(t)))
 	rows := func(it *item) (s []string) {
 		for _, c := range it.children {
 			s = append(s, string(c.rel)+" "+string(c.vt)+" "+c.name.Value)
@@ -466,13 +519,17 @@ func TestRowsAreInTemplateOrder(t *testing.T) {
 	want := []string{
 		"HAS CONCEPT MOD CODE 121049", "HAS OBS CONTEXT CODE 121005", "HAS OBS CONTEXT UIDREF 121012", "HAS OBS CONTEXT TEXT 121013",
 		"HAS OBS CONTEXT TEXT 121014", "HAS OBS CONTEXT TEXT 121015", "HAS OBS CONTEXT TEXT 121016", "HAS CONCEPT MOD CODE 121058",
-		"CONTAINS CONTAINER 111028", "CONTAINS CONTAINER 126010", "CONTAINS CONTAINER C0034375",
+		"CONTAINS TEXT 121111", // before everything that is long
+		"CONTAINS CONTAINER 111028", "CONTAINS CONTAINER 126010",
 	}
 	if diff := cmp.Diff(want, rows(root)); diff != "" {
 		t.Errorf("TID 1500:\n%s", diff)
 	}
 	lib := root.find(imageLibrary)
-	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT UIDREF 112227", "CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE ",
+	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT DATE 111060", "HAS ACQ CONTEXT TIME 111061",
+		"HAS ACQ CONTEXT UIDREF 112002", "HAS ACQ CONTEXT TEXT 113607", "HAS ACQ CONTEXT UIDREF 112227",
+		"HAS ACQ CONTEXT NUM 110910", "HAS ACQ CONTEXT NUM 110911", "HAS ACQ CONTEXT NUM 111026", "HAS ACQ CONTEXT NUM 111066",
+		"HAS ACQ CONTEXT NUM 112225", "CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE ",
 		"CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE "}
 	if diff := cmp.Diff(want, rows(lib.children[0])); diff != "" {
 		t.Errorf("TID 1600:\n%s", diff)
@@ -485,7 +542,8 @@ func TestRowsAreInTemplateOrder(t *testing.T) {
 		"HAS OBS CONTEXT TEXT 112039", "HAS OBS CONTEXT UIDREF 112040", "CONTAINS CODE 276214006", "CONTAINS CODE 121071",
 		"CONTAINS IMAGE 121191", "CONTAINS UIDREF 121232", "HAS CONCEPT MOD CODE 363698007",
 		"CONTAINS NUM RNU0", "CONTAINS NUM 2PR5", "CONTAINS NUM C0JK", "CONTAINS NUM Q4LE", "CONTAINS NUM ECT3", "CONTAINS NUM 99N0",
-		"CONTAINS NUM L0JK", "CONTAINS NUM TU9B", "CONTAINS TEXT 121106",
+		"CONTAINS NUM L0JK", "CONTAINS NUM TU9B",
+		"CONTAINS CODE IF9H", "CONTAINS CODE IF9H", "CONTAINS CODE 4R0B", "CONTAINS TEXT voxelisation", "CONTAINS TEXT 121106",
 	}
 	if diff := cmp.Diff(want, rows(groups[0])); diff != "" {
 		t.Errorf("TID 1411:\n%s", diff)
@@ -536,18 +594,199 @@ func TestEveryNumHasAChildUnderTheGenericTitle(t *testing.T) {
 	}
 }
 
-// BenchmarkNew is a report of four regions with 174 measurements each, to the last byte.
-func BenchmarkNew(b *testing.B) {
-	r := sample(b)
-	all := everyFeature(b)
-	for _, more := range []string{"BC2M", "GBPN"} { // the histogram features that a profile has twice
-		m := measure(b, more, math.E)
-		m.Parameters = []Parameter{{Code{"fraction", "99RADNODE", "Fraction"}, 0.9, Unit("1")}}
-		all = append(all, m)
+// Steps are coded items of the group with their numbers as properties; the same step may be there twice.
+func TestStepsInTheTree(t *testing.T) {
+	r := full(t)
+	g := tree(t, make1(t, r)).find(imagingMeasurements).children[4]
+	var got []Step
+	for _, c := range g.children {
+		if c.rel == contains && (c.vt == code || c.vt == text) && (c.name.Scheme == IBSI || c.name.Scheme == Private) {
+			s := Step{Name: c.name, Method: c.code, Text: c.text}
+			for _, n := range c.children {
+				if n.vt != num || n.rel != hasProperties {
+					t.Errorf("%s has %s %s", c.name, n.rel, n.vt)
+				}
+				s.Numbers = append(s.Numbers, Parameter{n.name, n.value, n.unit})
+			}
+			got = append(got, s)
+		}
 	}
-	g := r.Groups[0]
-	g.Measurements = all
-	r.Groups = []Group{g, g, g, g}
+	if diff := cmp.Diff(r.Groups[0].Steps, got); diff != "" {
+		t.Errorf("want - got +:\n%s", diff)
+	}
+	// Who reads the private codes is told whose they are.
+	r.CodingSchemes = nil
+	s := make1(t, r).Seq(dicom.CodingSchemeIdentificationSequence)
+	if len(s) != 1 || s[0].String(dicom.CodingSchemeDesignator) != Private || s[0].String(dicom.CodingSchemeName) == "" ||
+		s[0].String(dicom.CodingSchemeResponsibleOrganization) != "radnode" {
+		t.Errorf("Coding Scheme Identification Sequence is %v", s)
+	}
+	for _, c := range g.children {
+		if c.name.Value == "Q4LE" && c.findText(equivalentMeaning) != "Mean CT number" {
+			t.Errorf("display name of the mean is %q", c.findText(equivalentMeaning))
+		}
+	}
+}
+
+func TestLanguage(t *testing.T) {
+	r := sample(t)
+	for language, want := range map[string]string{"": "en-US English (United States)", "en": "en-US English (United States)", "it": "it-IT Italian (Italy)"} {
+		r.Language = language
+		if c := tree(t, make1(t, r)).findCode(languageOfContent); c.Value+" "+c.Meaning != want || c.Scheme != "RFC5646" {
+			t.Errorf("%q: %s, want %s", language, c, want)
+		}
+	}
+}
+
+// A revision names the one before, in one series: instance numbers rise, and each report has one predecessor.
+func TestChainOfRevisions(t *testing.T) {
+	var before *dicom.DataSet
+	for n := 1; n <= 4; n++ {
+		r := sample(t)
+		r.SOPInstanceUID, r.InstanceNumber, r.Predecessors = "2.25.11"+strconv.Itoa(n), n, nil
+		if before != nil {
+			r.Predecessors = []Document{{before.String(dicom.StudyInstanceUID), before.String(dicom.SeriesInstanceUID),
+				Instance{before.String(dicom.SOPClassUID), before.String(dicom.SOPInstanceUID)}}}
+		}
+		d := read(t, file(t, make1(t, r)))
+		p := d.Seq(dicom.PredecessorDocumentsSequence)
+		if before == nil {
+			if len(p) > 0 {
+				t.Error("the first report has a predecessor")
+			}
+			before = d
+			continue
+		}
+		series := p[0].Seq(dicom.ReferencedSeriesSequence)
+		at := series[0].Seq(dicom.ReferencedSOPSequence)
+		if len(p) != 1 || len(series) != 1 || len(at) != 1 || at[0].String(dicom.ReferencedSOPInstanceUID) != before.String(dicom.SOPInstanceUID) ||
+			series[0].String(dicom.SeriesInstanceUID) != d.String(dicom.SeriesInstanceUID) || d.String(dicom.InstanceNumber) != strconv.Itoa(n) {
+			t.Errorf("revision %d does not name the one before", n)
+		}
+		before = d
+	}
+}
+
+// Segment numbers and the series that was segmented are those of the evidence.
+func TestReferencesOfGroups(t *testing.T) {
+	r := full(t)
+	d := read(t, file(t, make1(t, r)))
+	series := map[string]bool{}
+	for _, tag := range []dicom.Tag{dicom.CurrentRequestedProcedureEvidenceSequence, dicom.PertinentOtherEvidenceSequence} {
+		for _, st := range d.Seq(tag) {
+			for _, se := range st.Seq(dicom.ReferencedSeriesSequence) {
+				series[se.String(dicom.SeriesInstanceUID)] = true
+			}
+		}
+	}
+	for i, g := range d.Seq(dicom.ContentSequence)[10].Seq(dicom.ContentSequence)[4:] {
+		template := g.Seq(dicom.ContentTemplateSequence)
+		if len(template) != 1 || template[0].String(dicom.TemplateIdentifier) != "1411" || template[0].String(dicom.MappingResource) != "DCMR" {
+			t.Errorf("group %d is not of DCMR 1411", i)
+		}
+		for _, c := range g.Seq(dicom.ContentSequence) {
+			switch name := parseCode(c, dicom.ConceptNameCodeSequence); {
+			case name.is(referencedSegment):
+				n, err := c.Seq(dicom.ReferencedSOPSequence)[0].Ints(dicom.ReferencedSegmentNumber)
+				if err != nil || len(n) != 1 || n[0] != r.Groups[i].Segment.Number { // TID 1411 row 7: exactly one
+					t.Errorf("group %d has the segments %v, want %d", i, n, r.Groups[i].Segment.Number)
+				}
+			case name.is(sourceSeries):
+				if !series[c.String(dicom.UID)] {
+					t.Errorf("group %d: series %s is not in the evidence", i, c.String(dicom.UID))
+				}
+			}
+		}
+	}
+	if root := d.Seq(dicom.ContentTemplateSequence); len(root) != 1 || root[0].String(dicom.TemplateIdentifier) != "1500" {
+		t.Error("the root is not of DCMR 1500")
+	}
+}
+
+// The orders that the images name are those of the report, PS3.3 C.17.2.
+func TestReferencedRequests(t *testing.T) {
+	type order struct{ accession, procedure, placer, filler, study string }
+	request := func(values map[dicom.Tag]string) *dicom.DataSet {
+		q := dicom.New()
+		for t, v := range values {
+			q.SetString(t, v)
+		}
+		return q
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*dicom.DataSet)
+		want   []order
+	}{
+		{"as it is", func(*dicom.DataSet) {}, []order{{"ACC1", "RP1", "", "", study}}},
+		{"none", func(d *dicom.DataSet) { d.Remove(dicom.RequestAttributesSequence, dicom.AccessionNumber) }, nil},
+		{"accession alone", func(d *dicom.DataSet) { d.Remove(dicom.RequestAttributesSequence) }, []order{{"ACC1", "", "", "", study}}},
+		{"two orders", func(d *dicom.DataSet) {
+			d.SetSeq(dicom.RequestAttributesSequence,
+				request(map[dicom.Tag]string{dicom.AccessionNumber: "A", dicom.RequestedProcedureID: "1", dicom.PlacerOrderNumberImagingServiceRequest: "P",
+					dicom.FillerOrderNumberImagingServiceRequest: "F"}),
+				request(map[dicom.Tag]string{dicom.AccessionNumber: "", dicom.RequestedProcedureID: "2", dicom.StudyInstanceUID: "1.2.3"}))
+		}, []order{{"A", "1", "P", "F", study}, {"ACC1", "2", "", "", "1.2.3"}}},
+		{"empty order", func(d *dicom.DataSet) {
+			d.SetString(dicom.AccessionNumber)
+			d.SetSeq(dicom.RequestAttributesSequence, request(map[dicom.Tag]string{dicom.ScheduledProcedureStepID: "S"}))
+		}, nil},
+	} {
+		r := sample(t)
+		c.change(r.Source)
+		d := read(t, file(t, make1(t, r)))
+		var got []order
+		for _, q := range d.Seq(dicom.ReferencedRequestSequence) {
+			got = append(got, order{q.String(dicom.AccessionNumber), q.String(dicom.RequestedProcedureID),
+				q.String(dicom.PlacerOrderNumberImagingServiceRequest), q.String(dicom.FillerOrderNumberImagingServiceRequest), q.String(dicom.StudyInstanceUID)})
+			for _, type2 := range []dicom.Tag{dicom.ReferencedStudySequence, dicom.AccessionNumber, dicom.PlacerOrderNumberImagingServiceRequest,
+				dicom.FillerOrderNumberImagingServiceRequest, dicom.RequestedProcedureID, dicom.RequestedProcedureDescription, dicom.RequestedProcedureCodeSequence} {
+				if !q.Has(type2) {
+					t.Errorf("%s: %s is absent", c.name, type2)
+				}
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// IHE AIR asks for the device, its version and its UID in Contributing Equipment; the observer of the content is the same one.
+func TestDeviceIsTheObserver(t *testing.T) {
+	d := read(t, file(t, make1(t, full(t))))
+	c := d.Seq(dicom.ContributingEquipmentSequence)
+	root := tree(t, d)
+	if len(c) != 1 || c[0].String(dicom.DeviceUID) != root.findText(deviceObserverUID) || c[0].String(dicom.SoftwareVersions) != d.String(dicom.SoftwareVersions) ||
+		c[0].String(dicom.Manufacturer) != root.findText(deviceManufacturer) || c[0].String(dicom.ManufacturerModelName) != root.findText(deviceModelName) ||
+		!root.findCode(observerType).is(device) {
+		t.Errorf("%v", c)
+	}
+}
+
+// BenchmarkNew is a report on 134 images of four regions with 174 values each, in two groups with their steps, to the last byte.
+func BenchmarkNew(b *testing.B) {
+	r := full(b)
+	for i := range 134 - len(r.Images[0].Instances) {
+		r.Images[0].Instances = append(r.Images[0].Instances, Instance{dicom.CTImageStorage, ctSeries + ".20" + strconv.Itoa(i)})
+	}
+	number := func(n int) []Parameter {
+		return slices.Repeat([]Parameter{{private("bin-width", "Bin width"), 25, Unit("HU")}}, n)
+	}
+	step := func(numbers int) Step {
+		return Step{Name: Processing("VTM2"), Method: Processing("3WE3"), Numbers: number(numbers)}
+	}
+	first := r.Groups[0]
+	first.Measurements = everyFeature(b)
+	first.Steps = []Step{step(3), step(1), step(0), step(0), step(2), step(1), step(2), step(0), step(3), step(1),
+		{Name: private("voxelisation", "Voxels of the region"), Text: strings.Repeat("x", 330)}}
+	second := first
+	second.Measurements = []Measurement{measure(b, "BC2M", math.E), measure(b, "GBPN", math.E)}
+	second.Steps = first.Steps[:6]
+	r.Groups = nil
+	for range 4 {
+		r.Groups = append(r.Groups, first, second)
+	}
 	b.ReportAllocs()
 	var size int
 	for b.Loop() {

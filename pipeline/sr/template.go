@@ -1,18 +1,20 @@
 package sr
 
-import (
-	"slices"
-
-	"github.com/radnode/radnode/dimse/dicom"
-)
+import "github.com/radnode/radnode/dimse/dicom"
 
 // measurementReport is TID 1500 Measurement Report.
 func (r Report) measurementReport() *item {
 	root := newContainer(r.Title, "1500")
-	root.add(hasConceptMod, newCode(languageOfContent, english)) // row 2, TID 1204
-	r.Equipment.observe(root)                                    // row 3
-	for _, c := range r.ProcedureReported {                      // row 4
+	root.add(hasConceptMod, newCode(languageOfContent, languages[r.Language])) // row 2, TID 1204
+	r.Equipment.observe(root)                                                  // row 3
+	for _, c := range r.ProcedureReported {                                    // row 4
 		root.add(hasConceptMod, newCode(procedureReported, c))
+	}
+	// What a reader wants first stands before the hundreds of images of the library. The template has no row for a summary of
+	// what was measured; it is extensible, and what is added may stand at any place that makes sense, also where the order of
+	// the rows counts: PS3.16 6.2.5, note.
+	for _, s := range r.Summary {
+		root.add(contains, newText(summary, s))
 	}
 	root.add(contains, r.imageLibrary()) // row 5
 	if len(r.Groups) > 0 {
@@ -21,12 +23,10 @@ func (r Report) measurementReport() *item {
 		for _, g := range r.Groups {
 			m.add(contains, g.measurementGroup(r.Title)) // row 8
 		}
-	}
-	if len(r.Summary) > 0 {
-		q := root.add(contains, newContainer(qualitativeEvals, "")) // row 12
-		for _, s := range r.Summary {
-			q.add(contains, newText(summary, s)) // row 14
-		}
+	} else {
+		// Without measurements row 12 has to be there. Its summary says why there is none.
+		q := root.add(contains, newContainer(qualitativeEvals, ""))
+		q.add(contains, newCode(outcome, measurementFailure)) // row 13
 	}
 	return root
 }
@@ -56,10 +56,7 @@ func (r Report) imageLibrary() *item {
 	lib := newContainer(imageLibrary, "1600")
 	for _, s := range r.Images {
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
-		g.add(hasAcqContext, newCode(modality, dcm(s.Modality, modalities[s.Modality])))
-		if s.FrameOfReferenceUID != "" {
-			g.add(hasAcqContext, newUID(frameOfReferenceUID, s.FrameOfReferenceUID))
-		}
+		s.context(g)
 		for _, i := range s.Instances {
 			g.add(contains, &item{vt: image, ref: i}) // TID 1601 row 1
 		}
@@ -90,11 +87,29 @@ func (g Group) measurementGroup(title Code) *item {
 	it.add(contains, &item{vt: image, name: referencedSegment, ref: g.Segment.Instance, segment: g.Segment.Number}) // row 7
 	it.add(contains, newUID(sourceSeries, g.SourceSeries))                                                          // row 12
 	g.roiMeasurements(it, title)                                                                                    // row 15
+	for _, s := range g.Steps {
+		s.add(it)
+	}
 	for _, c := range g.Comments {
 		it.add(contains, newText(comment, c)) // row 17
 	}
 	return it
 }
+
+// add appends the step to a group: row 16 with a method, row 17 with a text. They come after the measurements, which a reader
+// looks for; TID 1419, which holds the measurements, has no row for what holds for all of them.
+func (s Step) add(group *item) {
+	it := newText(s.Name, s.Text)
+	if !s.Method.zero() {
+		it = newCode(s.Name, s.Method)
+	}
+	group.add(contains, it)
+	for _, n := range s.Numbers {
+		it.add(stepNumber, newNum(n.Concept, n.Value, n.Unit))
+	}
+}
+
+const stepNumber = hasProperties
 
 // roiMeasurements is TID 1419 ROI Measurements.
 func (g Group) roiMeasurements(it *item, title Code) {
@@ -119,8 +134,11 @@ func (g Group) roiMeasurements(it *item, title Code) {
 		// OHIF throws on a NUM without children in a report with this title
 		// (cornerstone-dicom-sr, groups that are not drawn from coordinates), and
 		// with it goes the whole study. Row 18 is the child that says nothing new.
-		if title.is(ImagingMeasurementReport) && len(m.Modifiers) == 0 {
-			n.children = slices.Insert(n.children, 0, &item{rel: hasConceptMod, vt: text, name: equivalentMeaning, text: m.Concept.Meaning})
+		if m.Display == "" && title.is(ImagingMeasurementReport) && len(n.children) == 0 {
+			m.Display = m.Concept.Meaning
+		}
+		if m.Display != "" {
+			n.add(hasConceptMod, newText(equivalentMeaning, m.Display)) // row 18
 		}
 	}
 }
