@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"os"
+	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
@@ -140,5 +142,42 @@ func TestJSONOfAnotherTemplate(t *testing.T) {
 	}
 	if err := JSON(new(bytes.Buffer), source(), ""); err == nil || !strings.Contains(err.Error(), "CT Image Storage") {
 		t.Errorf("a CT image gave %v", err)
+	}
+}
+
+const pydicomReport = `
+import os, sys, pydicom.data
+sys.stdout.write(os.path.join(os.path.dirname(pydicom.data.__file__), "test_files", "test-SR.dcm"))
+`
+
+// A report of no template, with all value types and items by reference, has as many items in JSON as DCMTK finds in it.
+func TestJSONOfNoTemplate(t *testing.T) {
+	dsrdump := need(t, "dsrdump")
+	name := string(python(t, pydicomReport))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := asJSON(t, read(t, b))
+	var count func(items any) int
+	count = func(items any) (n int) {
+		l, _ := items.([]any)
+		for _, it := range l {
+			n += 1 + count(it.(map[string]any)["content"])
+		}
+		return n
+	}
+	out, err := exec.Command(dsrdump, "-Ph", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(strings.TrimLeft(line, " "), "<") {
+			want++
+		}
+	}
+	if n := 1 + count(got["content"]); n != want || want != 29 {
+		t.Errorf("%s: %d items, DCMTK has %d", name, n, want)
 	}
 }

@@ -336,8 +336,11 @@ func (it *item) flat() bool {
 }
 
 func inline(it *item) string {
-	s := nameOf(it)
-	if v := valueOf(it); v != "" {
+	s, v := nameOf(it), valueOf(it)
+	switch {
+	case s == "":
+		s = v
+	case v != "":
 		s += ": " + v
 	}
 	for i, c := range it.children {
