@@ -43,6 +43,7 @@ func source() *dicom.DataSet {
 	d.SetString(dicom.StudyDescription, "CT thorax")
 	d.SetString(dicom.TimezoneOffsetFromUTC, "+0200")
 	d.SetString(dicom.SeriesInstanceUID, ctSeries)
+	d.SetInt(dicom.SeriesNumber, 4)
 	d.SetString(dicom.SeriesDescription, "must not be copied")
 	d.SetString(dicom.BodyPartExamined, "CHEST")
 	d.SetString(dicom.PatientComments, "comment")
@@ -525,7 +526,8 @@ func TestRowsAreInTemplateOrder(t *testing.T) {
 		t.Errorf("TID 1500:\n%s", diff)
 	}
 	lib := root.find(imageLibrary)
-	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT DATE 111060", "HAS ACQ CONTEXT TIME 111061", "HAS ACQ CONTEXT UIDREF 112227",
+	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT DATE 111060", "HAS ACQ CONTEXT TIME 111061",
+		"HAS ACQ CONTEXT UIDREF 112002", "HAS ACQ CONTEXT TEXT 113607", "HAS ACQ CONTEXT UIDREF 112227",
 		"HAS ACQ CONTEXT NUM 110910", "HAS ACQ CONTEXT NUM 110911", "HAS ACQ CONTEXT NUM 111026", "HAS ACQ CONTEXT NUM 111066",
 		"HAS ACQ CONTEXT NUM 112225", "CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE ",
 		"CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE "}
