@@ -164,7 +164,10 @@ func TestTemplateValidator(t *testing.T) {
 	for _, p := range []string{"bash", "java", "dciodvfy", "dsrdump", "dcmdump"} {
 		need(t, p)
 	}
-	out, err := exec.Command("bash", script, save(t, make1(t, full(t)))).CombinedOutput()
+	r := full(t)
+	r.Images = append(r.Images, Series{SeriesInstanceUID: ctSeries + ".9", Modality: "PT", Header: petHeader(),
+		Instances: []Instance{{dicom.PositronEmissionTomographyImageStorage, ctSeries + ".9.1"}}})
+	out, err := exec.Command("bash", script, save(t, make1(t, r))).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("Found Root Template TID_1500")) || !bytes.Contains(out, []byte("IOD validation complete")) {
 		t.Errorf("%v\n%s", err, out)
 	}
