@@ -76,7 +76,11 @@ func TestSteps(t *testing.T) {
 			"Distance weighting = Exponential of minus the squared distance",
 			"Norm of the distance weighting = Manhattan distance",
 			"Dependence of neighbouring grey levels = Levels apart by no more than the coarseness (Coarseness of dependence 1 1)",
-			"Reference region of the normalisation = The region that is named muscle",
+			"Name of the reference region of the normalisation = muscle",
+		}},
+		{"weights of one direction", features.Profile{Texture: features.Texture{GLCMWeighting: "inverse"}}, features.Agg3DAvg, "1", "", []features.Family{features.GLCM}, []string{
+			"Feature aggregation = 3D, averaged over directions",
+			"Grid distance = Chebyshev distance (Distance of grey level co-occurrence 1 1)",
 		}},
 	} {
 		if diff := cmp.Diff(c.want, told(steps(c.profile, c.a, c.unit, c.rule, c.present...))); diff != "" {

@@ -216,21 +216,3 @@ func (p *demoPACS) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader)
 		return ctx.Err()
 	}
 }
-
-// printReport prints one SR file as text.
-func printReport(w io.Writer, file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	d, err := dicom.ReadFile(f, info.Size())
-	if err != nil {
-		return err
-	}
-	return sr.Text(w, d.DataSet)
-}

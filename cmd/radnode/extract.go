@@ -36,7 +36,9 @@ type extractCmd struct {
 
 	Also []string `placeholder:"MODALITY" help:"Measure contours also on other series of this modality in their frame of reference, as PT for contours drawn on the CT."`
 
-	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images, and RTSTRUCT or SEG."`
+	Compare bool `help:"Compare the values of two reports instead of measuring, see above."`
+
+	Path []string `arg:"" optional:"" help:"Files and folders of DICOM: images, and RTSTRUCT or SEG; with --compare two Structured Reports."`
 }
 
 // A row is one value as extract writes it. The names are a contract.
@@ -67,7 +69,28 @@ func (r row) fields() []string {
 	return []string{r.PatientID, r.StudyUID, r.SeriesUID, r.Modality, r.ROISourceUID, strconv.Itoa(r.ROINumber), r.ROIName, r.Profile, r.Image, r.Feature, r.IBSICode, value, r.Unit, r.Note}
 }
 
+// Help says what two reports are compared by.
+func (extractCmd) Help() string {
+	return `With --compare two Structured Reports of measurements (TID 1500), from whichever programs, are compared, the second
+against the first. Regions are paired by Tracking UID, else by name and source series, else by name, else by order where
+they have a quantity in common; values by concept, derivation and aggregation, retired codes standing for the present
+ones. One row a value:
+
+  roi, feature, code, scheme, unit    as in the first report, or in the second where it alone has the value
+  how                                 derivation, aggregation and other choices stated of this value
+  value_1, value_2                    empty (JSON: null) where a report has none
+  difference                          value_2 - value_1; empty where the units differ
+  relative_difference                 difference over the size of value_1; empty where that is 0
+  note                                only in first, only in second, units differ, parameters differ and which
+
+The last line on standard error counts: "N of M values equal to the bit, largest relative difference ...". The exit code
+is 0 wherever both reports could be read, whatever their values, and 1 otherwise.`
+}
+
 func (c extractCmd) Run(e *env) error {
+	if c.Compare {
+		return c.compare(e)
+	}
 	nifti := c.Image != "" || c.Mask != ""
 	switch {
 	case nifti && (c.Image == "" || c.Mask == "" || len(c.Path) > 0):
@@ -133,7 +156,16 @@ func (c extractCmd) Run(e *env) error {
 }
 
 // write writes the rows to --out or standard output; a file that could not be written whole is an error.
-func (c extractCmd) write(w io.Writer, rows []row) (err error) {
+func (c extractCmd) write(w io.Writer, rows []row) error {
+	records := [][]string{rowNames}
+	for _, r := range rows {
+		records = append(records, r.fields())
+	}
+	return c.writeTable(w, rows, records)
+}
+
+// writeTable writes rows as JSON, or as the records of a CSV table.
+func (c extractCmd) writeTable(w io.Writer, rows any, records [][]string) (err error) {
 	if c.Out != "" {
 		f, err := os.Create(c.Out)
 		if err != nil {
@@ -147,12 +179,7 @@ func (c extractCmd) write(w io.Writer, rows []row) (err error) {
 		enc.SetIndent("", "  ")
 		return enc.Encode(rows)
 	}
-	table := csv.NewWriter(w)
-	records := [][]string{rowNames}
-	for _, r := range rows {
-		records = append(records, r.fields())
-	}
-	return table.WriteAll(records)
+	return csv.NewWriter(w).WriteAll(records)
 }
 
 // profileName is how a profile file is called in reports: its name without folder and ending.
@@ -429,22 +456,4 @@ func imagesOf(ref roi.Reference, images map[string][]input) ([]*dicom.File, erro
 		return nil, refusal.New(refusal.ImageNone, "", "series %s: none of its images is below the paths", series)
 	}
 	return all, nil
-}
-
-// srCmd prints reports.
-type srCmd struct {
-	File []string `arg:"" help:"Structured Reports (PS3.10 files)."`
-}
-
-func (c srCmd) Run(e *env) error {
-	var failed []error
-	for i, file := range c.File {
-		if i > 0 {
-			fmt.Fprintln(e.stdout)
-		}
-		if err := printReport(e.stdout, file); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", file, err))
-		}
-	}
-	return errors.Join(failed...)
 }

@@ -37,7 +37,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"The whole loop in one process on bundled data; prints the report that came back."`
 	Extract extractCmd `cmd:"" help:"Measure files and folders of DICOM, or a NIfTI image and mask."`
 	IBSI    ibsiCmd    `cmd:"" name:"ibsi" help:"Compare with the reference values of the IBSI."`
-	SR      srCmd      `cmd:"" name:"sr" help:"Print Structured Reports as text."`
+	SR      srCmd      `cmd:"" name:"sr" help:"Print Structured Reports as text or JSON."`
 	Echo    echoCmd    `cmd:"" help:"Verify a connection (C-ECHO)."`
 	Send    sendCmd    `cmd:"" help:"Send files and folders (C-STORE)."`
 	Config  configCmd  `cmd:"" help:"Check a configuration, or print an example."`

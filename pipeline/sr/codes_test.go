@@ -176,6 +176,22 @@ func TestUnitsOfImages(t *testing.T) {
 			codes[u.Meaning], meanings[u.Value] = u.Value, u.Meaning
 		}
 	}
+	for intensity := range imageUnits(t) {
+		u := Unit(intensity).Value
+		square, _ := UnitFor("ECT3", intensity)
+		volume, _ := UnitFor("99N0", intensity)
+		twice, more := powers(u), powers(u)
+		for atom := range twice {
+			twice[atom] *= 2
+		}
+		more["mm"] += 3
+		if got := powers(square.Value); !maps.Equal(got, twice) {
+			t.Errorf("%s is no square of %s: %v, want %v", square, u, got, twice)
+		}
+		if got := powers(volume.Value); !maps.Equal(got, more) {
+			t.Errorf("%s is not %s times mm3: %v, want %v", volume, u, got, more)
+		}
+	}
 	for u, row := range units {
 		for _, s := range []string{u, row.square} {
 			if err := checkUCUM(s); s != "" && err != nil {
@@ -183,6 +199,22 @@ func TestUnitsOfImages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// powers takes a unit apart: the power of each atom, annotations without one.
+func powers(s string) map[string]int {
+	p := map[string]int{}
+	for _, f := range regexp.MustCompile(`([./]|^)(10\*|\[[^\]]*\]|[a-zA-Z%]+)([+-]?[0-9]+)?`).FindAllStringSubmatch(regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(s, ""), -1) {
+		n := 1
+		if f[3] != "" {
+			n, _ = strconv.Atoi(f[3])
+		}
+		if f[1] == "/" {
+			n = -n
+		}
+		p[f[2]] += n
+	}
+	return p
 }
 
 // checkUCUM is the grammar of UCUM (revision 2.1, section 2), with the atoms that are used here. The same list passed the

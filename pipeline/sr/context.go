@@ -2,6 +2,7 @@ package sr
 
 import (
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ var (
 	radionuclideTotalDose = dcm("123006", "Radionuclide Total Dose")
 	radiopharmaceutical   = sct("417881006", "Radiopharmaceutical agent")
 	radiopharmaceuticalAt = dcm("123003", "Radiopharmaceutical Start DateTime")
+	seriesInstanceUID     = dcm("112002", "Series Instance UID")
+	seriesNumber          = dcm("113607", "Series Number")
 	sliceThickness        = dcm("112225", "Slice Thickness")
 	spacingBetweenSlices  = dcm("112226", "Spacing between slices")
 	studyDate             = dcm("111060", "Study Date")
@@ -43,6 +46,12 @@ func (s Series) context(g *item) {
 	}
 	if t := h.String(dicom.StudyTime); isTime(t) {
 		g.add(hasAcqContext, &item{vt: timeOfDay, name: studyTime, text: t}) // row 5
+	}
+	if h.Has(dicom.SeriesInstanceUID) {
+		g.add(hasAcqContext, newUID(seriesInstanceUID, s.SeriesInstanceUID)) // a newer row
+	}
+	if n, ok := h.Int(dicom.SeriesNumber); ok {
+		g.add(hasAcqContext, newText(seriesNumber, strconv.Itoa(n))) // a newer row
 	}
 	if s.FrameOfReferenceUID != "" {
 		g.add(hasAcqContext, newUID(frameOfReferenceUID, s.FrameOfReferenceUID)) // row 10

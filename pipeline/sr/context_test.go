@@ -54,7 +54,7 @@ func contextOf(t testing.TB, s Series) (lines []string) {
 }
 
 func TestAcquisitionContext(t *testing.T) {
-	common := []string{"Study Date = 20140501", "Study Time = 101112", "Frame of Reference UID = " + ctFrame, "Pixel Data Rows = 512 {pixels}",
+	common := []string{"Study Date = 20140501", "Study Time = 101112", "Series Instance UID = " + ctSeries, "Series Number = 4", "Frame of Reference UID = " + ctFrame, "Pixel Data Rows = 512 {pixels}",
 		"Pixel Data Columns = 400 {pixels}", "Horizontal Pixel Spacing = 0.8 mm", "Vertical Pixel Spacing = 0.9 mm", "Slice Thickness = 3 mm"}
 	spoilt := petHeader()
 	spoilt.SetString(dicom.StudyDate, "20149901")
@@ -62,7 +62,7 @@ func TestAcquisitionContext(t *testing.T) {
 	spoilt.SetString(dicom.PixelSpacing, "1")
 	spoilt.SetString(dicom.SliceThickness, "0")
 	spoilt.SetString(dicom.PatientWeight, "-1")
-	spoilt.Remove(dicom.PatientSize, dicom.Rows, dicom.Columns)
+	spoilt.Remove(dicom.PatientSize, dicom.Rows, dicom.Columns, dicom.SeriesNumber)
 	bad := dicom.New()
 	bad.SetString(dicom.RadiopharmaceuticalStartDateTime, "2014")
 	bad.SetBytes(dicom.RadionuclideTotalDose, dicom.DS, []byte("many"))
@@ -113,11 +113,11 @@ func TestAcquisitionContext(t *testing.T) {
 		{"retired codes", "PT", old, slices.Concat([]string{"Modality = Positron emission tomography"}, common, tracer, body)},
 		{"codes that nobody knows", "PT", own, slices.Concat([]string{"Modality = Positron emission tomography"}, common, tracer[2:], body)},
 		{"two tracers", "PT", two, slices.Concat([]string{"Modality = Positron emission tomography"}, common, body)},
-		{"faults", "PT", spoilt, []string{"Modality = Positron emission tomography", "Frame of Reference UID = " + ctFrame}},
+		{"faults", "PT", spoilt, []string{"Modality = Positron emission tomography", "Series Instance UID = " + ctSeries, "Frame of Reference UID = " + ctFrame}},
 		{"enhanced MR", "MR", enhanced, []string{"Modality = Magnetic Resonance", "Frame of Reference UID = " + ctFrame, "Horizontal Pixel Spacing = 1 mm",
 			"Vertical Pixel Spacing = 2 mm", "Spacing between slices = 4 mm", "Pulse Sequence Name = GRE"}},
 	} {
-		got := contextOf(t, Series{Modality: c.modality, FrameOfReferenceUID: ctFrame, Header: c.header})
+		got := contextOf(t, Series{SeriesInstanceUID: ctSeries, Modality: c.modality, FrameOfReferenceUID: ctFrame, Header: c.header})
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s, want - got +:\n%s", c.name, diff)
 		}
@@ -142,7 +142,7 @@ func TestAcquisitionContextOfRealImages(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := read(t, b)
-		got := strings.Join(contextOf(t, Series{Modality: d.String(dicom.Modality), Header: d}), "\n")
+		got := strings.Join(contextOf(t, Series{SeriesInstanceUID: d.String(dicom.SeriesInstanceUID), Modality: d.String(dicom.Modality), Header: d}), "\n")
 		for _, w := range want {
 			if !strings.Contains(got, w) {
 				t.Errorf("%s: no %s in\n%s", pattern, w, got)

@@ -118,6 +118,13 @@ type item struct {
 	ref     Instance
 	segment int // Referenced Segment Number of IMAGE, 0 when there is none
 
+	// Of items of other programs alone.
+	qualifier Code      // of NUM: why there is no value
+	frames    []int     // Referenced Frame Number of IMAGE
+	segments  []int     // Referenced Segment Number of IMAGE, where there is more than one
+	points    []float64 // Graphic Data of SCOORD and SCOORD3D
+	frame     string    // Referenced Frame of Reference UID of SCOORD3D
+
 	children []*item
 }
 

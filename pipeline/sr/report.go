@@ -3,8 +3,9 @@
 //
 // Start at [New]: it makes a Measurement Report (TID 1500) out of a [Report].
 // The content items are item.go, the templates that arrange them template.go,
-// the attributes around the tree document.go. [Measurements] reads the values of
-// such a report back, [Text] shows any Structured Report to a person.
+// the attributes around the tree document.go. [Read] reads such a report back,
+// whoever wrote it, [Compare] pairs the values of two, [Text] shows any Structured
+// Report to a person and [JSON] to a program.
 //
 // What New returns is valid: every relationship is one that PS3.3 Table
 // A.35.13-2 allows, every instance that the tree names is in the evidence, and
@@ -61,7 +62,7 @@ type Report struct {
 	// part has. 0 is as many as fit. Floating Point Value (0040,A161) has all bits in any case.
 	Digits int
 
-	// CodingSchemes describes the private designators (99...) in use; optional.
+	// CodingSchemes describes the private designators (99...) in use; optional, and not needed for [Private].
 	CodingSchemes []CodingScheme
 }
 
@@ -147,6 +148,7 @@ type Measurement struct {
 	Unit       Code
 	Modifiers  []CodePair  // choices of method that are codes (HAS CONCEPT MOD)
 	Parameters []Parameter // choices of method that are numbers (INFERRED FROM)
+	Details    Details     // what else a report that was read says of it; New does not write it
 }
 
 // A Parameter is a number that a measurement was derived with.

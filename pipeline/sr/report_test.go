@@ -43,6 +43,7 @@ func source() *dicom.DataSet {
 	d.SetString(dicom.StudyDescription, "CT thorax")
 	d.SetString(dicom.TimezoneOffsetFromUTC, "+0200")
 	d.SetString(dicom.SeriesInstanceUID, ctSeries)
+	d.SetInt(dicom.SeriesNumber, 4)
 	d.SetString(dicom.SeriesDescription, "must not be copied")
 	d.SetString(dicom.BodyPartExamined, "CHEST")
 	d.SetString(dicom.PatientComments, "comment")
@@ -229,13 +230,13 @@ func TestMeasurementsReadBackAsWritten(t *testing.T) {
 }
 
 func TestSameReportSameBytes(t *testing.T) {
-	first := file(t, make1(t, sample(t)))
+	first := file(t, make1(t, full(t)))
 	for range 5 {
-		if !bytes.Equal(first, file(t, make1(t, sample(t)))) {
+		if !bytes.Equal(first, file(t, make1(t, full(t)))) {
 			t.Fatal("the same report gave other bytes")
 		}
 	}
-	other := sample(t)
+	other := full(t)
 	other.Groups[0].Measurements[0].Value = math.Nextafter(other.Groups[0].Measurements[0].Value, 0)
 	if bytes.Equal(first, file(t, make1(t, other))) {
 		t.Fatal("another value gave the same bytes")
@@ -525,7 +526,8 @@ func TestRowsAreInTemplateOrder(t *testing.T) {
 		t.Errorf("TID 1500:\n%s", diff)
 	}
 	lib := root.find(imageLibrary)
-	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT DATE 111060", "HAS ACQ CONTEXT TIME 111061", "HAS ACQ CONTEXT UIDREF 112227",
+	want = []string{"HAS ACQ CONTEXT CODE 121139", "HAS ACQ CONTEXT DATE 111060", "HAS ACQ CONTEXT TIME 111061",
+		"HAS ACQ CONTEXT UIDREF 112002", "HAS ACQ CONTEXT TEXT 113607", "HAS ACQ CONTEXT UIDREF 112227",
 		"HAS ACQ CONTEXT NUM 110910", "HAS ACQ CONTEXT NUM 110911", "HAS ACQ CONTEXT NUM 111026", "HAS ACQ CONTEXT NUM 111066",
 		"HAS ACQ CONTEXT NUM 112225", "CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE ",
 		"CONTAINS IMAGE ", "CONTAINS IMAGE ", "CONTAINS IMAGE "}
@@ -611,6 +613,13 @@ func TestStepsInTheTree(t *testing.T) {
 	}
 	if diff := cmp.Diff(r.Groups[0].Steps, got); diff != "" {
 		t.Errorf("want - got +:\n%s", diff)
+	}
+	// Who reads the private codes is told whose they are.
+	r.CodingSchemes = nil
+	s := make1(t, r).Seq(dicom.CodingSchemeIdentificationSequence)
+	if len(s) != 1 || s[0].String(dicom.CodingSchemeDesignator) != Private || s[0].String(dicom.CodingSchemeName) == "" ||
+		s[0].String(dicom.CodingSchemeResponsibleOrganization) != "radnode" {
+		t.Errorf("Coding Scheme Identification Sequence is %v", s)
 	}
 	for _, c := range g.children {
 		if c.name.Value == "Q4LE" && c.findText(equivalentMeaning) != "Mean CT number" {

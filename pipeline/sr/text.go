@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -14,36 +15,161 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 )
 
-// Text writes a Structured Report of any template as indented lines for a
-// person at a terminal. It shows the patient. Numbers are rounded to seven
-// significant digits, references are shortened, and no character of the document
-// reaches the terminal as a control sequence.
+// Text writes a Structured Report of any template as indented lines for a person at
+// a terminal. A measurement report (TID 1500) comes in the order of interest: the
+// summary, then each region by its name with its measurements, then how and by
+// what they were made, the images last. Nothing that it says is left out. Other
+// templates come in the order of their tree.
+//
+// The patient is shown. Numbers are rounded to seven significant digits,
+// references are shortened, and no character of the document reaches the terminal
+// as a control sequence.
 func Text(w io.Writer, d *dicom.DataSet) error {
-	if d.String(dicom.ValueType) != string(container) {
-		return fmt.Errorf("sr: no Structured Report: Value Type (0040,A040) is %q, SOP class %s",
-			d.String(dicom.ValueType), cmp.Or(dicom.UIDName(d.String(dicom.SOPClassUID)), "unknown"))
-	}
-	root, err := parse(d, 0)
+	root, err := parseDocument(d)
 	if err != nil {
 		return err
 	}
 	p := &printer{w: bufio.NewWriter(w)}
 	p.line(0, nameOf(root))
-	p.document(d)
-	var context []*item
+	p.document(d, root)
+	if root.isMeasurementReport() {
+		p.measurementReport(root)
+	} else {
+		p.tree(root)
+	}
+	return p.w.Flush()
+}
+
+// tree writes what is said of the document, and then its containers.
+func (p *printer) tree(root *item) {
+	var context, containers []*item
 	for _, c := range root.children {
-		if c.vt != container {
+		if c.vt == container {
+			containers = append(containers, c)
+		} else {
 			context = append(context, c)
 		}
 	}
 	p.children(0, context)
+	for _, c := range containers {
+		p.section(nameOf(c), c.children)
+	}
+}
+
+func (p *printer) section(heading string, items []*item) {
+	p.line(0, "")
+	p.line(0, heading)
+	p.children(1, items)
+}
+
+// measurementReport writes the containers of TID 1500 in the order of interest.
+func (p *printer) measurementReport(root *item) {
+	var lines, evaluations, measured, others, context, library []*item
 	for _, c := range root.children {
-		if c.vt == container {
-			p.line(0, "")
-			p.item(0, c, 0)
+		switch {
+		case c.isSummary():
+			lines = append(lines, c)
+		case c.vt != container:
+			context = append(context, c)
+		case c.named(qualitativeEvals):
+			evaluations = append(evaluations, c)
+		case c.named(imagingMeasurements):
+			measured = append(measured, c)
+		case c.named(imageLibrary):
+			library = append(library, c)
+		default:
+			others = append(others, c)
 		}
 	}
-	return p.w.Flush()
+	for _, c := range evaluations {
+		lines = append(lines, slices.DeleteFunc(slices.Clone(c.children), func(it *item) bool { return !it.isSummary() })...)
+	}
+	if len(lines) > 0 {
+		p.line(0, "")
+		p.line(0, summary.Meaning)
+		for _, l := range lines {
+			p.line(1, l.text)
+		}
+	}
+	for _, c := range evaluations {
+		if rest := slices.DeleteFunc(slices.Clone(c.children), (*item).isSummary); len(rest) > 0 {
+			p.section(nameOf(c), rest)
+		}
+	}
+	for _, c := range measured {
+		var rest []*item
+		heading := headings(c.children)
+		for i, g := range c.children {
+			if heading[i] == "" {
+				rest = append(rest, g)
+			} else {
+				p.section(heading[i], ofInterest(g.children))
+			}
+		}
+		if len(rest) > 0 || len(c.children) == 0 {
+			p.section(nameOf(c), rest)
+		}
+	}
+	for _, c := range others {
+		p.section(nameOf(c), c.children)
+	}
+	if len(context) > 0 {
+		p.section("Context", context)
+	}
+	for _, c := range library {
+		p.section(nameOf(c), c.children)
+	}
+}
+
+// isSummary says whether the item is a line of the summary and nothing more. Some
+// write it into Qualitative Evaluations, some at the top.
+func (it *item) isSummary() bool {
+	return it.vt == text && it.rel == contains && it.named(summary) && len(it.children) == 0 && it.text != ""
+}
+
+// headings names measurement groups by their regions. A region with several
+// groups, as for several sets of parameters, counts them. What is no group has none.
+func headings(items []*item) []string {
+	names := make([]string, len(items))
+	total, seen := map[string]int{}, map[string]int{}
+	for i, it := range items {
+		if it.vt == container && it.named(measurementGroup) {
+			names[i] = cmp.Or(it.findText(trackingIdentifier), nameOf(it))
+			total[names[i]]++
+		}
+	}
+	for i, name := range names {
+		if n := total[name]; name != "" && n > 1 {
+			seen[name]++
+			names[i] = fmt.Sprintf("%s (%d of %d)", name, seen[name], n)
+		}
+	}
+	return names
+}
+
+// ofInterest is the items of a measurement group: what and where it is, the
+// numbers, what else is said, how it was measured and on what. The name is in the
+// heading.
+func ofInterest(items []*item) []*item {
+	var ranks [4][]*item
+	named := false
+	for _, it := range items {
+		r := 2
+		switch {
+		case it.vt == text && it.named(trackingIdentifier) && !named && len(it.children) == 0 && it.text != "":
+			named = true
+			continue
+		case it.vt == num && it.rel == contains:
+			r = 1
+		case it.vt == image, it.vt == composite, it.vt == waveform, it.vt == sCoord, it.vt == sCoord3D, it.vt == uidRef,
+			it.namedOneOf(measurementMethod, algorithmName, algorithmVersion, algorithmParameters):
+			r = 3
+		case it.rel != contains, it.namedOneOf(finding, findingCategory):
+			r = 0
+		}
+		ranks[r] = append(ranks[r], it)
+	}
+	return slices.Concat(ranks[0], ranks[1], ranks[2], ranks[3])
 }
 
 type printer struct{ w *bufio.Writer }
@@ -81,7 +207,7 @@ func escape(s string) string {
 }
 
 // document is the header: what the tree does not say.
-func (p *printer) document(d *dicom.DataSet) {
+func (p *printer) document(d *dicom.DataSet, root *item) {
 	show := func(label string, parts ...string) {
 		var there []string
 		for _, s := range parts {
@@ -99,15 +225,22 @@ func (p *printer) document(d *dicom.DataSet) {
 		}
 		return ""
 	}
-	show("document", shortClass(d.String(dicom.SOPClassUID)), d.String(dicom.CompletionFlag), d.String(dicom.VerificationFlag),
-		strings.TrimSpace(day(d.String(dicom.ContentDate))+" "+clock(d.String(dicom.ContentTime))))
-	show("", d.String(dicom.SOPInstanceUID))
 	show("patient", d.String(dicom.PatientName), with("ID ", dicom.PatientID), with("sex ", dicom.PatientSex),
 		joined("born ", day(d.String(dicom.PatientBirthDate))))
 	show("study", day(d.String(dicom.StudyDate)), d.String(dicom.StudyDescription), with("accession ", dicom.AccessionNumber))
 	show("", d.String(dicom.StudyInstanceUID))
+	show("document", shortClass(d.String(dicom.SOPClassUID)), d.String(dicom.CompletionFlag), d.String(dicom.VerificationFlag),
+		strings.TrimSpace(day(d.String(dicom.ContentDate))+" "+clock(d.String(dicom.ContentTime))))
+	show("", d.String(dicom.SOPInstanceUID))
 	show("series", with("", dicom.SeriesNumber), d.String(dicom.SeriesDescription), with("instance ", dicom.InstanceNumber))
 	show("made by", d.String(dicom.Manufacturer), d.String(dicom.ManufacturerModelName), with("version ", dicom.SoftwareVersions))
+	var people []string
+	for _, o := range observers(root.children) {
+		if o.Type.is(person) {
+			people = append(people, o.Name)
+		}
+	}
+	show("observer", people...)
 }
 
 func joined(prefix, s string) string {
@@ -141,7 +274,11 @@ func (p *printer) item(indent int, it *item, width int) {
 	} else if len(it.children) > 0 {
 		var details []string
 		for _, c := range it.children {
-			if c.flat() {
+			if c == it.display() { // stands in front of the number
+				if c.text != it.name.Meaning {
+					details = append(details, cmp.Or(it.name.Meaning, it.name.Value))
+				}
+			} else if c.flat() {
 				details = append(details, inline(c))
 			} else {
 				below = append(below, c)
@@ -199,8 +336,11 @@ func (it *item) flat() bool {
 }
 
 func inline(it *item) string {
-	s := nameOf(it)
-	if v := valueOf(it); v != "" {
+	s, v := nameOf(it), valueOf(it)
+	switch {
+	case s == "":
+		s = v
+	case v != "":
 		s += ": " + v
 	}
 	for i, c := range it.children {
@@ -226,7 +366,22 @@ func (p *printer) head(it *item, width int) string {
 	return name + ": " + value
 }
 
+// display is the item with the name that a measurement shall be shown by, TID 1419 row 18, or nil.
+func (it *item) display() *item {
+	if it.vt != num {
+		return nil
+	}
+	if f := it.find(equivalentMeaning); f != nil && f.vt == text && f.text != "" && f.flat() && len(f.children) == 0 {
+		return f
+	}
+	return nil
+}
+
+// nameOf is the name that the report wants displayed, else that of the concept.
 func nameOf(it *item) string {
+	if f := it.display(); f != nil {
+		return f.text
+	}
 	switch {
 	case it.name.Meaning != "":
 		return it.name.Meaning
@@ -246,6 +401,9 @@ func valueOf(it *item) string {
 		return cmp.Or(it.code.Meaning, it.code.Value, "(empty)")
 	case num:
 		if math.IsNaN(it.value) {
+			if why := cmp.Or(it.qualifier.Meaning, it.qualifier.Value); why != "" {
+				return "(no value: " + why + ")"
+			}
 			return "(no value)"
 		}
 		return strings.TrimSpace(round(it.value) + " " + unitText(it.unit))
@@ -286,6 +444,7 @@ func unitText(u Code) string {
 	if u.Value == "1" {
 		return ""
 	}
+	u = u.annotationLast()
 	s := strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "{", " ", "}", " ").Replace(u.Value)
 	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), " )", ")")
 }

@@ -233,6 +233,8 @@ var unsaid = map[string][]string{
 		"description: %q; write text with any of %s, without backslash",
 	},
 	"enters a UID": {"%s series", "report %s"},
+	"the log":      {"it is about several series of images"},
+	"a pattern":    {"(?m)^profile .* sha256:([0-9a-f]+)$"},
 	"the segmentation, which is the same in every language": {"Measured voxels"},
 	"a fault of the program": {
 		"features: image: %s", "features: a grid holds another number of voxels than its size says",
