@@ -35,7 +35,7 @@ func TestSegmentationHasTheValuesOfContours(t *testing.T) {
 		return m
 	}
 	want := measure(readAll(t, filepath.Join(root, "mask_rtstruct"))[0])
-	made, err := testOptions().Make(want, Revision{Input: "x", Number: 1})
+	made, err := testOptions().Make(want, Revision{Input: "x", Number: 1}, DefaultStyle)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,7 +57,11 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	loaded := time.Since(start)
 
 	defer p.keep(job)()
-	m, err := p.memory.Measure(ctx, Request{Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere})
+	to := p.deliverTo(t.ReplyTo)
+	styles := p.styles(to)
+	m, err := p.memory.Measure(ctx, Request{
+		Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere, Looks: slices.ContainsFunc(styles, Style.looks),
+	})
 	if ctx.Err() != nil {
 		if m != nil {
 			m.Release()
@@ -70,7 +75,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	m.Took.Load = loaded
 
 	start = time.Now()
-	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
+	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, styles...)
 	if err != nil { // the same input gives the same error
 		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
 	}
@@ -86,11 +91,11 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
 				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
-				Report: made.Report.Identity.SOPInstanceUID, Segmentation: made.Segmentation.Identity.SOPInstanceUID,
+				Documents: documentsOf(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
 	}
-	p.outgoing(&change, t.ReplyTo, job.Study, made.Segmentation, made.Report)
+	p.outgoing(&change, to, job.Study, []store.NewInstance{made.Segmentation}, made.Sets)
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
@@ -98,7 +103,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		p.outbox.serve(j.Queue)
 	}
 	p.count(func(s *Stats) { s.Computed++ })
-	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "report", made.Report.Identity.SOPInstanceUID,
+	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "reports", slices.Sorted(maps.Values(documentsOf(made.Sets))),
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
 		"load", m.Took.Load, "assemble", m.Took.Assemble, "rasterise", m.Took.Rasterise, "features", m.Took.Features, "write", m.Took.Report)
 	return nil
@@ -124,18 +129,28 @@ func (p *Pipeline) keep(job *store.Job) (stop func()) {
 	return func() { close(done) }
 }
 
-// predecessor is the report that the next one supersedes, nil where there is none.
-func (p *Pipeline) predecessor(last detail) *sr.Document {
-	if last.Report == "" {
-		return nil
+// predecessors are the reports that the next ones supersede, by their keys.
+func (p *Pipeline) predecessors(last detail) map[string]sr.Document {
+	out := map[string]sr.Document{}
+	for key, uid := range last.Documents {
+		in, err := p.store.Instance(uid)
+		if err != nil {
+			p.log.Warn("the report that is superseded is not in the store any more", "report", uid, "err", err)
+			continue
+		}
+		out[key] = sr.Document{StudyInstanceUID: in.StudyInstanceUID, SeriesInstanceUID: in.SeriesInstanceUID,
+			Instance: sr.Instance{SOPClassUID: in.SOPClassUID, SOPInstanceUID: in.SOPInstanceUID}}
 	}
-	in, err := p.store.Instance(last.Report)
-	if err != nil {
-		p.log.Warn("the report that is superseded is not in the store any more", "report", last.Report, "err", err)
-		return nil
+	return out
+}
+
+// documentsOf are the reports of all styles by their keys.
+func documentsOf(sets []Set) map[string]string {
+	out := map[string]string{}
+	for _, s := range sets {
+		maps.Copy(out, s.Keys)
 	}
-	return &sr.Document{StudyInstanceUID: in.StudyInstanceUID, SeriesInstanceUID: in.SeriesInstanceUID,
-		Instance: sr.Instance{SOPClassUID: in.SOPClassUID, SOPInstanceUID: in.SOPInstanceUID}}
+	return out
 }
 
 // Took says where the time went when the report of a study was computed.
@@ -193,10 +208,11 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	last.Input, last.Images, last.Codes, last.Config = t.Input, len(t.Images), codesOf(why), p.config
 	change := store.Change{}
 	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
-		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessor: p.predecessor(last), Number: last.Revision + 1})
+		to := p.deliverTo(t.ReplyTo)
+		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, to)
 		if err == nil {
-			last.Report, last.Segmentation, last.Revision = made.Identity.SOPInstanceUID, "", last.Revision+1
-			p.outgoing(&change, t.ReplyTo, job.Study, made)
+			last.Documents, last.Segmentation, last.Revision = documentsOf(made), "", last.Revision+1
+			p.outgoing(&change, to, job.Study, nil, made)
 		} else { // the state says why nothing was measured all the same
 			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)
 		}
@@ -244,7 +260,7 @@ func codesOf(why []*refusal.Refusal) (codes []refusal.Code) {
 }
 
 // notComputed makes the report that says why there are no values.
-func (p *Pipeline) notComputed(contours *dicom.File, images []*dicom.File, why []*refusal.Refusal, rev Revision) (store.NewInstance, error) {
+func (p *Pipeline) notComputed(contours *dicom.File, images []*dicom.File, why []*refusal.Refusal, rev Revision, to []Destination) ([]Set, error) {
 	var header *dicom.DataSet
 	var list []sr.Instance
 	for _, f := range images {
@@ -253,7 +269,7 @@ func (p *Pipeline) notComputed(contours *dicom.File, images []*dicom.File, why [
 			list = append(list, sr.Instance{SOPClassUID: f.DataSet.String(dicom.SOPClassUID), SOPInstanceUID: f.DataSet.String(dicom.SOPInstanceUID)})
 		}
 	}
-	return p.opt.NotComputed(contours.DataSet, header, list, why, rev)
+	return p.opt.NotComputed(contours.DataSet, header, list, why, rev, p.styles(to)...)
 }
 
 func (p *Pipeline) countRefused(why []*refusal.Refusal) {

@@ -68,16 +68,85 @@ type delivery struct {
 	Objects []string `json:"objects"` // SOP Instance UIDs, in the order of sending
 }
 
-// outgoing adds what was made to a change, with its deliveries. The report is the last of the objects: a viewer finds what it
-// refers to when it arrives.
-func (p *Pipeline) outgoing(change *store.Change, replyTo, study string, objects ...store.NewInstance) {
-	change.Instances = append(change.Instances, objects...)
-	for _, to := range p.deliverTo(replyTo) {
-		change.Jobs = append(change.Jobs, deliveryJob(to, study, objects))
+// A Destination is a peer that gets results, in a style of its own.
+type Destination struct {
+	dimse.Peer
+	Style Style
+}
+
+func stylesOf(to []Destination) (styles []Style) {
+	for _, d := range to {
+		styles = append(styles, d.Style)
+	}
+	return styles
+}
+
+// styles are those of the destinations, each once; without a destination that of the options: the reports stay in the store.
+func (p *Pipeline) styles(to []Destination) (styles []Style) {
+	for _, d := range to {
+		style := d.Style.Over(p.opt.Style).Over(DefaultStyle)
+		if i := slices.IndexFunc(styles, func(s Style) bool { return s.id() == style.id() }); i < 0 {
+			styles = append(styles, style)
+		} else { // what both want
+			for _, document := range style.Documents {
+				if !slices.Contains(styles[i].Documents, document) {
+					styles[i].Documents = append(slices.Clip(styles[i].Documents), document)
+				}
+			}
+		}
+	}
+	if len(styles) == 0 {
+		styles = []Style{p.opt.Style.Over(DefaultStyle)}
+	}
+	return styles
+}
+
+// deliverTo returns where the results of a study go.
+func (p *Pipeline) deliverTo(sentBy string) []Destination {
+	if len(p.opt.Deliver) > 0 {
+		return p.opt.Deliver
+	}
+	if p.opt.ReplyTo != nil {
+		if to, ok := p.opt.ReplyTo(sentBy); ok {
+			return []Destination{to}
+		}
+	}
+	return nil
+}
+
+// outgoing adds what was made to a change, with its deliveries. A report is the last of its delivery: a viewer finds what it
+// refers to when it arrives. What is for people alone is delivered by itself: a destination that takes no PDF gets its reports.
+func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string, segmentation []store.NewInstance, sets []Set) {
+	change.Instances = append(change.Instances, segmentation...)
+	for _, s := range sets {
+		for _, item := range s.Items {
+			change.Instances = append(change.Instances, item.Instances...)
+		}
+	}
+	for _, d := range to {
+		style := d.Style.Over(p.opt.Style).Over(DefaultStyle)
+		i := slices.IndexFunc(sets, func(s Set) bool { return s.Style.id() == style.id() })
+		if i < 0 {
+			continue
+		}
+		reports, pages := slices.Clone(segmentation), []store.NewInstance(nil)
+		for _, item := range sets[i].Items {
+			switch {
+			case item.Document == "" || item.Document.report() && slices.Contains(style.Documents, item.Document):
+				reports = append(reports, item.Instances...)
+			case slices.Contains(style.Documents, item.Document):
+				pages = append(pages, item.Instances...)
+			}
+		}
+		for _, objects := range [][]store.NewInstance{reports, pages} {
+			if len(objects) > 0 {
+				change.Jobs = append(change.Jobs, deliveryJob(d.Peer, study, objects))
+			}
+		}
 	}
 }
 
-// deliveryJob puts a result into the outbox of one destination.
+// deliveryJob puts objects into the outbox of one destination.
 func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store.Job {
 	d := delivery{To: to.String()}
 	for _, o := range objects {
@@ -90,19 +159,6 @@ func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store
 	return store.Job{
 		Key: "deliver/" + d.To + "/" + d.Objects[len(d.Objects)-1], Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
 	}
-}
-
-// deliverTo returns where the reports of a study go.
-func (p *Pipeline) deliverTo(sentBy string) []dimse.Peer {
-	if len(p.opt.Deliver) > 0 {
-		return p.opt.Deliver
-	}
-	if p.opt.ReplyTo != nil {
-		if to, ok := p.opt.ReplyTo(sentBy); ok {
-			return []dimse.Peer{to}
-		}
-	}
-	return nil
 }
 
 // deliver sends one result to one destination, and puts it back into the outbox where that did not work.

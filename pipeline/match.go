@@ -44,13 +44,13 @@ const (
 
 // detail is what a state remembers for the next look.
 type detail struct {
-	Series       string  `json:"series,omitempty"` // Series Instance UID of the images
-	Input        string  `json:"input,omitempty"`  // digest of the contour object and the images
-	Images       int     `json:"images,omitempty"`
-	Report       string  `json:"report,omitempty"`       // SOP Instance UID
-	Segmentation string  `json:"segmentation,omitempty"` // SOP Instance UID
-	Revision     int     `json:"revision,omitempty"`     // Instance Number of the report
-	Took         *Timing `json:"took,omitempty"`
+	Series       string            `json:"series,omitempty"` // Series Instance UID of the images
+	Input        string            `json:"input,omitempty"`  // digest of the contour object and the images
+	Images       int               `json:"images,omitempty"`
+	Documents    map[string]string `json:"documents,omitempty"`    // SOP Instance UIDs of the reports that stand, by [Style.key]
+	Segmentation string            `json:"segmentation,omitempty"` // SOP Instance UID
+	Revision     int               `json:"revision,omitempty"`     // Instance Number of the report
+	Took         *Timing           `json:"took,omitempty"`
 
 	Codes  []refusal.Code `json:"codes,omitempty"`  // why nothing, or not every region, was measured
 	Config string         `json:"config,omitempty"` // of a refusal: digest of what was configured
@@ -491,11 +491,12 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
 		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
-			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1})
+			to := m.p.deliverTo(subject.SourceAET)
+			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1}, to)
 			done()
 			if err == nil {
-				d.Report, d.Revision = made.Identity.SOPInstanceUID, 1
-				m.p.outgoing(&change, subject.SourceAET, study.UID, made)
+				d.Documents, d.Revision = documentsOf(made), 1
+				m.p.outgoing(&change, to, study.UID, nil, made)
 			} else { // the state says why nothing was measured all the same
 				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)
 			}

@@ -60,14 +60,16 @@ type bench struct {
 	p     *Pipeline
 
 	mu   sync.Mutex
-	sent []string // SOP Instance UIDs
+	sent []string            // SOP Instance UIDs
+	to   map[string][]string // the same by the AE title that got them
 }
 
-func (b *bench) Send(_ context.Context, _ dimse.Peer, objects [][]Version) error {
+func (b *bench) Send(_ context.Context, peer dimse.Peer, objects [][]Version) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, o := range objects {
 		b.sent = append(b.sent, o[0].SOPInstanceUID)
+		b.to[peer.AETitle] = append(b.to[peer.AETitle], o[0].SOPInstanceUID)
 	}
 	return nil
 }
@@ -83,9 +85,9 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	o := Options{
-		Deliver:   []dimse.Peer{{AETitle: "PACS", Address: "127.0.0.1:104"}},
+		Deliver:   []Destination{{Peer: dimse.Peer{AETitle: "PACS", Address: "127.0.0.1:104"}}},
 		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
 	}
 	change(&o)
@@ -335,12 +337,12 @@ func TestLateImagesSupersede(t *testing.T) {
 	if second.Revision != 2 || second.Images != len(images) {
 		t.Errorf("revision %d of %d images, want 2 of %d", second.Revision, second.Images, len(images))
 	}
-	f, done, err := b.p.open(second.Report)
+	f, done, err := b.p.open(second.report())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer done()
-	o, err := b.store.Instance(first.Report)
+	o, err := b.store.Instance(first.report())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,8 +352,8 @@ func TestLateImagesSupersede(t *testing.T) {
 	if n, _ := f.DataSet.Int(dicom.InstanceNumber); n != 2 {
 		t.Errorf("Instance Number %d, want 2", n)
 	}
-	if got := predecessors(f.DataSet); len(got) != 1 || got[0] != first.Report {
-		t.Errorf("Predecessor Documents Sequence names %v, want %s", got, first.Report)
+	if got := predecessors(f.DataSet); len(got) != 1 || got[0] != first.report() {
+		t.Errorf("Predecessor Documents Sequence names %v, want %s", got, first.report())
 	}
 }
 
@@ -401,7 +403,7 @@ func TestQuietUntilTheStudyWasRead(t *testing.T) {
 	defer st.Close()
 	o := testOptions()
 	o.Quiet = 50 * time.Millisecond
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	if b.p, err = New(st, b, o); err != nil { // it does not run
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/pages"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 )
@@ -50,6 +51,7 @@ type MeasuredRegion struct {
 	Result      features.Result
 	Diagnostics []features.Value // where they were asked for
 	Notes       []string
+	Look        *Look // where it was asked for
 }
 
 // Intensities say what the values of a volume are.
@@ -88,6 +90,7 @@ type Request struct {
 	Choose      Chooser       // which regions, and by which profile
 	Elsewhere   bool          // the regions were drawn on another series, whose frame of reference these images share
 	Diagnostics bool          // also the values of the steps before the features
+	Looks       bool          // also what pages show
 }
 
 // Measure computes the features of the regions that are wanted, each by its profile. A region that cannot be measured is
@@ -230,6 +233,9 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 				r.Result, err = v.batch.Extract(ctx, i, volume.Grid, r.Mask)
 				if err == nil && q.Diagnostics {
 					r.Diagnostics, err = features.Diagnostics(ctx, volume.Grid, r.Mask, profile)
+				}
+				if err == nil && q.Looks {
+					r.Look = &Look{Views: pages.Views(volume.Grid, r.Mask, volume.Modality, is.Unit), Histogram: pages.Count(volume.Grid, r.Mask)}
 				}
 				extracted[i] = time.Since(start)
 				plan.results[i] = r

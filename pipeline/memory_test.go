@@ -169,7 +169,7 @@ func TestStudyTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	b := &bench{t: t, store: st}
+	b := &bench{t: t, store: st, to: map[string][]string{}}
 	o := testOptions()
 	o.Memory = 1 << 20
 	if b.p, err = New(st, b, o); err != nil {
@@ -387,7 +387,7 @@ func TestAdmittedIsEnough(t *testing.T) {
 	})
 	m, err := mem.Measure(t.Context(), Request{Contours: contours, Images: images, Choose: choose})
 	if err == nil {
-		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1})
+		_, err = testOptions().Make(m, Revision{Input: "input", Number: 1}, DefaultStyle)
 	}
 	close(done)
 	wait.Wait()

@@ -29,7 +29,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/refusal"
@@ -42,8 +41,9 @@ type Options struct {
 	Rules    []Rule                      // first match wins; nothing matched = the built-in default for the modality
 	Profiles map[string]features.Profile // by name
 
-	Deliver []dimse.Peer                        // every report goes to each of them
-	ReplyTo func(aet string) (dimse.Peer, bool) // where Deliver is empty: the address of the AE that sent the contours
+	Style   Style                                // of results, where a destination does not say otherwise
+	Deliver []Destination                        // all results go to each of them
+	ReplyTo func(aet string) (Destination, bool) // where Deliver is empty: the AE that sent the contours
 
 	Equipment Equipment     // how the reports name this installation
 	Workers   int           // studies computed at once; 0 = one for each processor
@@ -118,6 +118,11 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	}
 	if err := CheckRules(o.Rules, o.Profiles); err != nil {
 		return nil, err
+	}
+	for _, s := range append([]Style{o.Style}, stylesOf(o.Deliver)...) {
+		if err := s.Check(); err != nil {
+			return nil, fmt.Errorf("pipeline: Options.Style: %w", err)
+		}
 	}
 	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory)}
 	p.config = o.digest(p.memory.limit)

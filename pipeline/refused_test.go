@@ -75,16 +75,16 @@ func TestRefusalsAreReported(t *testing.T) {
 			study := contours.String(dicom.StudyInstanceUID)
 			state := b.wait(study, is(StateRefused))
 			d := detailOf(state)
-			if !slices.Equal(d.Codes, []refusal.Code{c.code}) || !strings.Contains(state.Reason, "["+string(c.code)+"]") || d.Report == "" {
+			if !slices.Equal(d.Codes, []refusal.Code{c.code}) || !strings.Contains(state.Reason, "["+string(c.code)+"]") || d.report() == "" {
 				t.Fatalf("the state is %+v, want code %s and a report", state, c.code)
 			}
-			b.delivered(d.Report)
+			b.delivered(d.report())
 			for deadline := time.Now().Add(patience); b.p.Stats().Reasons[c.code] != 1; time.Sleep(2 * time.Millisecond) {
 				if time.Now().After(deadline) { // it is counted once it is stored
 					t.Fatalf("counted %d times", b.p.Stats().Reasons[c.code])
 				}
 			}
-			report := b.stored(d.Report)
+			report := b.stored(d.report())
 			var text bytes.Buffer
 			if err := sr.Text(&text, report); err != nil {
 				t.Fatal(err)
@@ -120,7 +120,7 @@ func TestNothingWanted(t *testing.T) {
 	contours, images := bundled(t)
 	b.put(append(images, contours)...)
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
-	if d := detailOf(state); d.Report != "" || !slices.Equal(d.Codes, []refusal.Code{refusal.RulesNone}) {
+	if d := detailOf(state); d.report() != "" || !slices.Equal(d.Codes, []refusal.Code{refusal.RulesNone}) {
 		t.Errorf("%+v", state)
 	}
 }
@@ -169,7 +169,7 @@ func TestAlso(t *testing.T) {
 	s, _ := b.store.Study(study)
 	var values [][]sr.Measurement
 	for _, state := range s.States {
-		groups, err := sr.Measurements(b.stored(detailOf(state).Report))
+		groups, err := sr.Measurements(b.stored(detailOf(state).report()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +241,7 @@ func TestMalformedContours(t *testing.T) {
 	}
 	b.put(images...)
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
-	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.Report != "" {
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.ObjectMalformed}) || d.report() != "" {
 		t.Errorf("%+v", state)
 	}
 }
@@ -341,7 +341,7 @@ func TestLeadingZeros(t *testing.T) {
 	if state.Name != StateComputed {
 		t.Fatalf("%s: %s", state.Name, state.Reason)
 	}
-	data, err := b.stored(detailOf(state).Report).EncodedBytes()
+	data, err := b.stored(detailOf(state).report()).EncodedBytes()
 	if err != nil || !bytes.Contains(data, []byte(zeros)) {
 		t.Errorf("the report does not name the series (%v)", err)
 	}
@@ -354,7 +354,7 @@ func TestNotWritable(t *testing.T) {
 	b := newBenchWith(t, func(o *Options) { o.Quiet, o.ReportRefusals = 50*time.Millisecond, true })
 	b.putReplaced(frame, "x"+frame[1:], append(images, contours)...)
 	state := b.wait(contours.String(dicom.StudyInstanceUID), is(StateRefused))
-	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.MeasureFailed}) || d.Report != "" {
+	if d := detailOf(state); !slices.Equal(d.Codes, []refusal.Code{refusal.MeasureFailed}) || d.report() != "" {
 		t.Errorf("%+v", state)
 	}
 }
@@ -391,19 +391,19 @@ func TestRefusalIsSuperseded(t *testing.T) {
 	b.put(contours, contours) // twice
 	study := contours.String(dicom.StudyInstanceUID)
 	first := detailOf(b.wait(study, is(StateRefused)))
-	if !slices.Equal(first.Codes, []refusal.Code{refusal.GeometryGap}) || first.Report == "" {
+	if !slices.Equal(first.Codes, []refusal.Code{refusal.GeometryGap}) || first.report() == "" {
 		t.Fatalf("%+v", first)
 	}
-	b.delivered(first.Report)
+	b.delivered(first.report())
 	b.put(contours)
 	b.put(images[late])
 	second := detailOf(b.wait(study, is(StateComputed)))
-	b.delivered(second.Report)
-	if got := predecessors(b.stored(second.Report)); second.Revision != 2 || len(got) != 1 || got[0] != first.Report {
-		t.Errorf("revision %d names %v, want the report %s", second.Revision, got, first.Report)
+	b.delivered(second.report())
+	if got := predecessors(b.stored(second.report())); second.Revision != 2 || len(got) != 1 || got[0] != first.report() {
+		t.Errorf("revision %d names %v, want the report %s", second.Revision, got, first.report())
 	}
 	b.mu.Lock()
-	if want := []string{first.Report, second.Segmentation, second.Report}; !slices.Equal(b.sent, want) {
+	if want := []string{first.report(), second.Segmentation, second.report()}; !slices.Equal(b.sent, want) {
 		t.Errorf("sent %v, want %v", b.sent, want)
 	}
 	b.mu.Unlock()
@@ -419,7 +419,7 @@ func TestRefusalIsSuperseded(t *testing.T) {
 	if err := b.p.failed(t.Context(), &job, errors.New("the disk")); err != nil {
 		t.Fatal(err)
 	}
-	if d := detailOf(b.wait(study, is(StateFailed))); d.Report != second.Report || d.Revision != 2 {
+	if d := detailOf(b.wait(study, is(StateFailed))); d.report() != second.report() || d.Revision != 2 {
 		t.Errorf("the report that stands is forgotten: %+v", d)
 	}
 }

@@ -2,7 +2,8 @@ package pipeline
 
 import (
 	"fmt"
-	"math"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,64 +14,138 @@ import (
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/pipeline/words"
 	"github.com/radnode/radnode/store"
 )
 
 // Made is what a computation returns to the hospital.
 type Made struct {
-	Segmentation, Report store.NewInstance
+	Segmentation store.NewInstance
+	Sets         []Set // one for each style, in their order
 }
 
-// A Revision places a report among those of the same contours.
+// A Set is what was made in one style.
+type Set struct {
+	Style Style
+	Items []Item
+	Keys  map[string]string // SOP Instance UID of each report, by the name under which its successor finds it
+}
+
+// An Item is one document: a report or a PDF is one instance, captures are several.
+type Item struct {
+	Document  Document // empty: for every destination of the style
+	Instances []store.NewInstance
+}
+
+// A Revision places what is made among what was made of the same contours before.
 type Revision struct {
-	Input       string       // digest of the contour object and the images
-	Number      int          // Instance Number, from 1
-	Predecessor *sr.Document // the report that this one supersedes; nil = none
+	Input        string                 // digest of the contour object and the images
+	Number       int                    // Instance Number, from 1
+	Predecessors map[string]sr.Document // the reports that these supersede, by their keys
 }
 
-// Series Numbers of what radnode writes, far from those of scanners.
+// key is the name of a document for its successor.
+func (s Style) key(d Document) string { return string(d) + " " + s.id() }
+
+// predecessor is the report that a document supersedes: the one before it in the same style, else in another.
+func (r Revision) predecessor(s Style, d Document) *sr.Document {
+	if p, ok := r.Predecessors[s.key(d)]; ok {
+		return &p
+	}
+	for _, k := range slices.Sorted(maps.Keys(r.Predecessors)) {
+		if p := r.Predecessors[k]; strings.HasPrefix(k, string(d)+" ") {
+			return &p
+		}
+	}
+	return nil
+}
+
 const (
-	reportSeriesNumber       = 9801
-	segmentationSeriesNumber = 9802
+	segmentationSeriesNumber = 9802 // far from those of scanners, beside that of reports
+	manual                   = "IBSI reference manual v11 (arXiv:1612.07003)"
 )
 
-const manual = "IBSI reference manual v11 (arXiv:1612.07003)"
-
-// Make writes the Segmentation and the Structured Report of a measurement. All UIDs and all content derive from the input,
-// the profiles, the software version and the installation: computing again gives the same bytes.
-func (o Options) Make(m *Measured, rev Revision) (Made, error) {
+// Make writes the Segmentation and, in each style, the documents of a measurement. All UIDs and all content derive from the
+// input, the profiles, the software version and the installation: computing again gives the same bytes.
+func (o Options) Make(m *Measured, rev Revision, styles ...Style) (Made, error) {
 	var profiles []string
 	for _, r := range m.Regions {
 		profiles = append(profiles, r.Profile.Name+" "+r.Profile.Hash())
 	}
-	contours := m.Source.DataSet.String(dicom.SOPInstanceUID)
-	identity := []string{rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(profiles, "\n")}
-	uid := func(what string, more ...string) string {
-		return dicom.UIDFrom(slices.Concat([]string{"radnode", what}, more)...)
-	}
-	at := contentTime(m.Source.DataSet, m.Volume.Header)
-
-	seg, err := o.segmentation(m, at, uid("segmentation", identity...), uid("segmentation series", contours, m.Volume.Series))
-	if err != nil {
-		return Made{}, fmt.Errorf("segmentation: %w", err)
-	}
-	predecessor := ""
-	if rev.Predecessor != nil {
-		predecessor = rev.Predecessor.SOPInstanceUID
-	}
-	report, err := o.report(m, at, rev, seg,
-		uid("report", append(identity, predecessor)...), uid("report series", contours, m.Volume.Series))
-	if err != nil {
-		return Made{}, fmt.Errorf("report: %w", err)
+	w := &writing{
+		Options: o, m: m, rev: rev, at: contentTime(m.Source.DataSet, m.Volume.Header),
+		identity: []string{rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(profiles, "\n")},
+		// The series is that of a configuration by its names: what a profile says may change, and then the next revision follows.
+		configuration: []string{m.Source.DataSet.String(dicom.SOPInstanceUID), m.Volume.Series, strings.Join(profileNames(m), "\n")},
 	}
 	var made Made
-	if made.Segmentation, err = newInstance(seg); err != nil {
+	var err error
+	if w.segmentation, err = w.writeSegmentation(); err != nil {
 		return Made{}, fmt.Errorf("segmentation: %w", err)
 	}
-	if made.Report, err = newInstance(report); err != nil {
-		return Made{}, fmt.Errorf("report: %w", err)
+	if made.Segmentation, err = newInstance(w.segmentation); err != nil {
+		return Made{}, fmt.Errorf("segmentation: %w", err)
+	}
+	for _, style := range styles {
+		set, err := w.set(style.Over(DefaultStyle))
+		if err != nil {
+			return Made{}, fmt.Errorf("report: %w", err)
+		}
+		made.Sets = append(made.Sets, set)
 	}
 	return made, nil
+}
+
+// A writing is what the documents of one measurement have in common.
+type writing struct {
+	Options
+	m             *Measured
+	rev           Revision
+	at            time.Time // of Content Date and Time
+	identity      []string  // what the content follows from
+	configuration []string  // what a series stands for
+	segmentation  *dicom.DataSet
+}
+
+// uid derives the UID of an instance, seriesUID that of its series.
+func (w *writing) uid(what string, more ...string) string {
+	return dicom.UIDFrom(slices.Concat([]string{"radnode", what}, w.identity, more)...)
+}
+
+func (w *writing) seriesUID(what string, more ...string) string {
+	return dicom.UIDFrom(slices.Concat([]string{"radnode", what + " series"}, w.configuration, more)...)
+}
+
+// set writes the documents of one style.
+func (w *writing) set(style Style) (Set, error) {
+	set := Set{Style: style, Keys: map[string]string{}}
+	for _, d := range style.Documents {
+		if !d.report() {
+			continue
+		}
+		report, err := w.report(style, d)
+		if err != nil {
+			return set, err
+		}
+		if err := set.add(d, report); err != nil {
+			return set, err
+		}
+		set.Keys[style.key(d)] = report.String(dicom.SOPInstanceUID)
+	}
+	return set, w.pages(&set)
+}
+
+func (s *Set) add(d Document, objects ...*dicom.DataSet) error {
+	item := Item{Document: d}
+	for _, o := range objects {
+		in, err := newInstance(o)
+		if err != nil {
+			return err
+		}
+		item.Instances = append(item.Instances, in)
+	}
+	s.Items = append(s.Items, item)
+	return nil
 }
 
 // newInstance encodes a data set for the store.
@@ -134,20 +209,22 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 	return time.Date(1970, 1, 1, 0, 0, 0, 0, zone)
 }
 
-// segmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.
-func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*dicom.DataSet, error) {
+// writeSegmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.
+// It holds no text in a language, and is the same for all destinations.
+func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
+	m := w.m
 	in := roi.SEGInput{
 		Source: roi.Source{
 			Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances, FrameNumbers: m.Volume.FrameNumbers,
 			Geometry: m.Volume.Grid.Geometry,
 		},
 		StructureSet:   m.Source.DataSet,
-		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: segmentationSeriesNumber,
-		SeriesDescription: "Measured voxels - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
+		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation"), SeriesNumber: segmentationSeriesNumber, InstanceNumber: w.rev.Number,
+		SeriesDescription: strings.Join([]string{"Measured voxels", m.Volume.Modality, strings.Join(profileNames(m), "+"), strings.Join(names(m), ", ")}, " - "),
 		Equipment: roi.Equipment{
-			Manufacturer: o.Equipment.Manufacturer, ModelName: o.Equipment.Model, SerialNumber: o.Equipment.StationName, SoftwareVersion: o.Equipment.SoftwareVersion,
+			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName, SoftwareVersion: w.Equipment.SoftwareVersion,
 		},
-		ContentTime: at,
+		ContentTime: w.at,
 	}
 	for _, r := range m.Regions {
 		in.Segments = append(in.Segments, roi.Segment{Region: r.Region, Mask: r.Mask, Rule: r.Profile.Voxels})
@@ -157,92 +234,137 @@ func (o Options) segmentation(m *Measured, at time.Time, uid, series string) (*d
 
 // report arranges the values for a reader: the summary of each lesion, then the measurements a radiologist knows, then the
 // rest in the order of the manual.
-func (o Options) report(m *Measured, at time.Time, rev Revision, seg *dicom.DataSet, uid, series string) (*dicom.DataSet, error) {
-	source := m.Source.DataSet
+func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
+	m, l, source := w.m, style.Language, w.m.Source.DataSet
+	var predecessor []sr.Document
+	before := ""
+	if p := w.rev.predecessor(style, d); p != nil {
+		predecessor, before = []sr.Document{*p}, p.SOPInstanceUID
+	}
 	r := sr.Report{
-		SOPInstanceUID: uid, SeriesInstanceUID: series, SeriesNumber: reportSeriesNumber, InstanceNumber: rev.Number,
-		SeriesDescription: "Radiomics (IBSI) - " + m.Volume.Modality + " - " + strings.Join(names(m), ", "),
-		ContentTime:       at,
-		Source:            m.Volume.Header,
-		Equipment:         o.author(),
+		SOPClassUID: sopClasses[style.SOPClass], SOPInstanceUID: w.uid("report "+string(d), style.id(), before),
+		SeriesInstanceUID: w.seriesUID("report "+string(d), style.id()),
+		SeriesNumber:      style.number(d), InstanceNumber: w.rev.Number, SeriesDescription: style.description(d, m),
+		Title: titles[style.Title], Language: string(l), ContentTime: w.at,
+		Source:    m.Volume.Header,
+		Equipment: w.author(),
 		Images: []sr.Series{{
 			StudyInstanceUID: m.Volume.Header.String(dicom.StudyInstanceUID), SeriesInstanceUID: m.Volume.Series, Modality: m.Volume.Modality,
-			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume),
+			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume), Header: m.Volume.Header,
 		}},
-		Contours: []sr.Document{document(source)},
+		Contours:     []sr.Document{document(source)},
+		Predecessors: predecessor,
 	}
-	if rev.Predecessor != nil {
-		r.Predecessors = []sr.Document{*rev.Predecessor}
+	if d == Key {
+		r.Digits = 5
 	}
 	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
 	if common {
-		r.Algorithm = o.algorithm(m.Regions[0])
+		r.Algorithm = w.algorithm(l, m.Regions[0])
 	}
 	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
 	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
+	var further []sr.Group // of regions, after the first of each
 	for i, x := range m.Regions {
+		known, err := w.known(x)
+		if err != nil {
+			return nil, err
+		}
+		groups := []share{{values: keyValues(x.Result.Values, m.Volume.Modality)}}
+		if d == Full {
+			groups = shares(x.Result.Values)
+		}
 		category, kind := codes(x.Region)
-		for k, share := range shares(x.Result.Values) {
+		for k, share := range groups {
 			g := sr.Group{
 				TrackingIdentifier: x.Region.TrackingID, TrackingUID: x.Region.TrackingUID,
 				Category: category, Finding: kind, Site: sr.Code(x.Region.Site),
-				Segment:      sr.Segment{Number: i + 1, Document: document(seg)},
+				Segment:      sr.Segment{Number: i + 1, Document: document(w.segmentation)},
 				SourceSeries: m.Volume.Series,
+				Steps:        steps(x.Profile, share.aggregation, x.Image.Unit, roi.Describe(x.Profile.Voxels, x.Region), share.families()...),
+			}
+			for i := range g.Steps {
+				g.Steps[i].Text = l.Text(g.Steps[i].Text)
+			}
+			if method, ok := sr.SUVMethod(x.Image.Unit); ok {
+				g.Method = method
 			}
 			if x.Region.Site != (roi.Code{}) { // a side is one of something
 				g.Laterality = sr.Code(x.Region.Laterality)
 			}
 			if !common {
-				g.Algorithm = o.algorithm(x)
+				g.Algorithm = w.algorithm(l, x)
 			}
-			var err error
-			if g.Measurements, err = measurements(share.values, x.Image.Unit); err != nil {
+			lead := known
+			switch {
+			case k > 0:
+				lead = nil
+			case d == Key:
+				lead = inCM3(known)
+			}
+			if g.Measurements, err = measurements(l, lead, share.values, x.Image.Unit); err != nil {
 				return nil, err
 			}
-			lacking := notComputable(share.values)
-			if k == 0 {
-				g.Comments = append(g.Comments, fmt.Sprintf("Region: %s %d of %s %s", x.Region.Kind(), x.Region.Number, objectName(source), source.String(dicom.SOPInstanceUID)))
-				if views {
-					for _, note := range x.Image.Notes {
-						g.Comments = append(g.Comments, "Images: "+note)
-					}
-				}
-				g.Comments = append(g.Comments, voxels(x.Result))
-				g.Comments = append(g.Comments, x.Notes...)
-				g.Comments = append(g.Comments, x.Result.Notes...)
+			for _, how := range share.how {
+				g.Comments = append(g.Comments, l.Text(how))
 			}
-			g.Comments = append(g.Comments, share.how...)
+			lacking := notComputable(l, share.values)
 			g.Comments = append(g.Comments, lacking...)
-			if len(g.Measurements) > 0 {
-				r.Groups = append(r.Groups, g)
-				continue
+			if k == 0 {
+				g.Comments = append(g.Comments, w.remarks(l, x, views)...)
 			}
-			for _, line := range lacking { // TID 1419 wants a measurement in a group
-				r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
+			switch {
+			case len(g.Measurements) == 0: // TID 1419 wants one in a group
+				for _, line := range lacking {
+					r.Summary = append(r.Summary, x.Region.TrackingID+": "+line)
+				}
+			case k == 0:
+				r.Groups = append(r.Groups, g)
+			default:
+				further = append(further, g)
 			}
 		}
-		r.Summary = append(r.Summary, summary(x, x.Image.Unit))
+		r.Summary = append(r.Summary, summary(l, x, known)...)
 	}
+	r.Groups = append(r.Groups, further...)
 	for _, s := range m.Skipped {
-		r.Summary = append(r.Summary, fmt.Sprintf("%s: not measured, %s", s.Region.TrackingID, s.Reason))
+		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Detail(s.Reason)))
 	}
 	if !views {
 		for _, note := range m.Regions[0].Image.Notes {
-			r.Summary = append(r.Summary, "Images: "+note)
+			r.Summary = append(r.Summary, l.Sprintf("Images: %s", l.Text(note)))
 		}
 	}
 	return sr.New(r)
 }
 
+// remarks are what the reader of a region's values should know; the region itself, for machines, comes last.
+func (w *writing) remarks(l words.Language, x MeasuredRegion, ofImages bool) (lines []string) {
+	if ofImages {
+		for _, note := range x.Image.Notes {
+			lines = append(lines, l.Sprintf("Images: %s", l.Text(note)))
+		}
+	}
+	lines = append(lines, voxels(l, x.Result))
+	for _, note := range slices.Concat(x.Notes, x.Result.Notes) {
+		lines = append(lines, l.Text(note))
+	}
+	source := w.m.Source.DataSet
+	return append(lines, l.Sprintf("Region: %s %d of %s %s", l.Text(x.Region.Kind()), x.Region.Number, l.Text(objectName(source)), source.String(dicom.SOPInstanceUID)))
+}
+
 // codes says what a region is, by its codes or its RT ROI Interpreted Type (3006,00A4): where the structure set has neither,
 // nothing is better than a guess in a report.
 func codes(r roi.Region) (category, finding sr.Code) {
-	if r.Type == (roi.Code{}) && r.InterpretedType == "" {
+	if r.Type == (roi.Code{}) && (r.InterpretedType == "" || r.InterpretedType == "ORGAN" && target.MatchString(r.Name)) {
 		return sr.Code{}, sr.Code{}
 	}
 	c, k := r.Property()
 	return sr.Code(c), sr.Code(k)
 }
+
+// target finds the names of target volumes, ICRU Report 83: planning systems that call every region an organ name them so.
+var target = regexp.MustCompile(`(?i)^[gcip]tv`)
 
 func names(m *Measured) (out []string) {
 	for _, r := range m.Regions {
@@ -272,26 +394,33 @@ func objectName(d *dicom.DataSet) string {
 }
 
 // algorithm says by what the values were computed, PS3.16 TID 4019.
-func (o Options) algorithm(r MeasuredRegion) sr.Algorithm {
+func (o Options) algorithm(l words.Language, r MeasuredRegion) sr.Algorithm {
 	p := r.Profile
 	return sr.Algorithm{
 		Name: o.Equipment.Model, Version: o.Equipment.SoftwareVersion,
 		Parameters: []string{
 			p.Notation(),
 			"profile " + p.Name + " sha256:" + p.Hash(),
-			"definitions: " + manual,
-			"region: " + roi.Describe(p.Voxels, r.Region),
+			l.Sprintf("definitions: %s", manual),
 		},
 	}
 }
 
-// first are the values that a radiologist looks for; they lead each group.
-var first = []string{"morph_volume", "morph_diam", "stat_mean", "stat_median", "stat_min", "stat_max", "stat_var", "morph_sphericity"}
-
 // A share is the values of a region that one measurement group holds, and how they differ from those of its other groups.
 type share struct {
-	values []features.Value
-	how    []string
+	values      []features.Value
+	how         []string
+	aggregation features.Aggregation // of its texture matrices
+}
+
+// families are those of the values.
+func (s share) families() (list []features.Family) {
+	for _, v := range s.values {
+		if f, _, ok := features.Lookup(v.Tag); ok && !slices.Contains(list, f.Family) {
+			list = append(list, f.Family)
+		}
+	}
+	return list
 }
 
 // shares puts the values of a region into groups in which no two have the same name, since readers show the name alone:
@@ -332,6 +461,9 @@ func shares(values []features.Value) []share {
 			out = append(out, share{})
 		}
 		out[k].values = append(out[k].values, v)
+		if out[k].aggregation == "" || strings.Contains(string(a), "_") { // that of directions, where both kinds are there
+			out[k].aggregation = a
+		}
 		if !slices.Contains(out[k].how, line) {
 			out[k].how = append(out[k].how, line)
 		}
@@ -340,125 +472,6 @@ func shares(values []features.Value) []share {
 		out[0].how = append(out[0].how, "Intensity-volume histogram: fraction of 10%; that of 90% has a group of its own")
 	}
 	return slices.DeleteFunc(out, func(s share) bool { return len(s.values) == 0 })
-}
-
-// measurements turns values into measurements with codes and units, the known ones first.
-func measurements(values []features.Value, unit string) ([]sr.Measurement, error) {
-	rank := func(tag string) int {
-		if i := slices.Index(first, tag); i >= 0 {
-			return i
-		}
-		return len(first)
-	}
-	values = slices.Clone(values)
-	slices.SortStableFunc(values, func(a, b features.Value) int { return rank(a.Tag) - rank(b.Tag) })
-	var out []sr.Measurement
-	for _, v := range values {
-		if v.Reason != "" {
-			continue
-		}
-		f, concept, err := named(v)
-		if err != nil {
-			return nil, err
-		}
-		u, _ := sr.UnitFor(f.Code, unit)
-		if v.Unit == features.UnitNone {
-			u = sr.Unit("1")
-		}
-		out = append(out, sr.Measurement{Concept: concept, Value: v.Value, Unit: u})
-	}
-	return out, nil
-}
-
-// named finds the feature and the coded concept of a value.
-func named(v features.Value) (features.Feature, sr.Code, error) {
-	f, _, ok := features.Lookup(v.Tag)
-	if !ok {
-		return f, sr.Code{}, fmt.Errorf("%s is not in the table of features", v.Tag)
-	}
-	concept, ok := sr.Concept(f.Code)
-	if !ok {
-		return f, sr.Code{}, fmt.Errorf("%s: IBSI code %s has no coded concept", v.Tag, f.Code)
-	}
-	return f, concept, nil
-}
-
-// voxels follows the region through the chain: the segmentation holds the voxels it begins with.
-func voxels(r features.Result) string {
-	return fmt.Sprintf("Voxels: %d in the segmentation, %d of %g x %g x %g mm after interpolation (morphology), %d after re-segmentation (intensities)",
-		r.VoxelsInitial, r.VoxelsInterpolated, r.Geometry.Spacing[0], r.Geometry.Spacing[1], r.Geometry.Spacing[2], r.VoxelsIntensity)
-}
-
-// notComputable names the values that do not exist, those with the same reason together.
-func notComputable(values []features.Value) (lines []string) {
-	var reasons []string
-	by := map[string][]string{}
-	for _, v := range values {
-		if v.Reason == "" {
-			continue
-		}
-		name := v.Tag
-		if _, concept, err := named(v); err == nil {
-			name = concept.Meaning
-		}
-		if by[v.Reason] == nil {
-			reasons = append(reasons, v.Reason)
-		}
-		by[v.Reason] = append(by[v.Reason], name)
-	}
-	for _, reason := range reasons {
-		lines = append(lines, fmt.Sprintf("Not computable (%s): %s", reason, strings.Join(by[reason], ", ")))
-	}
-	return lines
-}
-
-// summary is one line in plain words about one region.
-func summary(x MeasuredRegion, unit string) string {
-	value := func(tag string) (float64, bool) {
-		for _, v := range x.Result.Values {
-			if v.Tag == tag && v.Reason == "" {
-				return v.Value, true
-			}
-		}
-		return 0, false
-	}
-	var parts []string
-	if v, ok := value("morph_volume"); ok {
-		parts = append(parts, fmt.Sprintf("volume %s cm3", rounded(v/1000)))
-	}
-	if v, ok := value("morph_diam"); ok {
-		parts = append(parts, fmt.Sprintf("largest diameter %s mm", rounded(v)))
-	}
-	if mean, ok := value("stat_mean"); ok {
-		text := fmt.Sprintf("mean %s %s", rounded(mean), unit)
-		if variance, ok := value("stat_var"); ok {
-			text += fmt.Sprintf(" (SD %s)", rounded(math.Sqrt(variance)))
-		}
-		parts = append(parts, text)
-	}
-	lacking := 0
-	for _, v := range x.Result.Values {
-		if v.Reason != "" {
-			lacking++
-		}
-	}
-	count := fmt.Sprintf("%d values", len(x.Result.Values)-lacking)
-	if lacking > 0 {
-		count += fmt.Sprintf(", %d not computable", lacking)
-	}
-	return fmt.Sprintf("%s: %s. %s.", x.Region.TrackingID, strings.Join(parts, ", "), count)
-}
-
-// rounded shows three significant figures, and never less than the integer part.
-func rounded(v float64) string {
-	if a := math.Abs(v); a >= 100 || a == 0 {
-		return fmt.Sprintf("%.0f", v)
-	} else if a >= 10 {
-		return fmt.Sprintf("%.1f", v)
-	} else if a >= 1 {
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.3g", v)
 }
 
 // skippedText lists the regions that could not be measured.
@@ -470,16 +483,37 @@ func skippedText(skipped []SkippedRegion) string {
 	return strings.Join(parts, "; ")
 }
 
-// NotComputed writes the report that says why there are no values. image is a header of the series that was to be measured,
-// nil where there is none; instances are its images.
-func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision) (store.NewInstance, error) {
+// NotComputed writes, in each style, the report that says why there are no values. image is a header of the series that was to
+// be measured, nil where there is none; instances are its images.
+func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision, styles ...Style) (sets []Set, err error) {
+	for _, style := range styles {
+		style = style.Over(DefaultStyle)
+		d := Full // it stands where the first report would
+		if i := slices.IndexFunc(style.Documents, Document.report); i >= 0 {
+			d = style.Documents[i]
+		}
+		report, err := o.notComputed(contours, image, images, reasons, rev, style, d)
+		if err != nil {
+			return nil, err
+		}
+		set := Set{Style: style, Keys: map[string]string{style.key(d): report.String(dicom.SOPInstanceUID)}}
+		if err := set.add("", report); err != nil {
+			return nil, err
+		}
+		sets = append(sets, set)
+	}
+	return sets, nil
+}
+
+func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision, style Style, d Document) (*dicom.DataSet, error) {
+	l := style.Language
 	source, modality, series := contours, "", ""
 	if image != nil {
 		source, modality, series = image, image.String(dicom.Modality), image.String(dicom.SeriesInstanceUID)
 	}
 	var codes, lines []string
 	for _, r := range reasons {
-		text := fmt.Sprintf("Not computed: %s %s.", sentence(r.Code), strings.TrimSuffix(r.Error(), "."))
+		text := l.Sprintf("Not computed: %s", l.Refusal(r))
 		if !slices.Contains(lines, text) {
 			lines = append(lines, text)
 		}
@@ -487,43 +521,34 @@ func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instanc
 			codes = append(codes, string(r.Code))
 		}
 	}
-	predecessor := ""
-	if rev.Predecessor != nil {
-		predecessor = rev.Predecessor.SOPInstanceUID
+	var predecessors []sr.Document
+	before := ""
+	if p := rev.predecessor(style, d); p != nil {
+		predecessors, before = []sr.Document{*p}, p.SOPInstanceUID
 	}
 	subject := contours.String(dicom.SOPInstanceUID)
 	r := sr.Report{
-		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), predecessor),
-		// The series of the reports of these contours on these images, so that what comes later stands beside it.
-		SeriesInstanceUID: dicom.UIDFrom("radnode", "report series", subject, series),
-		SeriesNumber:      reportSeriesNumber, InstanceNumber: rev.Number,
-		SeriesDescription: strings.Join(slices.DeleteFunc([]string{"Radiomics not computed", modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - "),
-		ContentTime:       contentTime(contours, source),
-		Source:            source,
-		Equipment:         o.author(),
-		Contours:          []sr.Document{document(contours)},
-		Summary:           lines,
+		SOPClassUID:    sopClasses[style.SOPClass],
+		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), before),
+		// Which profiles would have measured is not known: a series of its own.
+		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series", subject, series, style.id()),
+		SeriesNumber:      style.number(d), InstanceNumber: rev.Number,
+		SeriesDescription: strings.Join(slices.DeleteFunc([]string{l.Sprintf("Radiomics not computed"), modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - "),
+		Title:             titles[style.Title], Language: string(l),
+		ContentTime:  contentTime(contours, source),
+		Source:       source,
+		Equipment:    o.author(),
+		Contours:     []sr.Document{document(contours)},
+		Summary:      lines,
+		Predecessors: predecessors,
 	}
 	if len(images) > 0 {
 		r.Images = []sr.Series{{
 			StudyInstanceUID: image.String(dicom.StudyInstanceUID), SeriesInstanceUID: series, Modality: modality,
-			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images,
+			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images, Header: image,
 		}}
 	}
-	if rev.Predecessor != nil {
-		r.Predecessors = []sr.Document{*rev.Predecessor}
-	}
-	d, err := sr.New(r)
-	if err != nil {
-		return store.NewInstance{}, err
-	}
-	return newInstance(d)
-}
-
-// sentence is what the list says of a reason.
-func sentence(c refusal.Code) string {
-	r, _ := refusal.Lookup(c)
-	return r.Sentence
+	return sr.New(r)
 }
 
 // author is the equipment that writes reports.

@@ -10,11 +10,23 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/store"
 	"github.com/radnode/radnode/testdata"
 )
 
 func testOptions() Options {
 	return Options{Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"}}
+}
+
+// report is the one that a default style makes.
+func (m Made) report() store.NewInstance { return m.Sets[0].Items[0].Instances[0] }
+
+// report is the SOP Instance UID of the one report that stands, "" where there is none.
+func (d detail) report() string {
+	for _, uid := range d.Documents {
+		return uid
+	}
+	return ""
 }
 
 // readStudy reads the files of a bundled study.
@@ -69,7 +81,7 @@ func TestMakeIsDeterministic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made, err := o.Make(m, rev)
+		made, err := o.Make(m, rev, DefaultStyle)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,16 +92,16 @@ func TestMakeIsDeterministic(t *testing.T) {
 	reversed := slices.Clone(images)
 	slices.Reverse(reversed)
 	again := make(reversed, rev)
-	if !bytes.Equal(first.Report.Data, again.Report.Data) || !bytes.Equal(first.Segmentation.Data, again.Segmentation.Data) {
+	if !bytes.Equal(first.report().Data, again.report().Data) || !bytes.Equal(first.Segmentation.Data, again.Segmentation.Data) {
 		t.Error("another order of images gives other bytes")
 	}
 
 	// Whatever shapes the content shapes the UID: two different contents never share one.
-	uids := map[string]string{first.Report.Identity.SOPInstanceUID: "first"}
+	uids := map[string]string{first.report().Identity.SOPInstanceUID: "first"}
 	for name, other := range map[string]func() Made{
 		"another input": func() Made { return make(images, Revision{Input: "other", Number: 1}) },
 		"another predecessor": func() Made {
-			return make(images, Revision{Input: "input", Number: 2, Predecessor: &sr.Document{SeriesInstanceUID: "2.25.8", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: "2.25.9"}}})
+			return make(images, Revision{Input: "input", Number: 2, Predecessors: map[string]sr.Document{DefaultStyle.key(Full): {SeriesInstanceUID: "2.25.8", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: "2.25.9"}}}})
 		},
 		"another version": func() Made {
 			o.Equipment.SoftwareVersion = "next"
@@ -104,19 +116,24 @@ func TestMakeIsDeterministic(t *testing.T) {
 		"another profile": func() Made {
 			p := features.DefaultProfile("CT")
 			p.Resample.Spacing = []float64{2, 2, 2}
-			o.Profiles, o.Rules = map[string]features.Profile{"coarse": p}, []Rule{{Profile: "coarse"}}
+			o.Profiles, o.Rules = map[string]features.Profile{"ct-default": p}, []Rule{{Profile: "ct-default"}}
+			defer func() { o = testOptions() }()
+			return make(images, rev)
+		},
+		"another configuration": func() Made {
+			o.Profiles, o.Rules = map[string]features.Profile{"coarse": features.DefaultProfile("CT")}, []Rule{{Profile: "coarse"}}
 			defer func() { o = testOptions() }()
 			return make(images, rev)
 		},
 	} {
 		made := other()
-		uid := made.Report.Identity.SOPInstanceUID
+		uid := made.report().Identity.SOPInstanceUID
 		if twin, taken := uids[uid]; taken {
 			t.Errorf("%s has the UID of %s", name, twin)
 		}
 		uids[uid] = name
-		if made.Report.Identity.SeriesInstanceUID != first.Report.Identity.SeriesInstanceUID {
-			t.Errorf("%s lies in another series: it would not be seen as a revision", name)
+		if same := made.report().Identity.SeriesInstanceUID == first.report().Identity.SeriesInstanceUID; same != (name != "another configuration") {
+			t.Errorf("%s: in the series of the first: %v; a revision is, and what another configuration gives is not", name, same)
 		}
 	}
 }
@@ -132,14 +149,14 @@ func TestSkippedRegionIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := o.Make(m, Revision{Input: "input", Number: 1})
+	made, err := o.Make(m, Revision{Input: "input", Number: 1}, DefaultStyle)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Regions) != 1 || len(m.Skipped) != 1 {
 		t.Fatalf("%d regions measured and %d skipped, want 1 and 1", len(m.Regions), len(m.Skipped))
 	}
-	if !bytes.Contains(made.Report.Data, []byte("not measured")) || !bytes.Contains(made.Report.Data, []byte("POINT")) {
+	if !bytes.Contains(made.report().Data, []byte("not measured")) || !bytes.Contains(made.report().Data, []byte("POINT")) {
 		t.Error("the report does not say which region was not measured, and why")
 	}
 }
@@ -209,7 +226,7 @@ func TestSharesHaveNoTwins(t *testing.T) {
 		seen := map[string]bool{}
 		for _, g := range groups {
 			names := map[string]bool{}
-			got, err := measurements(g.values, "HU")
+			got, err := measurements("en", nil, g.values, "HU")
 			if err != nil {
 				t.Fatal(err)
 			}

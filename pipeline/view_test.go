@@ -75,11 +75,11 @@ func TestNormalisedRegions(t *testing.T) {
 	}
 
 	// In the report each region says what was done with the images for it, and has its own unit.
-	made, err := testOptions().Make(m, Revision{Input: "x", Number: 1})
+	made, err := testOptions().Make(m, Revision{Input: "x", Number: 1}, DefaultStyle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := dicom.ReadDataSet(bytes.NewReader(made.Report.Data), int64(len(made.Report.Data)), dicom.ExplicitVRLittleEndian)
+	f, err := dicom.ReadDataSet(bytes.NewReader(made.report().Data), int64(len(made.report().Data)), dicom.ExplicitVRLittleEndian)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	HTTP     HTTPConfig                  `yaml:"http"`
 	Peers    map[string]PeerConfig       `yaml:"peers"`
 	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
 	Quiet    time.Duration               `yaml:"quiet"`
 	Workers  int                         `yaml:"workers"`
 	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
@@ -58,6 +59,8 @@ type HTTPConfig struct {
 type PeerConfig struct {
 	AET     string `yaml:"aet"`
 	Address string `yaml:"address"` // host:port
+
+	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -197,9 +200,15 @@ func (c Config) check() error {
 	if c.Workers < 0 {
 		return errors.New("workers: must be at least 1, or 0 for one a processor")
 	}
+	if err := c.Report.Check(); err != nil {
+		return fmt.Errorf("report.%w", err)
+	}
 	for name, p := range c.Peers {
 		if _, err := p.peer(); err != nil {
 			return fmt.Errorf("peers.%s: %w", name, err)
+		}
+		if err := p.Report.Check(); err != nil {
+			return fmt.Errorf("peers.%s.report.%w", name, err)
 		}
 	}
 	if _, err := c.destinations(); err != nil {
@@ -222,34 +231,40 @@ func checkAET(aet string) error {
 func (p PeerConfig) peer() (dimse.Peer, error) { return dimse.ParsePeer(p.AET + "@" + p.Address) }
 
 // destinations resolves deliver.
-func (c Config) destinations() ([]dimse.Peer, error) {
-	var out []dimse.Peer
+func (c Config) destinations() ([]pipeline.Destination, error) {
+	var out []pipeline.Destination
 	for _, d := range c.Deliver {
 		if p, ok := c.Peers[d]; ok {
 			peer, err := p.peer()
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
 			}
-			out = append(out, peer)
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
 			continue
 		}
 		peer, err := dimse.ParsePeer(d)
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		out = append(out, peer)
+		style := c.Report
+		for _, p := range c.Peers { // the same node, named by its address
+			if known, err := p.peer(); err == nil && known == peer {
+				style = p.Report.Over(c.Report)
+			}
+		}
+		out = append(out, pipeline.Destination{Peer: peer, Style: style})
 	}
 	return out, nil
 }
 
 // replyTo finds the address of an AE title among the peers.
-func (c Config) replyTo(aet string) (dimse.Peer, bool) {
+func (c Config) replyTo(aet string) (pipeline.Destination, bool) {
 	for _, p := range c.Peers {
 		if p.AET == aet {
 			if peer, err := p.peer(); err == nil {
-				return peer, true
+				return pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)}, true
 			}
 		}
 	}
-	return dimse.Peer{}, false
+	return pipeline.Destination{}, false
 }

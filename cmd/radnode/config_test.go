@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,42 @@ func TestMemoryKey(t *testing.T) {
 	} {
 		if c, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "memory") {
 			t.Errorf("%q: %d, %v, want %q", text, c.Memory, err, want)
+		}
+	}
+}
+
+// What a destination gets is said at the peer, then for all, then by default; a peer that is named by its address is the same.
+func TestReportKey(t *testing.T) {
+	c, err := parseConfig([]byte(`
+report: {language: it, title: imaging}
+peers:
+  PACS: {aet: PACS, address: "10.0.0.5:104", report: {title: pet, documents: [key, pdf]}}
+deliver: [PACS, "PACS@10.0.0.5:104", "OTHER@10.0.0.6:104"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := c.destinations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"it pet [key pdf]", "it pet [key pdf]", "it imaging []"} {
+		s := to[i].Style
+		if got := fmt.Sprint(s.Language, " ", s.Title, " ", s.Documents); got != want {
+			t.Errorf("%s gets %s, want %s", to[i], got, want)
+		}
+	}
+	if back, ok := c.replyTo("PACS"); !ok || back.Style.Title != "pet" {
+		t.Errorf("back to PACS: %+v", back)
+	}
+	for text, want := range map[string]string{
+		"report: {documents: [xml]}": "report.documents",
+		"report: {language: fr}":     "report.language",
+		`peers: {P: {aet: P, address: "h:1", report: {sop_class: basic}}}`: "peers.P.report.sop_class",
+		"report: {colour: red}": "colour",
+	} {
+		if _, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }

@@ -216,6 +216,14 @@ const (
 	IconImageSequence                        Tag = 0x00880200
 	PresentationLUTShape                     Tag = 0x20500020
 
+	// Secondary capture.
+	ConversionType                              Tag = 0x00080064
+	DateOfSecondaryCapture                      Tag = 0x00181012
+	TimeOfSecondaryCapture                      Tag = 0x00181014
+	SecondaryCaptureDeviceManufacturer          Tag = 0x00181016
+	SecondaryCaptureDeviceManufacturerModelName Tag = 0x00181018
+	SecondaryCaptureDeviceSoftwareVersions      Tag = 0x00181019
+
 	// Image pixel.
 	SamplesPerPixel                      Tag = 0x00280002
 	PhotometricInterpretation            Tag = 0x00280004
@@ -674,6 +682,8 @@ const (
 	// Private and encapsulated.
 	EncapsulatedDocument           Tag = 0x00420011
 	MIMETypeOfEncapsulatedDocument Tag = 0x00420012
+	SourceInstanceSequence         Tag = 0x00420013
+	EncapsulatedDocumentLength     Tag = 0x00420015
 	ModifiedAttributesSequence     Tag = 0x04000550
 	OriginalAttributesSequence     Tag = 0x04000561
 	MACParametersSequence          Tag = 0x4FFE0001

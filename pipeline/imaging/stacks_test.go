@@ -447,7 +447,7 @@ func TestValues(t *testing.T) {
 		note   string
 		value  func(s float64, k int) float64
 	}{
-		"MR as stored": {mrs(4), "1", "(0028,1053) is absent", func(s float64, k int) float64 { return s }},
+		"MR as stored": {mrs(4), "[arb'U]", "(0028,1053) is absent", func(s float64, k int) float64 { return s }},
 		"MR rescaled": {func() []*dicom.DataSet {
 			s := mrs(4)
 			for k, d := range s {
@@ -455,7 +455,7 @@ func TestValues(t *testing.T) {
 				d.SetFloat(dicom.RescaleIntercept, -3)
 			}
 			return s
-		}(), "1", "", func(s float64, k int) float64 { return (1.5+float64(k))*s - 3 }},
+		}(), "[arb'U]", "", func(s float64, k int) float64 { return (1.5+float64(k))*s - 3 }},
 		"MR of a type": {func() []*dicom.DataSet {
 			s := mrs(4)
 			for _, d := range s {
@@ -464,7 +464,7 @@ func TestValues(t *testing.T) {
 				d.SetString(dicom.RescaleType, "normalized")
 			}
 			return s
-		}(), "1", "normalized, which is no unit", func(s float64, k int) float64 { return s }},
+		}(), "[arb'U]", "normalized, which is no unit", func(s float64, k int) float64 { return s }},
 		"MR real world": {func() []*dicom.DataSet { s := mrs(4); mapping(s, "10*-6.mm2/s", -100, 1000); return s }(), "10*-6.mm2/s", "first of 2 (10*-6.mm2/s, mm)",
 			func(s float64, k int) float64 { return 3*s - 7 }},
 		"MR beside real world": {func() []*dicom.DataSet { s := mrs(4); mapping(s, "ms", 0, 300); return s }(), "ms", "5 stored values lie outside of 0 to 300",
@@ -493,9 +493,9 @@ func TestValues(t *testing.T) {
 		}(), "g/ml{SUVlbm(James128)}", "", func(s float64, k int) float64 { return 3*s - 7 }},
 		"MR unit that is none": {func() []*dicom.DataSet { s := mrs(4); mapping(s, "m s", -100, 1000); return s }(), "mm", "(0040,9096)",
 			func(s float64, k int) float64 { return 5*s - 7 }},
-		"MR table": {func() []*dicom.DataSet { s := mrs(4); table(s, 300, -2); return s }(), "1", "(0028,3000)",
+		"MR table": {func() []*dicom.DataSet { s := mrs(4); table(s, 300, -2); return s }(), "[arb'U]", "(0028,3000)",
 			func(s float64, k int) float64 { return 2 * max(0, min(299, s+2)) }},
-		"MR table of 2^16": {func() []*dicom.DataSet { s := mrs(4); table(s, 1<<16, -2); return s }(), "1", "(0028,3000)",
+		"MR table of 2^16": {func() []*dicom.DataSet { s := mrs(4); table(s, 1<<16, -2); return s }(), "[arb'U]", "(0028,3000)",
 			func(s float64, k int) float64 { return 2 * max(0, s+2) }},
 		"MR table of bytes": {func() []*dicom.DataSet {
 			s := mrs(4)
@@ -510,12 +510,12 @@ func TestValues(t *testing.T) {
 				lut.SetBytes(dicom.LUTData, dicom.OW, data)
 			}
 			return s
-		}(), "1", "(0028,3000)", func(s float64, k int) float64 { return 255 - max(0, min(199, s+2)) }},
+		}(), "[arb'U]", "(0028,3000)", func(s float64, k int) float64 { return 255 - max(0, min(199, s+2)) }},
 		"MR inverted": {func() []*dicom.DataSet {
 			s := mrs(4)
 			each(s, dicom.PhotometricInterpretation, "MONOCHROME1")
 			return s
-		}(), "1", "MONOCHROME1",
+		}(), "[arb'U]", "MONOCHROME1",
 			func(s float64, k int) float64 { return s }},
 		"PET counts": {pets(4), "{counts}", "", func(s float64, k int) float64 { return (0.5 + 0.25*float64(k)) * s }},
 		"PET without units, real world": {func() []*dicom.DataSet {

@@ -162,6 +162,9 @@ func otherValues(f *frame) (transform, error) {
 		}
 	default:
 		t.unit = "1"
+		if f.modality == "MR" {
+			t.unit = "[arb'U]" // of the scanner's own, PS3.16 CID 7181
+		}
 		if t.kind != "" && t.kind != "US" {
 			t.notes = append(t.notes, fmt.Sprintf("Rescale Type (0028,1054) is %s, which is no unit", t.kind))
 		}

@@ -446,8 +446,8 @@ func (s *stack) place() (used []plane, notes []string) {
 	if s.basis.parallel {
 		name = [3]string{"columns", "rows", "slices"}[s.basis.order[2]]
 	}
-	if s.angle > 0 {
-		note(total, fmt.Sprintf("%%d of %%d contours are not parallel to the slices: their planes are turned by %.0f degrees", s.angle))
+	if s.angle > 0 && total > 0 {
+		notes = append(notes, fmt.Sprintf("%d of %d contours are not parallel to the slices: their planes are turned by %.0f degrees", total, total, s.angle))
 	}
 	note(outside, "%d of %d contours lie beyond the first or the last slice and are left out")
 	note(clipped, "%d of %d contours reach beyond the edge of the images and are cut there")

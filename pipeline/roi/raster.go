@@ -61,10 +61,10 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule)
 	used, more := s.place()
 	notes := slices.Concat(r.Notes, more, s.twice(used))
 	refuse := func(code refusal.Code, text, remedy string) error {
-		return &refusal.Refusal{Code: code, Text: strings.Join(append([]string{fmt.Sprintf("ROI %d%s", r.Number, text)}, notes...), "; "), Remedy: remedy}
+		return &refusal.Refusal{Code: code, Text: strings.Join(append([]string{text}, notes...), "; "), Remedy: remedy}
 	}
 	if len(used) == 0 && s.elsewhere() {
-		return nil, nil, refuse(refusal.ContoursOutside, fmt.Sprintf(": none of its %d contours lies on a slice of the images", len(r.Contours)), "send the series that the region was drawn on")
+		return nil, nil, refuse(refusal.ContoursOutside, fmt.Sprintf("ROI %d: none of its %d contours lies on a slice of the images", r.Number, len(r.Contours)), "send the series that the region was drawn on")
 	}
 
 	m := newCanvas(g, s.bounds())
@@ -75,13 +75,13 @@ func Rasterise(ctx context.Context, r Region, g voxel.Geometry, rule voxel.Rule)
 		err = s.oblique(&b, m, used)
 	}
 	if b.work > maxWork {
-		return nil, nil, refuse(refusal.ContoursData, ": the edges in ContourData (3006,0050) cross rows of voxels too many times", "draw it with simpler contours")
+		return nil, nil, refuse(refusal.ContoursData, fmt.Sprintf("ROI %d: the edges in ContourData (3006,0050) cross rows of voxels too many times", r.Number), "draw it with simpler contours")
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	if m.Count() == 0 {
-		return nil, nil, refuse(refusal.ContoursEmpty, " encloses the centre of no voxel", "draw it larger than a voxel and inside the images")
+		return nil, nil, refuse(refusal.ContoursEmpty, fmt.Sprintf("ROI %d encloses the centre of no voxel", r.Number), "draw it larger than a voxel and inside the images")
 	}
 	return &m.Mask, notes, nil
 }

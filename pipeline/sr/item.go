@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/radnode/radnode/dimse/dicom"
 )
@@ -113,6 +114,7 @@ type item struct {
 	code    Code    // value of CODE
 	value   float64 // value of NUM, NaN where the report has none
 	unit    Code    // unit of NUM
+	digits  int     // of NUM in Numeric Value, 0 for all that fit
 	ref     Instance
 	segment int // Referenced Segment Number of IMAGE, 0 when there is none
 
@@ -239,7 +241,7 @@ func (it *item) encodeTo(d *dicom.DataSet) {
 		m := dicom.New()
 		// DS has 16 bytes, which is too few for every float64; Floating Point
 		// Value has all bits, PS3.3 C.18.1.
-		m.SetString(dicom.NumericValue, dicom.FormatDS(it.value))
+		m.SetString(dicom.NumericValue, dicom.FormatDS(significant(it.value, it.digits)))
 		m.SetFloat(dicom.FloatingPointValue, it.value)
 		m.SetSeq(dicom.MeasurementUnitsCodeSequence, it.unit.encode())
 		d.SetSeq(dicom.MeasuredValueSequence, m)
@@ -286,4 +288,20 @@ func (r Instance) check() error {
 		return fmt.Errorf("reference needs a valid SOP Class UID and SOP Instance UID, has %q and %q", r.SOPClassUID, r.SOPInstanceUID)
 	}
 	return nil
+}
+
+// significant rounds to so many significant digits, and not before the point. 0 leaves the value as it is.
+func significant(v float64, digits int) float64 {
+	if digits <= 0 {
+		return v
+	}
+	s := strconv.FormatFloat(v, 'e', digits-1, 64)
+	if math.Abs(v) >= math.Pow10(digits) {
+		s = strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	r, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsInf(r, 0) { // rounded up beyond the greatest float64
+		return v
+	}
+	return r
 }

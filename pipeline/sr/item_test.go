@@ -192,3 +192,22 @@ func TestForeignStringsNeverSpoilTheDocument(t *testing.T) {
 		}
 	})
 }
+
+// Numeric Value is rounded where that is asked for, and never before the point; Floating Point Value keeps all bits.
+func TestSignificant(t *testing.T) {
+	for _, c := range []struct {
+		value  float64
+		digits int
+		want   string
+	}{
+		{12.3456789, 5, "12.346"}, {-0.000123456, 3, "-0.000123"}, {1234567.89, 5, "1234568"}, {99999.6, 5, "100000"}, {0, 5, "0"},
+		{math.MaxFloat64, 5, "1.79769313e308"}, {1.0 / 3, 0, "0.33333333333333"},
+	} {
+		it := newNum(Code{"Q4LE", IBSI, "Mean intensity"}, c.value, Unit("1"))
+		it.digits = c.digits
+		m := it.encode().Seq(dicom.MeasuredValueSequence)[0]
+		if v, _ := m.Float(dicom.FloatingPointValue); m.String(dicom.NumericValue) != c.want || v != c.value {
+			t.Errorf("%v in %d digits: Numeric Value %q, want %q, and Floating Point Value %v", c.value, c.digits, m.String(dicom.NumericValue), c.want, v)
+		}
+	}
+}

@@ -57,6 +57,10 @@ type Report struct {
 	Groups    []Group
 	Summary   []string // lines for the reader; optional where there are groups
 
+	// Digits are the significant ones of Numeric Value (0040,A30A), which is what most viewers show; never fewer than the whole
+	// part has. 0 is as many as fit. Floating Point Value (0040,A161) has all bits in any case.
+	Digits int
+
 	// CodingSchemes describes the private designators (99...) in use; optional, and not needed for [Private].
 	CodingSchemes []CodingScheme
 }

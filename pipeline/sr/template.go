@@ -21,7 +21,7 @@ func (r Report) measurementReport() *item {
 		m := root.add(contains, newContainer(imagingMeasurements, "")) // row 6
 		r.Algorithm.identify(m)                                        // row 6b
 		for _, g := range r.Groups {
-			m.add(contains, g.measurementGroup(r.Title)) // row 8
+			m.add(contains, g.measurementGroup(r.Title, r.Digits)) // row 8
 		}
 	} else {
 		// Without measurements row 12 has to be there. Its summary says why there is none.
@@ -73,7 +73,7 @@ func (r Report) imageLibrary() *item {
 }
 
 // measurementGroup is TID 1411 Volumetric ROI Measurements and Qualitative Evaluations.
-func (g Group) measurementGroup(title Code) *item {
+func (g Group) measurementGroup(title Code, digits int) *item {
 	it := newContainer(measurementGroup, "1411")
 	it.add(hasObsContext, newText(trackingIdentifier, g.TrackingIdentifier)) // row 2
 	// Row 3. OHIF takes the first UIDREF of a group for the tracking UID, whatever its name.
@@ -86,7 +86,7 @@ func (g Group) measurementGroup(title Code) *item {
 	}
 	it.add(contains, &item{vt: image, name: referencedSegment, ref: g.Segment.Instance, segment: g.Segment.Number}) // row 7
 	it.add(contains, newUID(sourceSeries, g.SourceSeries))                                                          // row 12
-	g.roiMeasurements(it, title)                                                                                    // row 15
+	g.roiMeasurements(it, title, digits)                                                                            // row 15
 	for _, s := range g.Steps {
 		s.add(it)
 	}
@@ -112,7 +112,7 @@ func (s Step) add(group *item) {
 const stepNumber = hasProperties
 
 // roiMeasurements is TID 1419 ROI Measurements.
-func (g Group) roiMeasurements(it *item, title Code) {
+func (g Group) roiMeasurements(it *item, title Code, digits int) {
 	if !g.Method.zero() {
 		it.add(hasConceptMod, newCode(measurementMethod, g.Method)) // row 1
 	}
@@ -125,6 +125,7 @@ func (g Group) roiMeasurements(it *item, title Code) {
 	g.Algorithm.identify(it) // row 4b
 	for _, m := range g.Measurements {
 		n := it.add(contains, newNum(m.Concept, m.Value, m.Unit)) // row 5
+		n.digits = digits
 		for _, p := range m.Modifiers {
 			n.add(hasConceptMod, newCode(p.Name, p.Value)) // rows 6 to 9
 		}

@@ -1,0 +1,157 @@
+package pipeline
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/pipeline/words"
+)
+
+// A Document is one of the things that say what was measured. The segmentation goes with all of them.
+type Document string
+
+const (
+	Full    Document = "full"    // Structured Report with every value
+	Key     Document = "key"     // Structured Report with at most a dozen values a region
+	PDF     Document = "pdf"     // Encapsulated PDF, for viewers that show no Structured Reports
+	Capture Document = "capture" // its pages as Secondary Captures, for viewers that show images alone
+)
+
+var documents = []Document{Full, Key, PDF, Capture}
+
+func (d Document) report() bool { return d == Full || d == Key }
+
+// A Style says in what form a destination wants results. What is left out is as [DefaultStyle] has it.
+type Style struct {
+	Documents    []Document     `yaml:"documents,omitempty"`
+	Language     words.Language `yaml:"language,omitempty"`      // of text: en, it
+	Title        string         `yaml:"title,omitempty"`         // of reports: oncology, imaging, dynamic-mr, pet
+	SOPClass     string         `yaml:"sop_class,omitempty"`     // of reports: comprehensive-3d, comprehensive, enhanced
+	SeriesNumber int            `yaml:"series_number,omitempty"` // of full reports; key reports, PDF and captures follow it
+	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {modality}, {profile}, {regions}
+}
+
+// DefaultStyle is what a destination gets that asks for nothing else.
+var DefaultStyle = Style{
+	Documents: []Document{Full}, Language: "en", Title: "oncology", SOPClass: "comprehensive-3d",
+	SeriesNumber: 9801, Description: "{document} - {modality} - {profile} - {regions}",
+}
+
+var (
+	titles = map[string]sr.Code{
+		"imaging": sr.ImagingMeasurementReport, "oncology": sr.OncologyMeasurementReport, "dynamic-mr": sr.DynamicMRReport, "pet": sr.PETMeasurementReport,
+	}
+	sopClasses = map[string]string{
+		"comprehensive-3d": dicom.Comprehensive3DSRStorage, "comprehensive": dicom.ComprehensiveSRStorage, "enhanced": dicom.EnhancedSRStorage,
+	}
+	placeholders = []string{"{document}", "{modality}", "{profile}", "{regions}"}
+)
+
+// Over is s where it says something, else t.
+func (s Style) Over(t Style) Style {
+	if len(s.Documents) == 0 {
+		s.Documents = t.Documents
+	}
+	s.Language, s.Title, s.SOPClass = cmp.Or(s.Language, t.Language), cmp.Or(s.Title, t.Title), cmp.Or(s.SOPClass, t.SOPClass)
+	s.SeriesNumber, s.Description = cmp.Or(s.SeriesNumber, t.SeriesNumber), cmp.Or(s.Description, t.Description)
+	return s
+}
+
+// Check names the first setting that is none, and what may stand there.
+func (s Style) Check() error {
+	s = s.Over(DefaultStyle)
+	for i, d := range s.Documents {
+		if !slices.Contains(documents, d) {
+			return fmt.Errorf("documents: %q is none; write any of full, key, pdf, capture", d)
+		}
+		if slices.Contains(s.Documents[:i], d) {
+			return fmt.Errorf("documents: %q is there twice", d)
+		}
+	}
+	if _, err := words.Parse(string(s.Language)); err != nil {
+		return fmt.Errorf("language: %w", err)
+	}
+	if _, ok := titles[s.Title]; !ok {
+		return fmt.Errorf("title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)", s.Title)
+	}
+	if _, ok := sopClasses[s.SOPClass]; !ok {
+		return fmt.Errorf("sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", s.SOPClass)
+	}
+	if s.SeriesNumber < 1 || s.SeriesNumber > 1<<31-1-len(documents) { // IS, PS3.5 Table 6.2-1
+		return fmt.Errorf("series_number: %d, want 1 to %d", s.SeriesNumber, 1<<31-1-len(documents))
+	}
+	rest := s.Description
+	for _, p := range placeholders {
+		rest = strings.ReplaceAll(rest, p, "")
+	}
+	if strings.ContainsAny(rest, "{}\\") || strings.TrimSpace(s.Description) == "" {
+		return fmt.Errorf("description: %q; write text with any of %s, without backslash", s.Description, strings.Join(placeholders, " "))
+	}
+	return nil
+}
+
+// looks says whether pictures are needed.
+func (s Style) looks() bool {
+	return slices.Contains(s.Documents, PDF) || slices.Contains(s.Documents, Capture)
+}
+
+// id names what a style does to content: two destinations with the same one get the same instances.
+func (s Style) id() string {
+	s.Documents = nil // each is made or not, and is the same
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", s))
+	return hex.EncodeToString(sum[:8])
+}
+
+// number is the Series Number of a document.
+func (s Style) number(d Document) int {
+	switch d {
+	case Key:
+		return s.SeriesNumber + 2 // the segmentation lies between them
+	case PDF:
+		return s.SeriesNumber + 3
+	case Capture:
+		return s.SeriesNumber + 4
+	}
+	return s.SeriesNumber
+}
+
+// description is the Series Description of a document.
+func (s Style) description(d Document, m *Measured) string {
+	var name string
+	switch l := s.Language; d {
+	case Key:
+		name = l.Sprintf("Radiomics, key values")
+	case PDF:
+		name = l.Sprintf("Radiomics, PDF")
+	case Capture:
+		name = l.Sprintf("Radiomics, pictures")
+	default:
+		name = l.Sprintf("Radiomics")
+	}
+	fill := func(regions string) string {
+		return strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality,
+			"{profile}", strings.Join(profileNames(m), "+"), "{regions}", regions).Replace(s.Description)
+	}
+	text := fill(strings.Join(names(m), ", "))
+	if utf8.RuneCountInString(text) > 64 { // LO: a list that is cut tells less than its length
+		text = fill(s.Language.Sprintf("%d regions", len(m.Regions)))
+	}
+	return text
+}
+
+// profileNames are the profiles of a measurement, each once.
+func profileNames(m *Measured) (names []string) {
+	for _, r := range m.Regions {
+		if !slices.Contains(names, r.Profile.Name) {
+			names = append(names, r.Profile.Name)
+		}
+	}
+	return names
+}

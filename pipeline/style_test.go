@@ -1,0 +1,351 @@
+package pipeline
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline/pages"
+	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/store"
+	"github.com/radnode/radnode/testdata"
+)
+
+// What a style may say, and the error that names what it may not.
+func TestStyleCheck(t *testing.T) {
+	for want, s := range map[string]Style{
+		"":                            {},
+		"documents: \"csv\"":          {Documents: []Document{"csv"}},
+		"documents: \"pdf\" is there": {Documents: []Document{PDF, PDF}},
+		"language: \"de\"":            {Language: "de"},
+		"title: \"breast\"":           {Title: "breast"},
+		"sop_class: \"basic\"":        {SOPClass: "basic"},
+		"series_number: -1":           {SeriesNumber: -1},
+		"series_number: 2147483647":   {SeriesNumber: math.MaxInt32},
+		"description: \"{patient}\"":  {Description: "{patient}"},
+		"description: \" \"":          {Description: " "},
+	} {
+		err := s.Check()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", s, err, want)
+		}
+	}
+	if err := DefaultStyle.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// made measures the bundled study and writes it in a style.
+func made(t *testing.T, o Options, rev Revision, styles ...Style) Made {
+	t.Helper()
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Looks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := o.Make(m, rev, styles...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func decoded(t *testing.T, in store.NewInstance) *dicom.DataSet {
+	t.Helper()
+	f, err := dicom.ReadDataSet(bytes.NewReader(in.Data), int64(len(in.Data)), in.Meta.TransferSyntaxUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.DataSet
+}
+
+// What a destination gets that asks for nothing, and what each setting changes.
+func TestDocumentsOfAStyle(t *testing.T) {
+	all := made(t, testOptions(), Revision{Input: "x", Number: 3},
+		Style{Documents: documents},
+		Style{Documents: documents, Language: "it", Title: "pet", SOPClass: "enhanced", SeriesNumber: 100, Description: "{regions}: {document} ({profile}, {modality})"})
+	type row struct {
+		document                             Document
+		class, modality, number, description string
+		objects                              int
+	}
+	want := [][]row{{
+		{Full, dicom.Comprehensive3DSRStorage, "SR", "9801", "Radiomics - CT - ct-default - GTV-1, Oedema", 1},
+		{Key, dicom.Comprehensive3DSRStorage, "SR", "9803", "Radiomics, key values - CT - ct-default - GTV-1, Oedema", 1},
+		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "9804", "Radiomics, PDF - CT - ct-default - GTV-1, Oedema", 1},
+		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "9805", "Radiomics, pictures - CT - ct-default - GTV-1, Oedema", 0},
+	}, {
+		{Full, dicom.EnhancedSRStorage, "SR", "100", "GTV-1, Oedema: Radiomica (ct-default, CT)", 1},
+		{Key, dicom.EnhancedSRStorage, "SR", "102", "GTV-1, Oedema: Radiomica, valori chiave (ct-default, CT)", 1},
+		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "103", "GTV-1, Oedema: Radiomica, PDF (ct-default, CT)", 1},
+		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "104", "GTV-1, Oedema: Radiomica, immagini (ct-default, CT)", 0},
+	}}
+	titles := []string{"126001", "126003"}
+	languages := []string{"en-US", "it-IT"}
+	series := map[string]string{}
+	seen := map[string]bool{}
+	for i, set := range all.Sets {
+		for k, item := range set.Items {
+			w := want[i][k]
+			for n, in := range item.Instances {
+				d := decoded(t, in)
+				got := row{item.Document, d.String(dicom.SOPClassUID), d.String(dicom.Modality), d.String(dicom.SeriesNumber), d.String(dicom.SeriesDescription), w.objects}
+				if got != w {
+					t.Errorf("style %d: %+v, want %+v", i, got, w)
+				}
+				if w.objects != 0 && len(item.Instances) != w.objects {
+					t.Errorf("%s: %d objects, want %d", item.Document, len(item.Instances), w.objects)
+				}
+				if uid := d.String(dicom.SOPInstanceUID); seen[uid] {
+					t.Errorf("%s is there twice", uid)
+				} else {
+					seen[uid] = true
+				}
+				uid, kind := d.String(dicom.SeriesInstanceUID), fmt.Sprint(i, item.Document)
+				if other, known := series[uid]; known && other != kind {
+					t.Errorf("%s and %s share a series", other, kind)
+				}
+				series[uid] = kind
+				number := 3
+				if item.Document == Capture {
+					number = n + 1 // pages; each revision has a series of its own
+				}
+				if v, _ := d.Int(dicom.InstanceNumber); v != number {
+					t.Errorf("%s %d: Instance Number %d, want %d", item.Document, n, v, number)
+				}
+				if item.Document.report() {
+					if c := d.Seq(dicom.ConceptNameCodeSequence)[0].String(dicom.CodeValue); c != titles[i] {
+						t.Errorf("%s: title %s, want %s", item.Document, c, titles[i])
+					}
+					l := d.Seq(dicom.ContentSequence)[0].Seq(dicom.ConceptCodeSequence)[0].String(dicom.CodeValue)
+					if l != languages[i] {
+						t.Errorf("%s: language %s, want %s", item.Document, l, languages[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// The same input gives the same bytes of every document.
+func TestDocumentsAreDeterministic(t *testing.T) {
+	style := Style{Documents: documents, Language: "it"}
+	a, b := made(t, testOptions(), Revision{Input: "x", Number: 1}, style), made(t, testOptions(), Revision{Input: "x", Number: 1}, DefaultStyle, style)
+	for k, item := range a.Sets[0].Items {
+		for n, in := range item.Instances {
+			if !bytes.Equal(in.Data, b.Sets[1].Items[k].Instances[n].Data) {
+				t.Errorf("%s %d has other bytes when it is made again", item.Document, n)
+			}
+		}
+	}
+}
+
+// The key report has at most a dozen values a region, those that lead the groups of the full report, and full precision.
+func TestKeyReport(t *testing.T) {
+	items := made(t, testOptions(), Revision{Input: "x", Number: 1}, Style{Documents: []Document{Full, Key}}).Sets[0].Items
+	full, err := sr.Measurements(decoded(t, items[0].Instances[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := sr.Measurements(decoded(t, items[1].Instances[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(key) != 2 || len(full) != 4 {
+		t.Fatalf("%d groups in the key report and %d in the full one, want 2 and 4", len(key), len(full))
+	}
+	for i, g := range key {
+		if n := len(g.Measurements); n < 6 || n > 12 {
+			t.Errorf("%s: %d values", g.TrackingIdentifier, n)
+		}
+		if full[i].TrackingUID != g.TrackingUID {
+			t.Fatalf("group %d of the full report is of another region", i)
+		}
+		for k, m := range g.Measurements {
+			f := full[i].Measurements[k]
+			if m.Unit.Value == "cm3" {
+				f.Value, f.Unit = f.Value/1000, sr.Unit("cm3")
+			}
+			if m.Concept != f.Concept || m.Value != f.Value || m.Unit != f.Unit {
+				t.Errorf("%s, value %d: %v %v %s in the key report, %v %v %s in the full one", g.TrackingIdentifier, k, m.Concept, m.Value, m.Unit, f.Concept, f.Value, f.Unit)
+			}
+		}
+	}
+	for _, g := range full {
+		names := map[string]bool{}
+		for _, m := range g.Measurements {
+			if names[m.Concept.Meaning] {
+				t.Errorf("%s: %q is there twice", g.TrackingIdentifier, m.Concept.Meaning)
+			}
+			names[m.Concept.Meaning] = true
+		}
+	}
+}
+
+// A report names the one before it of the same document: in the same style, and where the style is new in the one before.
+func TestPredecessorChain(t *testing.T) {
+	was := func(uid string) sr.Document {
+		return sr.Document{SeriesInstanceUID: "2.25.8", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: uid}}
+	}
+	italian := DefaultStyle
+	italian.Language = "it"
+	rev := Revision{Input: "x", Number: 2, Predecessors: map[string]sr.Document{
+		DefaultStyle.key(Full): was("2.25.10"), DefaultStyle.key(Key): was("2.25.11"), italian.key(Full): was("2.25.12"),
+	}}
+	both := []Document{Full, Key}
+	all := made(t, testOptions(), rev, Style{Documents: both}, Style{Documents: both, Language: "it"}, Style{Documents: both, Title: "imaging"})
+	for i, want := range [][]string{{"2.25.10", "2.25.11"}, {"2.25.12", "2.25.11"}, {"", "2.25.11"}} {
+		for k, item := range all.Sets[i].Items {
+			got := predecessors(decoded(t, item.Instances[0]))
+			if len(got) != 1 || want[k] != "" && got[0] != want[k] {
+				t.Errorf("style %d, %s: names %v, want %s", i, item.Document, got, want[k])
+			}
+		}
+	}
+}
+
+// Each destination gets what it asks for, once, and the segmentation with the reports; what is for people alone comes by
+// itself. Two that ask for the same get the same instances.
+func TestDestinations(t *testing.T) {
+	contours, images := bundled(t)
+	peer := func(aet string, s Style) Destination {
+		return Destination{Peer: dimse.Peer{AETitle: aet, Address: "127.0.0.1:104"}, Style: s}
+	}
+	b := newBenchWith(t, func(o *Options) {
+		o.Quiet = time.Hour
+		o.Style = Style{Documents: []Document{Key}}
+		o.Deliver = []Destination{peer("A", Style{}), peer("B", Style{Documents: []Document{Full, PDF}}), peer("C", Style{Language: "it"}), peer("D", Style{Documents: []Document{Capture}})}
+	})
+	b.put(append(images, contours)...)
+	d := detailOf(b.wait(contours.String(dicom.StudyInstanceUID), is(StateComputed)))
+	classes := func(aet string) string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		var list []string
+		for _, uid := range b.to[aet] {
+			in, err := b.store.Instance(uid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, in.Modality)
+		}
+		slices.Sort(list)
+		return strings.Join(slices.Compact(list), " ")
+	}
+	for aet, want := range map[string]string{"A": "SEG SR", "B": "DOC SEG SR", "C": "SEG SR", "D": "OT SEG"} {
+		for deadline := time.Now().Add(patience); classes(aet) != want; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s got %s, want %s", aet, classes(aet), want)
+			}
+		}
+	}
+	if len(d.Documents) != 3 { // key and full in English, key in Italian
+		t.Errorf("reports that stand: %v", d.Documents)
+	}
+	style := b.p.opt.Style.Over(DefaultStyle)
+	italian := style
+	italian.Language = "it"
+	for aet, uid := range map[string]string{"A": d.Documents[style.key(Key)], "B": d.Documents[style.key(Full)], "C": d.Documents[italian.key(Key)]} {
+		b.mu.Lock()
+		if n := len(b.to[aet]); !slices.Contains(b.to[aet], uid) || b.to[aet][0] != d.Segmentation && aet != "B" || aet != "B" && n != 2 {
+			t.Errorf("%s got %v, want the segmentation and the report %s", aet, b.to[aet], uid)
+		}
+		b.mu.Unlock()
+	}
+}
+
+// On FDG-PET the group has what its readers know, by the plain formulas: metabolic volume is voxels times their volume, total
+// lesion glycolysis is that times the mean.
+func TestUptake(t *testing.T) {
+	contours, images := sharedStudy(t, "sts_raw/STS_001/FDG_PET")
+	o := testOptions()
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := o.Make(m, Revision{Input: "x", Number: 1}, Style{Documents: []Document{Key}, Language: "it"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decoded(t, made.report())
+	groups, err := sr.Measurements(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range groups {
+		r := m.Regions[i].Result
+		spacing := r.Geometry.Spacing
+		ml := float64(r.VoxelsInterpolated) * spacing[0] * spacing[1] * spacing[2] / 1000
+		by := map[string]sr.Measurement{}
+		for _, v := range g.Measurements {
+			by[v.Concept.Value] = v
+		}
+		mean := by["Q4LE"].Value
+		for code, want := range map[string]struct {
+			value float64
+			unit  string
+		}{"126032": {ml, "cm3"}, "126033": {ml * mean, "g"}, "386136009": {by["386136009"].Value, "g/ml{SUVbw}"}, "0F91": {by["0F91"].Value, "g/ml{SUVbw}"}, "84IY": {by["84IY"].Value, "g/ml{SUVbw}"}} {
+			if v, ok := by[code]; !ok || math.Abs(v.Value-want.value) > 1e-9*math.Abs(want.value) || v.Unit.Value != want.unit {
+				t.Errorf("%s: %s is %v %s, want %v %s", g.TrackingIdentifier, code, v.Value, v.Unit.Value, want.value, want.unit)
+			}
+		}
+		if peak, top := by["0F91"].Value, by["84IY"].Value; !(mean < peak && peak < top) {
+			t.Errorf("%s: SUV mean %v, peak %v, maximum %v", g.TrackingIdentifier, mean, peak, top)
+		}
+		if g.Method.Value != "126410" {
+			t.Errorf("%s: method %s, want SUV body weight", g.TrackingIdentifier, g.Method)
+		}
+	}
+	data, err := d.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range []string{"volume metabolico", "SUV massimo", "glicolisi"} {
+		if !bytes.Contains(bytes.ToLower(data), bytes.ToLower([]byte(words))) {
+			t.Errorf("the summary does not say %q", words)
+		}
+	}
+}
+
+// The pages of the bundled study name every value, and show the regions.
+func TestSheet(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	o := testOptions()
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Looks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writing{Options: o, m: m}
+	s := w.sheet("en")
+	for i, l := range s.Lesions {
+		n := 0
+		for _, f := range l.Families {
+			n += len(f.Values)
+			names := map[string]bool{}
+			for _, v := range f.Values {
+				if names[v.Name] || v.Name == "" || v.Value == "" {
+					t.Errorf("%s, %s: %+v has no name, a name that is there, or no value", l.Name, f.Name, v)
+				}
+				names[v.Name] = true
+			}
+			if f.Name == "" {
+				t.Errorf("%s: a family has no name", l.Name)
+			}
+		}
+		if n != len(m.Regions[i].Result.Values) {
+			t.Errorf("%s: %d values on the pages, %d measured", l.Name, n, len(m.Regions[i].Result.Values))
+		}
+		if len(l.Views) != 3 || l.Histogram == nil || len(l.Key) > 12 || len(l.Summary) < 2 {
+			t.Errorf("%s: %d views, %d key values, summary %q", l.Name, len(l.Views), len(l.Key), l.Summary)
+		}
+	}
+	if _, err := pages.Draw(s); err != nil {
+		t.Error(err)
+	}
+}
