@@ -2,15 +2,20 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
 )
@@ -30,6 +35,7 @@ type task struct {
 	ReplyTo string   `json:"replyTo"` // AE title that sent the contours
 
 	Elsewhere bool `json:"elsewhere,omitempty"` // drawn on another series of the same frame of reference
+	Anew      bool `json:"anew,omitempty"`      // a report stands, and was asked for by another configuration than made it
 }
 
 func (t task) key() string { return t.Subject + "/" + t.Series }
@@ -59,8 +65,16 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	defer p.keep(job)()
 	to := p.deliverTo(t.ReplyTo)
 	styles := p.styles(to)
+	applied := p.opt.newShape(styles)
+	if t.Anew {
+		if stands, err := p.stands(old, t, contours, images); err != nil {
+			return p.refused(ctx, job, t, last, contours, images, nil, err)
+		} else if stands {
+			return p.kept(ctx, job, t)
+		}
+	}
 	m, err := p.memory.Measure(ctx, Request{
-		Contours: contours, Images: images, Choose: p.opt.Select, Elsewhere: t.Elsewhere, Looks: slices.ContainsFunc(styles, Style.looks),
+		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Looks: slices.ContainsFunc(styles, Style.looks),
 	})
 	if ctx.Err() != nil {
 		if m != nil {
@@ -75,6 +89,15 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	m.Took.Load = loaded
 
 	start = time.Now()
+	if slices.ContainsFunc(styles, Style.looks) {
+		past, err := p.history(m)
+		if err != nil {
+			return p.failed(ctx, job, err)
+		}
+		for i := range m.Regions {
+			m.Regions[i].Past = past[i]
+		}
+	}
 	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, styles...)
 	if err != nil { // the same input gives the same error
 		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
@@ -90,12 +113,13 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
-				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped),
+				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
 				Documents: documentsOf(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
 	}
 	p.outgoing(&change, to, job.Study, []store.NewInstance{made.Segmentation}, made.Sets)
+	urgency(change.Jobs, job)
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
@@ -107,6 +131,78 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
 		"load", m.Took.Load, "assemble", m.Took.Assemble, "rasterise", m.Took.Rasterise, "features", m.Took.Features, "write", m.Took.Report)
 	return nil
+}
+
+// A shape gathers what of the configuration shapes a report: what every report depends on, and the profile that applies to each
+// region. Where it is the same, the report would say the same.
+type shape struct {
+	o Options
+	h hash.Hash
+}
+
+func (o Options) newShape(styles []Style) *shape {
+	s := &shape{o, sha256.New()}
+	fmt.Fprintln(s.h, o.settings(styles))
+	return s
+}
+
+// choose is the [Chooser] of the rules, which is asked for each region in the order of the contours.
+func (s *shape) choose(image *dicom.DataSet, r roi.Region) (features.Profile, bool, error) {
+	p, ok, err := s.o.Select(image, r)
+	if ok && err == nil {
+		fmt.Fprintln(s.h, r.Number, p.Name, p.Hash())
+	}
+	return p, ok, err
+}
+
+func (s *shape) digest() string { return hex.EncodeToString(s.h.Sum(nil)[:8]) }
+
+// stands says whether the report that a state tells of would be made again as it is: of all that was configured anew, nothing
+// applies to it.
+func (p *Pipeline) stands(old store.State, t task, contours *dicom.File, images []*dicom.File) (bool, error) {
+	last := detailOf(old)
+	switch {
+	case old.Name != StateComputed || last.Input != t.Input:
+		return true, nil // another computation came first
+	case last.Shape == "" || slices.Contains(last.Codes, refusal.MemoryLimit):
+		return false, nil // made before shapes were kept, or of regions that fitted into the memory of then
+	}
+	regions, err := roi.Regions(contours)
+	if err != nil {
+		return false, err
+	}
+	now := p.opt.newShape(p.styles(p.deliverTo(t.ReplyTo)))
+	for _, r := range regions {
+		r.OtherSeries = t.Elsewhere
+		if _, _, err := now.choose(images[0].DataSet, r); err != nil {
+			return false, err
+		}
+	}
+	return now.digest() == last.Shape, nil
+}
+
+// kept ends a task whose report stands as it is, and remembers that this configuration makes no difference to it.
+func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
+	study, err := p.store.Study(job.Study)
+	if err != nil {
+		return p.failed(ctx, job, err)
+	}
+	change := store.Change{}
+	if state, _ := stateOf(study, t.key()); state.Name == StateComputed {
+		if d := detailOf(state); d.Input == t.Input {
+			d.Config = p.config
+			state.Detail = d.raw()
+			change.States = []store.State{state}
+		}
+	}
+	return p.store.Done(ctx, job.Key, change)
+}
+
+// urgency makes deliveries as urgent as the computation that they come from.
+func urgency(deliveries []store.Job, computation *store.Job) {
+	for i := range deliveries {
+		deliveries[i].Priority = computation.Priority
+	}
 }
 
 // keep holds the lease of a computation, which may wait for memory for as long as others compute, until stop is called.
@@ -220,6 +316,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	change.States = []store.State{{
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
 	}}
+	urgency(change.Jobs, job)
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}

@@ -74,8 +74,10 @@ type Destination struct {
 	Style Style
 }
 
-func stylesOf(to []Destination) (styles []Style) {
-	for _, d := range to {
+// allStyles are those that are configured.
+func (o Options) allStyles() []Style {
+	styles := []Style{o.Style}
+	for _, d := range slices.Concat(o.Deliver, o.ReplyTo) {
 		styles = append(styles, d.Style)
 	}
 	return styles
@@ -106,8 +108,8 @@ func (p *Pipeline) deliverTo(sentBy string) []Destination {
 	if len(p.opt.Deliver) > 0 {
 		return p.opt.Deliver
 	}
-	if p.opt.ReplyTo != nil {
-		if to, ok := p.opt.ReplyTo(sentBy); ok {
+	for _, to := range p.opt.ReplyTo {
+		if to.AETitle == sentBy {
 			return []Destination{to}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +54,8 @@ type detail struct {
 	Took         *Timing           `json:"took,omitempty"`
 
 	Codes  []refusal.Code `json:"codes,omitempty"`  // why nothing, or not every region, was measured
-	Config string         `json:"config,omitempty"` // of a refusal: digest of what was configured
+	Config string         `json:"config,omitempty"` // digest of all that was configured
+	Shape  string         `json:"shape,omitempty"`  // of a report: digest of what of it applied, see [shape]
 }
 
 func detailOf(s store.State) (d detail) {
@@ -76,7 +78,21 @@ type matcher struct {
 	calm    map[string]bool      // studies in which nothing is decided by an image that no waiter lacks; forgetting one is harmless
 	again   *time.Timer          // fires at the earliest of due
 	due     map[string]time.Time // study -> when to look at it again: its quiet period ends, or what it lacks has changed
+	resent  map[string]*resent   // study -> what of it came again and was not looked at yet
 	asOf    time.Time            // when the study was read that is looked at
+	asked   *resent              // what of it was sent again; nil: it is looked at for another reason
+}
+
+// What is resent is what a peer sent once more: the way to ask for a report by the present configuration.
+type resent struct {
+	due    time.Time       // when to look at it; the rest of the study is likely to follow at once
+	uids   map[string]bool // SOP Instance UIDs
+	series map[string]bool // of those that are no contours
+}
+
+// of says whether contours, or images of the series that they were measured on, came again.
+func (r *resent) of(contours, series string) bool {
+	return r != nil && (r.uids[contours] || r.series[series])
 }
 
 // A waiter is a contour object that is not complete, with what it names, read once.
@@ -90,10 +106,12 @@ type waiter struct {
 const (
 	refresh = time.Second // how old the visible list of missing images may be
 	maxCalm = 100_000
+
+	lowPriority = -1 // of what nobody waits for; that of other jobs is 0
 )
 
 func newMatcher(p *Pipeline) *matcher {
-	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, again: time.NewTimer(time.Hour)}
+	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, resent: map[string]*resent{}, again: time.NewTimer(time.Hour)}
 }
 
 // run looks at every study once, and then at those that change.
@@ -125,6 +143,12 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 					m.look(ctx, uid)
 				}
 			}
+			for uid, r := range m.resent {
+				if !r.due.After(now) {
+					delete(m.resent, uid)
+					m.reconsider(ctx, uid, r)
+				}
+			}
 		}
 	}
 }
@@ -134,6 +158,9 @@ func (m *matcher) arm() {
 	next := time.Hour
 	for _, at := range m.due {
 		next = min(next, time.Until(at))
+	}
+	for _, r := range m.resent {
+		next = min(next, time.Until(r.due))
 	}
 	m.again.Reset(max(next, 0))
 }
@@ -150,6 +177,19 @@ func (m *matcher) lookBy(study string, at time.Time) {
 func (m *matcher) arrived(ctx context.Context, e store.Event) {
 	looks := map[string]bool{}
 	soon := time.Now().Add(refresh)
+	if len(e.Again) > 0 {
+		r := m.resent[e.Study]
+		if r == nil {
+			r = &resent{due: soon, uids: map[string]bool{}}
+			m.resent[e.Study] = r
+		}
+		for _, uid := range e.Again {
+			r.uids[uid] = true
+		}
+	}
+	if len(e.Arrived) == 0 {
+		return
+	}
 	if !m.calm[e.Study] {
 		m.lookBy(e.Study, soon)
 	}
@@ -182,6 +222,33 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 	}
 }
 
+// reconsider looks at a study of which something was sent again, where a report stands that another configuration made. A peer
+// that sends twice what has its report finds nothing to do here, and all it costs is to read the states.
+//
+// Contours that lie in another study than their images are made anew when they themselves are sent again.
+func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
+	study, err := m.p.store.Study(uid)
+	if err != nil {
+		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
+		return
+	}
+	r.series = map[string]bool{}
+	for _, in := range study.Instances {
+		if r.uids[in.SOPInstanceUID] && !roi.HoldsRegions(in.SOPClassUID) {
+			r.series[in.SeriesInstanceUID] = true
+		}
+	}
+	for _, state := range study.States {
+		contours, _, _ := strings.Cut(state.Subject, "/")
+		if d := detailOf(state); state.Name == StateComputed && d.Config != m.p.config && r.of(contours, d.Series) {
+			m.asked = r
+			m.look(ctx, uid)
+			m.asked = nil
+			return
+		}
+	}
+}
+
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
 // itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
@@ -202,6 +269,10 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		if err := m.consider(ctx, study, in); err != nil && ctx.Err() == nil {
 			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
 			m.lookBy(uid, time.Now().Add(10*refresh))
+			if m.asked != nil {
+				m.asked.due = m.due[uid]
+				m.resent[uid] = m.asked
+			}
 		}
 		if w := m.waiting[in.SOPInstanceUID]; w == nil || w.other {
 			delete(m.calm, uid)
@@ -262,7 +333,7 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 		return nil, err
 	}
 	defer done()
-	if e := m.p.opt.Equipment; f.DataSet.String(dicom.Manufacturer) == e.Manufacturer && f.DataSet.String(dicom.ManufacturerModelName) == e.Model {
+	if m.p.opt.Equipment.Wrote(f.DataSet) {
 		return nil, errOwn
 	}
 	refs, err := roi.References(f.DataSet)
@@ -306,11 +377,17 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	input := inputDigest(subject, v.images)
 	// What was refused is tried again when rules, profiles, memory or the software have changed: a remedy may be in them.
 	retry := old.Name == StateRefused && last.Input == input && last.Config != "" && last.Config != m.p.config
-	if decided && last.Input == input && !retry {
+	// A report that stands is made anew by another configuration where somebody sent its contours or images again. A mere restart
+	// leaves it: there may be years of them.
+	anew := old.Name == StateComputed && last.Input == input && last.Config != m.p.config && m.asked.of(subject.SOPInstanceUID, last.Series)
+	if decided && last.Input == input && !retry && !anew {
 		return nil // queued or finished with exactly these bytes
 	}
+	if anew {
+		v.rule = old.Rule // it was whole then
+	}
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
-	if v.rule == "" && v.quiet || v.rule != "" && decided && !retry {
+	if v.rule == "" && v.quiet || v.rule != "" && decided && !retry && !anew {
 		// Reading the headers of a large series takes its time, in which more may have come: it was quiet until the study was read.
 		if end := v.last.Add(m.p.opt.Quiet); m.asOf.Before(end) {
 			m.lookBy(study.UID, end)
@@ -339,7 +416,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		}}})
 	}
 
-	task := task{Subject: subject.SOPInstanceUID, Series: ref.SeriesUID, Input: input, Rule: v.rule, ReplyTo: subject.SourceAET, Elsewhere: elsewhere}
+	task := task{Subject: subject.SOPInstanceUID, Series: ref.SeriesUID, Input: input, Rule: v.rule, ReplyTo: subject.SourceAET, Elsewhere: elsewhere, Anew: anew}
 	for _, in := range v.images {
 		task.Images = append(task.Images, in.SOPInstanceUID)
 	}
@@ -347,11 +424,22 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	if err != nil {
 		return err
 	}
+	job := store.Job{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}
+	if retry || anew {
+		// A configuration may come back, so the key also names the state that it is to replace. Whoever waits for a report of
+		// today does not wait for these: an archive that is sent again after an update has years of them.
+		job.Key += "/" + strconv.FormatInt(old.At.UnixNano(), 10)
+		job.Priority = lowPriority
+	}
+	if anew { // the report stands, and so does the state, until the worker finds that what applies to it has changed
+		m.p.log.Info("study sent again", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID)
+		return m.p.store.Commit(ctx, store.Change{Jobs: []store.Job{job}})
+	}
 	next := last // the report that this one supersedes stays named until the new one stands
 	next.Series, next.Input, next.Images = v.images[0].SeriesInstanceUID, input, len(v.images)
 	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
 	return m.p.store.Commit(ctx, store.Change{
-		Jobs:   []store.Job{{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}},
+		Jobs:   []store.Job{job},
 		States: []store.State{{Study: study.UID, Subject: key, Name: StateQueued, Rule: v.rule, Detail: next.raw(), At: time.Now()}},
 	})
 }

@@ -81,11 +81,18 @@ func newBench(t *testing.T, quiet time.Duration) *bench {
 
 func newBenchWith(t *testing.T, change func(*Options)) *bench {
 	t.Helper()
-	st, err := store.Open(t.TempDir(), store.Options{})
+	b, _ := openBench(t, t.TempDir(), change)
+	return b
+}
+
+// openBench starts a bench on a data folder; stop ends it, so that another one may have the folder.
+func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop func()) {
+	t.Helper()
+	st, err := store.Open(dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, store: st, to: map[string][]string{}}
+	b = &bench{t: t, store: st, to: map[string][]string{}}
 	o := Options{
 		Deliver:   []Destination{{Peer: dimse.Peer{AETitle: "PACS", Address: "127.0.0.1:104"}}},
 		Equipment: Equipment{Manufacturer: "radnode", Model: "radnode", SoftwareVersion: "test", StationName: "TEST", DeviceUID: "2.25.7"},
@@ -98,7 +105,7 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.p.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -107,7 +114,8 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 			t.Error(err)
 		}
 	})
-	return b
+	t.Cleanup(stop)
+	return b, stop
 }
 
 // put stores data sets as a peer would.

@@ -51,7 +51,8 @@ type MeasuredRegion struct {
 	Result      features.Result
 	Diagnostics []features.Value // where they were asked for
 	Notes       []string
-	Look        *Look // where it was asked for
+	Look        *Look  // where it was asked for
+	Past        []Past // what earlier reports say, for the pages
 }
 
 // Intensities say what the values of a volume are.

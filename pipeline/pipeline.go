@@ -9,6 +9,7 @@
 //   - measure.go: images and contours to values, with no store and no network
 //   - memory.go: what may be computed at once
 //   - report.go: values to a Segmentation and a Structured Report
+//   - history.go: what earlier reports of the patient say
 //   - deliver.go: a durable outbox for each destination
 //
 // Start at [New] and [Pipeline.Run].
@@ -41,9 +42,9 @@ type Options struct {
 	Rules    []Rule                      // first match wins; nothing matched = the built-in default for the modality
 	Profiles map[string]features.Profile // by name
 
-	Style   Style                                // of results, where a destination does not say otherwise
-	Deliver []Destination                        // all results go to each of them
-	ReplyTo func(aet string) (Destination, bool) // where Deliver is empty: the AE that sent the contours
+	Style   Style         // of results, where a destination does not say otherwise
+	Deliver []Destination // all results go to each of them
+	ReplyTo []Destination // where Deliver is empty, they go to the one of these that sent the contours
 
 	Equipment Equipment     // how the reports name this installation
 	Workers   int           // studies computed at once; 0 = one for each processor
@@ -66,6 +67,11 @@ type Equipment struct {
 	DeviceUID                            string // of this installation
 }
 
+// Wrote says whether an object was made by this product, here or on another machine.
+func (e Equipment) Wrote(d *dicom.DataSet) bool {
+	return d.String(dicom.Manufacturer) == e.Manufacturer && d.String(dicom.ManufacturerModelName) == e.Model
+}
+
 // A Pipeline takes studies from the store and puts results back into it.
 type Pipeline struct {
 	store  *store.Store
@@ -73,7 +79,7 @@ type Pipeline struct {
 	opt    Options
 	log    *slog.Logger
 	memory *Memory
-	config string // digest of what decides whether a study can be measured
+	config string // digest of what decides whether a study can be measured, and what its report says
 
 	matcher *matcher
 	outbox  outbox
@@ -119,7 +125,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	if err := CheckRules(o.Rules, o.Profiles); err != nil {
 		return nil, err
 	}
-	for _, s := range append([]Style{o.Style}, stylesOf(o.Deliver)...) {
+	for _, s := range o.allStyles() {
 		if err := s.Check(); err != nil {
 			return nil, fmt.Errorf("pipeline: Options.Style: %w", err)
 		}
@@ -130,10 +136,10 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	return p, nil
 }
 
-// digest names what decides whether a study can be measured, beside the study.
+// digest names what decides whether a study can be measured and what its report says, beside the study.
 func (o Options) digest(memory int64) string {
 	h := sha256.New()
-	fmt.Fprintln(h, o.Equipment.SoftwareVersion, memory)
+	fmt.Fprintln(h, o.settings(o.allStyles()), memory)
 	for _, r := range o.Rules {
 		fmt.Fprintf(h, "%+v\n", r)
 	}
@@ -141,6 +147,11 @@ func (o Options) digest(memory int64) string {
 		fmt.Fprintln(h, name, o.Profiles[name].Hash())
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// settings are what every report depends on, whatever is measured and by which profile.
+func (o Options) settings(styles []Style) string {
+	return fmt.Sprint(o.Equipment.SoftwareVersion, " ", o.Equipment.DeviceUID, styles)
 }
 
 // Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store

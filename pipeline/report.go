@@ -70,7 +70,7 @@ const (
 func (o Options) Make(m *Measured, rev Revision, styles ...Style) (Made, error) {
 	var profiles []string
 	for _, r := range m.Regions {
-		profiles = append(profiles, r.Profile.Name+" "+r.Profile.Hash())
+		profiles = append(profiles, fmt.Sprint(r.Region.Number, " ", r.Profile.Name, " ", r.Profile.Hash()))
 	}
 	w := &writing{
 		Options: o, m: m, rev: rev, at: contentTime(m.Source.DataSet, m.Volume.Header),
@@ -173,15 +173,7 @@ func newInstance(d *dicom.DataSet) (store.NewInstance, error) {
 // has to be the same however often it is computed. Structure Set Date (3006,0008) and Time (3006,0009), else Content Date
 // and Time, else Instance Creation Date and Time, else the date of the study.
 func contentTime(contours, image *dicom.DataSet) time.Time {
-	// The times of a data set are those of its Timezone Offset From UTC (0008,0201), PS3.3 C.12.1.1.8.
-	zone := time.UTC
-	for _, d := range []*dicom.DataSet{contours, image} {
-		if t, err := time.Parse("-0700", d.String(dicom.TimezoneOffsetFromUTC)); err == nil {
-			_, offset := t.Zone()
-			zone = time.FixedZone("", offset)
-			break
-		}
-	}
+	zone := zoneOf(contours, image)
 	for _, c := range []struct {
 		d          *dicom.DataSet
 		date, time dicom.Tag
@@ -193,20 +185,38 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 		{image, dicom.SeriesDate, dicom.SeriesTime},
 		{image, dicom.StudyDate, dicom.StudyTime},
 	} {
-		date, clock := c.d.String(c.date), c.d.String(c.time)
-		day, err := time.ParseInLocation("20060102", date, zone)
-		if err != nil {
-			continue
+		if t, _, ok := dateTime(c.d, c.date, c.time, zone); ok {
+			return t
 		}
-		clock, _, _ = strings.Cut(clock, ".")
-		for _, layout := range []string{"150405", "1504", "15"} {
-			if t, err := time.Parse(layout, clock); err == nil {
-				return time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone)
-			}
-		}
-		return day
 	}
 	return time.Date(1970, 1, 1, 0, 0, 0, 0, zone)
+}
+
+// zoneOf is the zone of the first data set that says it: its times are those of its Timezone Offset From UTC (0008,0201),
+// PS3.3 C.12.1.1.8.
+func zoneOf(sets ...*dicom.DataSet) *time.Location {
+	for _, d := range sets {
+		if t, err := time.Parse("-0700", d.String(dicom.TimezoneOffsetFromUTC)); err == nil {
+			_, offset := t.Zone()
+			return time.FixedZone("", offset)
+		}
+	}
+	return time.UTC
+}
+
+// dateTime reads a date, and the time of the day where there is one; ok is false without a date.
+func dateTime(d *dicom.DataSet, date, clock dicom.Tag, zone *time.Location) (at time.Time, hour, ok bool) {
+	day, err := time.ParseInLocation("20060102", d.String(date), zone)
+	if err != nil {
+		return at, false, false
+	}
+	text, _, _ := strings.Cut(d.String(clock), ".")
+	for _, layout := range []string{"150405", "1504", "15"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone), true, true
+		}
+	}
+	return day, false, true
 }
 
 // writeSegmentation writes the voxels that were measured, one segment for each region in the order of the report's groups.
@@ -219,7 +229,7 @@ func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
 			Geometry: m.Volume.Grid.Geometry,
 		},
 		StructureSet:   m.Source.DataSet,
-		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation"), SeriesNumber: segmentationSeriesNumber, InstanceNumber: w.rev.Number,
+		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation"), SeriesNumber: segmentationSeriesNumber,
 		SeriesDescription: strings.Join([]string{"Measured voxels", m.Volume.Modality, strings.Join(profileNames(m), "+"), strings.Join(names(m), ", ")}, " - "),
 		Equipment: roi.Equipment{
 			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName, SoftwareVersion: w.Equipment.SoftwareVersion,

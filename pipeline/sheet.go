@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
@@ -48,7 +49,7 @@ func (w *writing) pages(set *Set) error {
 				return err
 			}
 			// What earlier reports said is in the pages too: the UID follows from the bytes.
-			h.SOPInstanceUID = w.uid("pdf", style.id(), string(b))
+			h.SOPInstanceUID = w.uid("pdf", style.id(), strconv.Itoa(w.rev.Number), string(b))
 			o, err := pages.Encapsulate(h, b)
 			if err != nil {
 				return err
@@ -112,6 +113,7 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	if x.Look != nil {
 		p.Views, p.Histogram = x.Look.Views, x.Look.Histogram
 	}
+	p.Trend = w.trends(l, x, known)
 	at := map[string]int{} // family and aggregation
 	for _, v := range x.Result.Values {
 		f, concept, err := named(v)
@@ -140,6 +142,46 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	}
 	p.Comments = append(notComputable(l, x.Result.Values), w.remarks(l, x, false)...)
 	return p
+}
+
+// trends are the course of what a radiologist follows, from the earliest report that the store has to this one.
+func (w *writing) trends(l words.Language, x MeasuredRegion, known []measurement) (list []pages.Trend) {
+	if len(x.Past) == 0 {
+		return nil
+	}
+	at := examined(w.m.Volume.Header)
+	if at.day == "" {
+		at = momentOf(w.at)
+	}
+	follow := []string{"morph_volume", "morph_diam", "stat_mean", "morph_sphericity"}
+	if w.m.Volume.Modality == "PT" {
+		follow = []string{metabolic, "stat_max", "loc_peak_glob", glycolysis}
+	}
+	for _, tag := range follow {
+		i := slices.IndexFunc(known, func(m measurement) bool { return m.tag == tag })
+		if i < 0 {
+			continue
+		}
+		now := inCM3(known[i : i+1])[0]
+		t := pages.Trend{Name: now.Concept.Meaning, Unit: plainUnit(now.Unit.Value)}
+		if now.Display != "" {
+			t.Name = l.Text(now.Display)
+		}
+		for _, past := range x.Past {
+			was, ok := past.Values[sr.Code{Value: now.Concept.Value, Scheme: now.Concept.Scheme}]
+			if !ok {
+				continue
+			}
+			if m := inCM3([]measurement{{tag: tag, Measurement: was}})[0]; m.Unit.Value == now.Unit.Value {
+				t.Points = append(t.Points, pages.Point{Time: past.Time, Value: m.Value})
+			}
+		}
+		if len(t.Points) > 0 {
+			t.Points = append(t.Points, pages.Point{Time: at.time, Value: now.Value})
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // familyNames are the chapters of the IBSI manual.

@@ -31,9 +31,14 @@ var (
 	bucketDone      = []byte("done")      // key -> queue
 	bucketFiles     = []byte("files")     // number of a large object's file -> SOP Instance UID
 	bucketDamage    = []byte("damage")    // file, offset -> Damage
+	bucketPatients  = []byte("patients")  // Patient ID, Study Instance UID -> nothing; an ID may hold a NUL, so the last one divides
 
-	buckets = [][]byte{bucketMeta, bucketInstances, bucketStudies, bucketConflicts, bucketStates, bucketJobs, bucketDone, bucketFiles, bucketDamage}
+	buckets = [][]byte{bucketMeta, bucketInstances, bucketStudies, bucketConflicts, bucketStates, bucketJobs, bucketDone, bucketFiles, bucketDamage, bucketPatients}
 	metaKey = []byte("log")
+
+	// patientsKey -> checkpoint up to which bucketPatients is complete. A radnode that does not know the bucket writes
+	// the other checkpoint only, so that the two differ after it.
+	patientsKey = []byte("patients")
 )
 
 var errIndexDamaged = errors.New("the index is damaged; it is rebuilt at the next start")
@@ -52,7 +57,7 @@ type index struct {
 func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (*index, error) {
 	var lost []Damage
 	if _, err := os.Stat(path); err == nil {
-		ix, err := tryIndex(path, marker, segs, noSync)
+		ix, err := tryIndex(path, marker, segs, noSync, logger)
 		if err == nil {
 			return ix, nil
 		}
@@ -92,7 +97,7 @@ func openBolt(path string, noSync bool) (*bolt.DB, error) {
 }
 
 // tryIndex opens the index and reads all of it, so that damage shows now and not in the middle of a study.
-func tryIndex(path string, marker uint64, segs []segment, noSync bool) (ix *index, err error) {
+func tryIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (ix *index, err error) {
 	if _, err := os.Stat(path + ".rebuild"); err == nil {
 		_ = os.Remove(path + ".rebuild")
 		return nil, errIndexDamaged
@@ -102,8 +107,57 @@ func tryIndex(path string, marker uint64, segs []segment, noSync bool) (ix *inde
 		return nil, err
 	}
 	defer catchDamage(&err)
-	ix.db, err = openBolt(path, noSync)
-	return ix, err
+	if ix.db, err = openBolt(path, noSync); err != nil {
+		return nil, err
+	}
+	if err := ix.completePatients(logger); err != nil {
+		_ = ix.db.Close()
+		return nil, err
+	}
+	return ix, nil
+}
+
+// completePatients fills bucketPatients from the instances where an index comes from a radnode that did not know it.
+func (ix *index) completePatients(logger *slog.Logger) error {
+	return ix.db.Update(func(tx *bolt.Tx) error {
+		m, err := readMeta(tx)
+		if err != nil {
+			return err
+		}
+		want := m.checkpoint.append(nil)
+		if got, err := unseal(patientsKey, tx.Bucket(bucketMeta).Get(patientsKey)); err == nil && bytes.Equal(got, want) && tx.Bucket(bucketPatients) != nil {
+			return nil
+		}
+		logger.Info("store: the index does not know yet which studies a patient has; reading it through once", "instances", m.instances)
+		if err := tx.DeleteBucket(bucketPatients); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+			return err
+		}
+		if _, err := tx.CreateBucket(bucketPatients); err != nil {
+			return err
+		}
+		p := putter{tx: tx}
+		var last string // images of a series have UIDs that follow each other
+		err = tx.Bucket(bucketInstances).ForEach(func(k, v []byte) error {
+			b, err := unseal(k, v)
+			if err != nil {
+				return err
+			}
+			l, err := decodeLocated(b)
+			if err != nil {
+				return err
+			}
+			if key := join(l.entry.Patient, l.entry.Study); l.entry.Patient != "" && string(key) != last {
+				last = string(key)
+				p.put(bucketPatients, key, nil)
+			}
+			return p.err
+		})
+		if err != nil {
+			return err
+		}
+		p.put(bucketMeta, patientsKey, want)
+		return p.err
+	})
 }
 
 // catchDamage turns a panic or a page fault inside bbolt into an error: it trusts its pages.
@@ -219,8 +273,7 @@ func decodeMeta(v []byte) (indexMeta, error) {
 func (m indexMeta) put(tx *bolt.Tx) error {
 	var v []byte
 	v = binary.LittleEndian.AppendUint64(v, m.marker)
-	v = binary.LittleEndian.AppendUint64(v, m.checkpoint.Segment)
-	v = binary.LittleEndian.AppendUint64(v, uint64(m.checkpoint.Offset))
+	v = m.checkpoint.append(v)
 	v = binary.LittleEndian.AppendUint64(v, m.instances)
 	if m.rebuilding {
 		v = append(v, 1)
@@ -228,6 +281,11 @@ func (m indexMeta) put(tx *bolt.Tx) error {
 		v = append(v, 0)
 	}
 	return tx.Bucket(bucketMeta).Put(metaKey, seal(metaKey, v))
+}
+
+func (l location) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, l.Segment)
+	return binary.LittleEndian.AppendUint64(b, uint64(l.Offset))
 }
 
 // begin opens the transaction for read.
@@ -265,9 +323,7 @@ func (l *located) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 16+len(text)), l.at.Segment)
-	b = binary.LittleEndian.AppendUint64(b, uint64(l.at.Offset))
-	return append(b, text...), nil
+	return append(l.at.append(make([]byte, 0, 16+len(text))), text...), nil
 }
 
 func decodeLocated(b []byte) (*located, error) {
@@ -295,6 +351,7 @@ type overlay struct {
 	instances map[string]*located
 	studies   map[string]map[string]*located // study -> SOP Instance UID
 	conflicts map[string][]*located
+	patients  map[string]map[string]bool   // Patient ID -> study
 	states    map[string]map[string]*State // study -> subject
 	jobs      map[string]*Job              // as they are now; nil when done
 	done      map[string]string            // key -> queue
@@ -304,7 +361,7 @@ type overlay struct {
 func newOverlay() *overlay {
 	return &overlay{
 		instances: make(map[string]*located), studies: make(map[string]map[string]*located), conflicts: make(map[string][]*located),
-		states: make(map[string]map[string]*State), jobs: make(map[string]*Job), done: make(map[string]string),
+		patients: make(map[string]map[string]bool), states: make(map[string]map[string]*State), jobs: make(map[string]*Job), done: make(map[string]string),
 	}
 }
 
@@ -339,9 +396,17 @@ func (s *Store) addInstance(l *located) {
 		s.active.studies[e.Study] = m
 	}
 	m[e.SOPInstance] = l
+	if e.Patient != "" && !s.active.patients[e.Patient][e.Study] {
+		studies := s.active.patients[e.Patient]
+		if studies == nil {
+			studies = make(map[string]bool)
+			s.active.patients[e.Patient] = studies
+		}
+		studies[e.Study] = true
+	}
 	if !e.Computed {
 		for w := range s.watches {
-			w.mark(e.instance())
+			w.arrived(e.instance())
 		}
 	}
 }
@@ -573,6 +638,11 @@ func (ix *index) write(o *overlay, end location) (err error) {
 				p.located(bucketConflicts, join(uid, string(l.entry.Digest)), l)
 			}
 		}
+		for patient, studies := range o.patients {
+			for study := range studies {
+				p.put(bucketPatients, join(patient, study), nil)
+			}
+		}
 		for study, subjects := range o.states {
 			for subject, st := range subjects {
 				p.json(bucketStates, join(study, subject), st)
@@ -591,6 +661,7 @@ func (ix *index) write(o *overlay, end location) (err error) {
 		for _, d := range o.damage {
 			p.json(bucketDamage, join(d.File, strconv.FormatInt(d.Offset, 10)), d)
 		}
+		p.put(bucketMeta, patientsKey, end.append(nil))
 		if p.err != nil {
 			return p.err
 		}

@@ -11,18 +11,22 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/radnode/radnode/dimse/dicom"
 )
 
 // contents is everything that the face of a store tells.
 type contents struct {
 	Studies []Study
+	Of      map[string][]string // studies by Patient ID
 	Jobs    map[string][]Job
 	Queues  map[string]QueueStats
 }
 
 func readAll(t testing.TB, s *Store) contents {
 	t.Helper()
-	c := contents{Jobs: map[string][]Job{}, Queues: s.Queues()}
+	c := contents{Of: map[string][]string{}, Jobs: map[string][]Job{}, Queues: s.Queues()}
 	for uid, err := range s.Studies() {
 		if err != nil {
 			t.Fatal(err)
@@ -32,11 +36,33 @@ func readAll(t testing.TB, s *Store) contents {
 			t.Fatal(err)
 		}
 		c.Studies = append(c.Studies, st)
+		for _, in := range st.Instances {
+			if c.Of[in.PatientID] == nil {
+				c.Of[in.PatientID] = studiesOf(t, s, in.PatientID)
+			}
+		}
 	}
 	for q := range c.Queues {
 		c.Jobs[q] = s.Jobs(q)
 	}
 	return c
+}
+
+func studiesOf(t testing.TB, s *Store, patient string) (studies []string) {
+	t.Helper()
+	for uid, err := range s.StudiesOf(patient) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		studies = append(studies, uid)
+	}
+	return studies
+}
+
+// of makes o an object of another patient than P1.
+func (o object) of(patient string) object {
+	o.data = bytes.Replace(o.data, []byte("P1"), []byte(patient)[:2], 1) // the pixels come later
+	return o
 }
 
 // fillStore makes a store with some of everything.
@@ -46,7 +72,7 @@ func fillStore(t testing.TB, dir string) contents {
 	for i := range 60 {
 		mustPut(t, s, newObject(fmt.Sprintf("1.2.%d", i%7), fmt.Sprintf("1.2.%d.%d", i%7, i), 5000, uint64(i)))
 	}
-	mustPut(t, s, newObject("1.2.0", "1.2.0.0", 5000, 99), newObject("1.2.0", "1.2.0.1000", 2<<20, 7))
+	mustPut(t, s, newObject("1.2.0", "1.2.0.0", 5000, 99).of("P9"), newObject("1.2.1", "1.2.1.1000", 5000, 1).of("P2"), newObject("1.2.0", "1.2.0.1000", 2<<20, 7))
 	at := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	for i := range 12 {
 		key := fmt.Sprintf("j%d", i)
@@ -81,7 +107,7 @@ func fillStore(t testing.TB, dir string) contents {
 func TestIndexIsRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	want := fillStore(t, dir)
-	if len(want.Studies) != 8 || len(want.Queues) != 3 || want.Queues["q0"].Done == 0 {
+	if len(want.Studies) != 8 || len(want.Queues) != 3 || len(want.Of["P1"]) != 7 || len(want.Of["P2"]) != 1 || want.Queues["q0"].Done == 0 {
 		t.Fatalf("not much to compare: %+v", want)
 	}
 	path := filepath.Join(dir, indexFile)
@@ -214,5 +240,99 @@ func TestStudiesPages(t *testing.T) {
 	}
 	if i != n {
 		t.Errorf("%d studies, want %d", i, n)
+	}
+}
+
+func TestStudiesOf(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{disk: fastDisk()})
+	identity := func(patient, study string, n int) NewInstance {
+		o := newObject(study, fmt.Sprintf("%s.%d", study, n), 400, 1)
+		id := dicom.Identity{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: o.uid(), StudyInstanceUID: study, SeriesInstanceUID: study + ".1", PatientID: patient}
+		return NewInstance{Meta: o.meta, Identity: id, Data: o.data}
+	}
+	var many []string
+	for i := range 1203 {
+		study := fmt.Sprintf("1.2.%d", 1000+i)
+		many = append(many, study)
+		if err := s.Commit(ctx, Change{Instances: []NewInstance{identity("A", study, 1)}}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 600 {
+			if err := s.flushIndex(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// IDs that begin like another one, none, and two in one study.
+	err := s.Commit(ctx, Change{Instances: []NewInstance{
+		identity("AB", "2.1", 1), identity("A\x00", "2.2", 1), identity("A\x001.2.1000", "2.3", 1), identity("", "2.4", 1), identity("B", "2.1", 2), identity("B", "2.0", 1),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"A": many, "AB": {"2.1"}, "A\x00": {"2.2"}, "A\x001.2.1000": {"2.3"}, "": nil, "B": {"2.0", "2.1"}, "C": nil, "\x00": nil}
+	check := func(when string, s *Store) {
+		t.Helper()
+		for patient, studies := range want {
+			if d := cmp.Diff(studies, studiesOf(t, s, patient)); d != "" {
+				t.Errorf("%s, patient %q (-want +got)\n%s", when, patient, d)
+			}
+		}
+	}
+	check("while it is written", s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check("after a restart", openStore(t, dir, Options{}))
+}
+
+// An index that was last written by a radnode without bucketPatients gets what it lacks from its own instances: where the
+// bucket is not there at all, and where that radnode was started in between and did not keep it up.
+func TestIndexWithoutPatients(t *testing.T) {
+	for name, before := range map[string]func(tx *bolt.Tx) error{
+		"no bucket": func(tx *bolt.Tx) error {
+			if err := tx.Bucket(bucketMeta).Delete(patientsKey); err != nil {
+				return err
+			}
+			return tx.DeleteBucket(bucketPatients)
+		},
+		"in between": func(tx *bolt.Tx) error {
+			older := location{1, segmentHeaderSize}.append(nil)
+			if err := tx.Bucket(bucketMeta).Put(patientsKey, seal(patientsKey, older)); err != nil {
+				return err
+			}
+			return tx.Bucket(bucketPatients).Delete(join("P1", "1.2.3"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			want := fillStore(t, dir)
+			db, err := bolt.Open(filepath.Join(dir, indexFile), 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Update(before); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, again := range []bool{false, true} {
+				var book logBook
+				s := openStore(t, dir, Options{Logger: book.logger()})
+				if d := cmp.Diff(want, readAll(t, s)); d != "" {
+					t.Errorf("contents (-before +after)\n%s", d)
+				}
+				if told := strings.Contains(book.String(), "which studies a patient has"); told == again || strings.Contains(book.String(), "rebuilding") {
+					t.Errorf("start %v: it logged %s", again, book.String())
+				}
+				mustPut(t, s, newObject("1.2.7", fmt.Sprintf("1.2.7.%v", len(want.Of["P1"])), 500, 1)) // it is kept up from now on
+				want = readAll(t, s)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
@@ -218,11 +219,25 @@ func eachBelow(tx *bolt.Tx, bucket []byte, above string, fn func(below string, v
 
 // Studies lists the UIDs of all studies with an instance or a state, in order. What arrives meanwhile may be left out.
 func (s *Store) Studies() iter.Seq2[string, error] {
+	return paged(func(last string) ([]string, error) {
+		page, err := s.studiesAfter(last)
+		if err != nil {
+			err = fmt.Errorf("store: studies: %w", err)
+		}
+		return page, err
+	})
+}
+
+// pageOfStudies is how many UIDs are read at once: a read transaction that lasts keeps the index from reusing its pages.
+const pageOfStudies = 500
+
+// paged goes through pages of UIDs, each of those that follow the last one.
+func paged(after func(last string) ([]string, error)) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for last := ""; ; {
-			page, err := s.studiesAfter(last)
+			page, err := after(last)
 			if err != nil {
-				yield("", fmt.Errorf("store: studies: %w", err))
+				yield("", err)
 				return
 			}
 			for _, uid := range page {
@@ -238,9 +253,7 @@ func (s *Store) Studies() iter.Seq2[string, error] {
 	}
 }
 
-// studiesAfter returns the next few hundred: a read transaction that lasts keeps the index from reusing its pages.
 func (s *Store) studiesAfter(last string) ([]string, error) {
-	const limit = 500
 	found := make(map[string]bool)
 	s.mu.RLock()
 	for _, o := range s.overlays() {
@@ -260,7 +273,7 @@ func (s *Store) studiesAfter(last string) ([]string, error) {
 	err = s.index.read(tx, func(tx *bolt.Tx) error {
 		for _, bucket := range [][]byte{bucketStudies, bucketStates} {
 			c, n := tx.Bucket(bucket).Cursor(), 0
-			for k, _ := c.Seek(append([]byte(last), 1)); k != nil && n < limit; n++ {
+			for k, _ := c.Seek(append([]byte(last), 1)); k != nil && n < pageOfStudies; n++ {
 				uid, _, _ := bytes.Cut(k, []byte{0})
 				found[string(uid)] = true
 				k, _ = c.Seek(append(slices.Clone(uid), 1)) // behind all instances of this study
@@ -269,7 +282,58 @@ func (s *Store) studiesAfter(last string) ([]string, error) {
 		return nil
 	})
 	page := slices.Sorted(maps.Keys(found))
-	return page[:min(len(page), limit)], err
+	return page[:min(len(page), pageOfStudies)], err
+}
+
+// StudiesOf lists the UIDs of all studies with an instance of this Patient ID (0010,0020), in order; of an empty one there
+// are none. An ID is unique only together with its issuer, which the index does not know: the caller compares what the
+// instances say of their patient. What arrives meanwhile may be left out.
+func (s *Store) StudiesOf(patientID string) iter.Seq2[string, error] {
+	return paged(func(last string) ([]string, error) {
+		page, err := s.studiesOfAfter(patientID, last)
+		if err != nil {
+			err = fmt.Errorf("store: studies of a patient: %w", err)
+		}
+		return page, err
+	})
+}
+
+func (s *Store) studiesOfAfter(patientID, last string) ([]string, error) {
+	if patientID == "" {
+		return nil, nil
+	}
+	var found []string
+	s.mu.RLock()
+	for _, o := range s.overlays() {
+		for uid := range o.patients[patientID] {
+			if uid > last {
+				found = append(found, uid)
+			}
+		}
+	}
+	tx, err := s.index.begin()
+	s.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		prefix := join(patientID, "")
+		c, n := tx.Bucket(bucketPatients).Cursor(), 0
+		for k, v := c.Seek(join(patientID, last)); bytes.HasPrefix(k, prefix) && n < pageOfStudies; k, v = c.Next() {
+			if _, err := unseal(k, v); err != nil {
+				return err
+			}
+			uid := string(k[len(prefix):])
+			if uid > last && !strings.Contains(uid, "\x00") { // else the key is of an ID that begins like this one
+				found = append(found, uid)
+				n++
+			}
+		}
+		return nil
+	})
+	slices.Sort(found)
+	found = slices.Compact(found)
+	return found[:min(len(found), pageOfStudies)], err
 }
 
 // sharedFiles opens each file once, however many of its objects are in use: a study may have thousands.

@@ -312,7 +312,7 @@ func (s *Store) Damage() []Damage {
 // Put keeps the data set that body carries. It returns nil only when its bytes, its file meta information and its name
 // survive a power cut. A *dimse.Status in the error says what to answer to the peer.
 //
-// The same bytes again are answered nil and kept once. Other bytes under a known UID are answered nil too: the first
+// The same bytes again are answered nil and kept once; Watch tells of it. Other bytes under a known UID are answered nil too: the first
 // stay the instance, the others are kept beside it as evidence (see Instance.Conflicts) and a warning is logged.
 func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error {
 	in, err := s.receive(ctx, meta, body)
@@ -325,9 +325,13 @@ func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) er
 
 	unlock := s.uids.lock(e.SOPInstance)
 	defer unlock()
-	k, err := s.classify(&e)
-	if err != nil || k == 0 {
+	k, first, err := s.classify(&e)
+	if err != nil {
 		return err
+	}
+	if k == 0 {
+		s.cameAgain(first, &e)
+		return nil
 	}
 	if in.file != nil {
 		if e.File, e.Start, err = in.file.keep(); err != nil {
@@ -347,28 +351,41 @@ func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) er
 	return nil
 }
 
-// classify says what e is to the store: an instance, a conflict, or (0) nothing new. The UID of e is locked.
-func (s *Store) classify(e *entry) (kind, error) {
-	first, err := s.find(e.SOPInstance)
+// classify says what e is to the store: an instance, a conflict, or (0) nothing new. first is the instance that has the
+// UID already. The UID of e is locked.
+func (s *Store) classify(e *entry) (k kind, first *located, err error) {
+	first, err = s.find(e.SOPInstance)
 	if errors.Is(err, ErrNotFound) {
-		return kindInstance, nil
+		return kindInstance, nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if string(first.entry.Digest) == string(e.Digest) {
-		return 0, nil
+		return 0, first, nil
 	}
 	known, err := s.conflicts(e.SOPInstance)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; the first are the record, these are kept as evidence",
 		"sop_instance_uid", e.SOPInstance, "from", e.Source)
 	if slices.ContainsFunc(known, func(c *located) bool { return string(c.entry.Digest) == string(e.Digest) }) {
-		return 0, nil
+		return 0, first, nil
 	}
-	return kindConflict, nil
+	return kindConflict, first, nil
+}
+
+// cameAgain tells the watchers that e, which is nothing new, has the bytes of the instance that a peer sent before.
+func (s *Store) cameAgain(first *located, e *entry) {
+	if first.entry.Computed || string(first.entry.Digest) != string(e.Digest) {
+		return // radnode's own, back from an archive, or evidence once more
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for w := range s.watches {
+		w.again(first.entry.Study, first.entry.SOPInstance)
+	}
 }
 
 // Commit makes c happen in one step; it returns nil only when all of it is durable.
@@ -404,7 +421,7 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 		e := newEntry(in.Meta, in.Identity)
 		digest := sha256.Sum256(in.Data)
 		e.Size, e.Digest, e.Received, e.Computed = int64(len(in.Data)), digest[:], now, true
-		k, err := s.classify(&e)
+		k, _, err := s.classify(&e)
 		if err != nil {
 			return err
 		}

@@ -518,6 +518,52 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// What came again is told too, after it was told of the first time; radnode's own and evidence are not.
+func TestWatchAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{largeObject: 1 << 20})
+	first, large := newObject(testStudy, "1.2.3.4", 5000, 1), newObject("1.2.9", "1.2.9.4", 2<<20, 1)
+	mustPut(t, s, first, large)
+	own := newObject(testStudy, "1.2.3.5", 5000, 1)
+	id := dicom.Identity{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: own.uid(), StudyInstanceUID: testStudy, SeriesInstanceUID: testSeries}
+	if err := s.Commit(ctx, Change{Instances: []NewInstance{{own.meta, id, own.data}}}); err != nil {
+		t.Fatal(err)
+	}
+	ch := s.Watch(t.Context())
+	told := func(want ...Event) {
+		t.Helper()
+		for _, w := range want {
+			e := <-ch
+			for i := range e.Arrived {
+				e.Arrived[i] = Instance{SOPInstanceUID: e.Arrived[i].SOPInstanceUID}
+			}
+			if d := cmp.Diff(w, e); d != "" {
+				t.Errorf("event (-want +got)\n%s", d)
+			}
+		}
+	}
+	end := s.log.end
+	mustPut(t, s, own, large)
+	told(Event{Study: "1.2.9", Again: []string{"1.2.9.4"}})
+	if s.log.end != end {
+		t.Error("what is nothing new was written")
+	}
+	wantFiles(t, dir, largeDir, 1)
+	other := newObject(testStudy, "1.2.3.4", 5000, 2)
+	mustPut(t, s, other, other, first)
+	told(Event{Study: testStudy, Again: []string{"1.2.3.4"}})
+	next := newObject(testStudy, "1.2.3.6", 5000, 1)
+	mustPut(t, s, next)
+	told(Event{Study: testStudy, Arrived: []Instance{{SOPInstanceUID: "1.2.3.6"}}})
+	mustPut(t, s, next)
+	told(Event{Study: testStudy, Again: []string{"1.2.3.6"}})
+	select {
+	case e := <-ch:
+		t.Errorf("one event too many: %+v", e)
+	case <-time.After(10 * time.Millisecond):
+	}
+}
+
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, Options{})

@@ -9,13 +9,17 @@ import (
 type Event struct {
 	Study   string
 	Arrived []Instance // since the last Event of this study, in the order of the log
+
+	// Again are the SOP Instance UIDs of received instances that a peer sent once more, with the same bytes. Nothing was
+	// written: whoever misses the Event, as the process ended, never learns of it.
+	Again []string
 }
 
-// Watch sends an Event whenever received instances have become durable and are visible to Study. Several of one study in
-// a row are sent together. It never holds up Put and never forgets an instance; the channel is closed when ctx or the
+// Watch sends an Event whenever received instances have become durable and are visible to Study, or came again. Several of
+// one study in a row are sent together. It never holds up Put and never forgets an instance; the channel is closed when ctx or the
 // store ends. What was there before Watch is in Studies.
 func (s *Store) Watch(ctx context.Context) <-chan Event {
-	w := &watch{arrived: make(map[string][]Instance), wake: make(chan struct{}, 1)}
+	w := &watch{events: make(map[string]*Event), wake: make(chan struct{}, 1)}
 	out := make(chan Event)
 	s.mu.Lock()
 	if !s.closed {
@@ -55,19 +59,29 @@ func (s *Store) Watch(ctx context.Context) <-chan Event {
 
 // A watch holds what one watcher has still to be told of, by study, oldest first.
 type watch struct {
-	mu      sync.Mutex // guards studies and arrived
+	mu      sync.Mutex // guards studies and events
 	studies []string
-	arrived map[string][]Instance
+	events  map[string]*Event
 	wake    chan struct{} // capacity 1: studies is not empty
 }
 
-func (w *watch) mark(in Instance) {
-	study := in.StudyInstanceUID
+func (w *watch) arrived(in Instance) {
+	w.mark(in.StudyInstanceUID, func(e *Event) { e.Arrived = append(e.Arrived, in) })
+}
+
+func (w *watch) again(study, uid string) {
+	w.mark(study, func(e *Event) { e.Again = append(e.Again, uid) })
+}
+
+func (w *watch) mark(study string, add func(*Event)) {
 	w.mu.Lock()
-	if w.arrived[study] == nil {
+	e := w.events[study]
+	if e == nil {
+		e = &Event{Study: study}
+		w.events[study] = e
 		w.studies = append(w.studies, study)
 	}
-	w.arrived[study] = append(w.arrived[study], in)
+	add(e)
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
@@ -81,9 +95,8 @@ func (w *watch) next() (Event, bool) {
 	if len(w.studies) == 0 {
 		return Event{}, false
 	}
-	study := w.studies[0]
+	e := w.events[w.studies[0]]
+	delete(w.events, e.Study)
 	w.studies = w.studies[1:]
-	e := Event{study, w.arrived[study]}
-	delete(w.arrived, study)
-	return e, true
+	return *e, true
 }

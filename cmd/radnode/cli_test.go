@@ -189,6 +189,30 @@ func TestExtractDiagnostics(t *testing.T) {
 	}
 }
 
+// The folder of a study that a PACS exports also holds what radnode sent to it: that is not measured again, but where it is named.
+func TestExtractPassesOverOwn(t *testing.T) {
+	folder := bundledStudy(t)
+	extract := func(paths ...string) (out, errs string) {
+		t.Helper()
+		var o, e bytes.Buffer
+		if code := execute(t.Context(), append([]string{"extract", "--roi", "^GTV"}, paths...), &o, &e); code != exitDone {
+			t.Fatalf("exit %d: %s", code, e.String())
+		}
+		return o.String(), e.String()
+	}
+	before, _ := extract(folder)
+	sent := t.TempDir()
+	radnode(t, "demo", "--out", sent)
+	own := filepath.Join(sent, "segmentation.dcm")
+	out, errs := extract(folder, sent)
+	if out != before || !strings.Contains(errs, own) || strings.Count(errs, "\n") != 1 {
+		t.Errorf("%d lines in place of %d, and says %q", strings.Count(out, "\n"), strings.Count(before, "\n"), errs)
+	}
+	if out, errs = extract(folder, own); strings.Count(out, "\n") <= strings.Count(before, "\n") || errs != "" {
+		t.Errorf("%d lines of a segmentation that is named, and says %q", strings.Count(out, "\n"), errs)
+	}
+}
+
 // The demonstration does what the README says.
 func TestDemo(t *testing.T) {
 	dir := t.TempDir()

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -257,14 +259,13 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 	return out, nil
 }
 
-// replyTo finds the address of an AE title among the peers.
-func (c Config) replyTo(aet string) (pipeline.Destination, bool) {
-	for _, p := range c.Peers {
-		if p.AET == aet {
-			if peer, err := p.peer(); err == nil {
-				return pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)}, true
-			}
+// replyTo are the peers, to which reports go back where nothing else is said.
+func (c Config) replyTo() (out []pipeline.Destination) {
+	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
+		p := c.Peers[name]
+		if peer, err := p.peer(); err == nil {
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
 		}
 	}
-	return pipeline.Destination{}, false
+	return out
 }

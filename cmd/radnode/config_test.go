@@ -59,7 +59,7 @@ deliver: [PACS, "PACS@10.0.0.5:104", "OTHER@10.0.0.6:104"]
 			t.Errorf("%s gets %s, want %s", to[i], got, want)
 		}
 	}
-	if back, ok := c.replyTo("PACS"); !ok || back.Style.Title != "pet" {
+	if back := c.replyTo(); len(back) != 1 || back[0].AETitle != "PACS" || back[0].Style.Title != "pet" {
 		t.Errorf("back to PACS: %+v", back)
 	}
 	for text, want := range map[string]string{

@@ -113,7 +113,7 @@ func (c extractCmd) Run(e *env) error {
 			return err
 		}
 	} else {
-		rows, failed = c.extractDICOM(e.ctx, named)
+		rows, failed = c.extractDICOM(e, named)
 	}
 	for _, err := range failed {
 		fmt.Fprintln(e.stderr, "radnode:", err)
@@ -243,8 +243,9 @@ func unitOf(v features.Value, ibsiCode, intensity string) string {
 
 // An input is one DICOM file of an extraction. Its pixels are read when they are needed.
 type input struct {
-	path string
-	file *dicom.File
+	path  string
+	named bool // and not found in a folder
+	file  *dicom.File
 }
 
 // A reopened file is open while its header is read, and then for each read of pixels: a series may have more images than a
@@ -267,13 +268,20 @@ func (r *reopened) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // extractDICOM measures every RTSTRUCT and SEG below the paths on the images below the paths that it names.
-func (c extractCmd) extractDICOM(ctx context.Context, choose pipeline.Chooser) (rows []row, failed []error) {
+func (c extractCmd) extractDICOM(e *env, choose pipeline.Chooser) (rows []row, failed []error) {
 	contours, images, failed := readInputs(c.Path)
+	contours = slices.DeleteFunc(contours, func(in input) bool {
+		own := !in.named && equipmentOf("").Wrote(in.file.DataSet)
+		if own {
+			fmt.Fprintf(e.stderr, "radnode: %s: passed over, a segmentation that radnode made of other contours; name the file itself to measure it\n", in.path)
+		}
+		return own
+	})
 	if len(contours) == 0 {
 		return nil, append(failed, errors.New("no RTSTRUCT or SEG found below the paths: nothing says where to measure"))
 	}
 	for _, in := range contours {
-		r, err := c.extractOne(ctx, in, images, choose)
+		r, err := c.extractOne(e.ctx, in, images, choose)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", in.path, err))
 		}
@@ -308,7 +316,7 @@ func readInputs(paths []string) (contours []input, images map[string][]input, fa
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		in := input{path: path, file: file}
+		in := input{path: path, named: named, file: file}
 		switch {
 		case roi.HoldsRegions(file.DataSet.String(dicom.SOPClassUID)):
 			contours = append(contours, in)

@@ -1,0 +1,248 @@
+package pipeline
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/store"
+)
+
+// A stepper is a pipeline that does not run: the test takes each step, so that nothing has to be waited for.
+type stepper struct {
+	*bench
+	events <-chan store.Event
+}
+
+// newStepper starts a pipeline on a store as it starts after another one: it looks at every study.
+func newStepper(t *testing.T, st *store.Store, change func(*Options)) *stepper {
+	t.Helper()
+	o := testOptions()
+	o.Deliver = []Destination{{Peer: dimse.Peer{AETitle: "PACS", Address: "127.0.0.1:104"}}}
+	change(&o)
+	b := &bench{t: t, store: st, to: map[string][]string{}}
+	var err error
+	if b.p, err = New(st, b, o); err != nil {
+		t.Fatal(err)
+	}
+	b.p.outbox.open(func(string) {}) // nothing is delivered
+	s := &stepper{b, st.Watch(t.Context())}
+	for uid, err := range st.Studies() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.p.matcher.look(t.Context(), uid)
+	}
+	s.compute()
+	return s
+}
+
+// receive stores what a peer sends, and lets the matcher see it.
+func (s *stepper) receive(objects ...*dicom.DataSet) {
+	s.t.Helper()
+	s.put(objects...)
+	m := s.p.matcher
+	unseen := map[string]bool{}
+	for _, d := range objects {
+		unseen[d.String(dicom.SOPInstanceUID)] = true
+	}
+	for len(unseen) > 0 {
+		e := <-s.events
+		for _, in := range e.Arrived {
+			delete(unseen, in.SOPInstanceUID)
+		}
+		for _, uid := range e.Again {
+			delete(unseen, uid)
+		}
+		m.arrived(s.t.Context(), e)
+	}
+	for uid, r := range m.resent {
+		delete(m.resent, uid)
+		m.reconsider(s.t.Context(), uid, r)
+	}
+}
+
+// compute does what is queued, and tells how much of it nobody waits for.
+func (s *stepper) compute() (low int) {
+	s.t.Helper()
+	for len(s.store.Jobs(computeQueue)) > 0 {
+		job, err := s.store.Claim(s.t.Context(), computeQueue, time.Minute)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if job.Priority < 0 {
+			low++
+		}
+		if err := s.p.compute(s.t.Context(), job); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return low
+}
+
+func (b *bench) state(study string) store.State {
+	b.t.Helper()
+	s, err := b.store.Study(study)
+	if err != nil || len(s.States) != 1 {
+		b.t.Fatalf("%d states, %v", len(s.States), err)
+	}
+	return s.States[0]
+}
+
+func version(v string) func(*Options) {
+	return func(o *Options) { o.Equipment.SoftwareVersion = v }
+}
+
+// coarse measures regions of images of a modality by another profile than the built-in one.
+func coarse(modality string) func(*Options) {
+	return func(o *Options) {
+		p := features.DefaultProfile("CT")
+		p.Resample.Spacing = []float64{3, 3, 3}
+		o.Profiles, o.Rules = map[string]features.Profile{"coarse": p}, []Rule{{When: When{Modality: modality}, Profile: "coarse"}}
+	}
+}
+
+// What stands is made anew where it is sent again and what applies to it was configured otherwise, and not by a restart alone.
+// Nothing else makes a second report.
+func TestSentAgain(t *testing.T) {
+	contours, images := bundled(t)
+	study := contours.String(dicom.StudyInstanceUID)
+	var last []detail // of every report that ever stood
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for i, c := range []struct {
+		name   string
+		change func(*Options)
+		send   []*dicom.DataSet
+		anew   bool
+	}{
+		{"the first time", version("1"), append(images, contours), true},
+		{"the same again", version("1"), append(images, contours), false},
+		{"another version, not sent", version("2"), nil, false},
+		{"another version, contours sent", version("2"), []*dicom.DataSet{contours}, true},
+		{"and again", version("2"), append(images, contours), false},
+		{"the first version once more, images sent", version("1"), images, true},
+		{"the second version once more, one image sent", version("2"), images[4:5], true},
+		{"a rule for other images", coarse("MR"), append(images, contours), true}, // of version "test"
+		{"a profile more", func(o *Options) { coarse("MR")(o); o.Profiles["fine"] = features.DefaultProfile("CT") }, append(images, contours), false},
+		{"more memory", func(o *Options) { o.Memory = 1 << 40 }, append(images, contours), false},
+		{"another profile", coarse("CT"), append(images, contours), true},
+		{"one region less", func(o *Options) {
+			coarse("CT")(o)
+			o.Rules = append([]Rule{{When: When{Number: 1}, Profile: Skip}}, o.Rules...)
+		}, append(images, contours), true},
+		{"the other region less", func(o *Options) {
+			coarse("CT")(o)
+			o.Rules = append([]Rule{{When: When{Number: 2}, Profile: Skip}}, o.Rules...)
+		}, append(images, contours), true},
+		{"another installation", func(o *Options) { o.Equipment.DeviceUID = "2.25.8" }, append(images, contours), true},
+	} {
+		b := newStepper(t, st, c.change)
+		b.receive(c.send...)
+		b.receive(c.send...) // the second time before anything was computed
+		if low := b.compute(); low != min(i, 1) && c.anew || low > 1 {
+			t.Errorf("%s: %d computations are of low priority", c.name, low)
+		}
+		state := b.state(study)
+		d := detailOf(state)
+		if state.Name != StateComputed || state.Rule != RuleNamed {
+			t.Fatalf("%s: the state is %+v", c.name, state)
+		}
+		if c.send != nil && d.Config != b.p.config {
+			t.Errorf("%s: the state does not say that it was decided", c.name)
+		}
+		want := 0
+		if c.anew {
+			want = 1
+		}
+		if got := b.p.Stats().Computed; got != want {
+			t.Errorf("%s: %d reports computed, want %d", c.name, got, want)
+		}
+		if c.anew {
+			var before []string
+			if i > 0 {
+				before = []string{last[len(last)-1].report()}
+			}
+			if got := predecessors(b.stored(d.report())); !slices.Equal(got, before) || d.Revision != len(last)+1 {
+				t.Errorf("%s: revision %d names %v, want %d that names %v", c.name, d.Revision, got, len(last)+1, before)
+			}
+			if slices.ContainsFunc(last, func(o detail) bool { return o.report() == d.report() }) {
+				t.Errorf("%s: a report that stood before", c.name)
+			}
+			last = append(last, d)
+		} else if d.report() != last[len(last)-1].report() {
+			t.Errorf("%s: another report stands", c.name)
+		}
+		deliveries := 0
+		for name := range st.Queues() {
+			for _, j := range st.Jobs(name) {
+				deliveries++
+				if low := j.Priority < 0; strings.HasSuffix(j.Key, d.report()) && low != (len(last) > 1) {
+					t.Errorf("%s: the delivery has priority %d", c.name, j.Priority)
+				}
+			}
+		}
+		if deliveries != len(last) {
+			t.Errorf("%s: %d deliveries of %d reports", c.name, deliveries, len(last))
+		}
+		s, err := st.Study(study)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range s.Instances {
+			if in.Conflicts > 0 {
+				t.Errorf("%s: %s has two contents", c.name, in.SOPInstanceUID)
+			}
+		}
+	}
+}
+
+// The same in a node that is started again by an update: what stands is made anew once it is sent again.
+func TestSentAgainAfterUpdate(t *testing.T) {
+	contours, images := bundled(t)
+	study := contours.String(dicom.StudyInstanceUID)
+	dir := t.TempDir()
+	b, stop := openBench(t, dir, version("1"))
+	b.put(append(images, contours)...)
+	first := detailOf(b.wait(study, is(StateComputed)))
+	stop()
+	b, _ = openBench(t, dir, version("2"))
+	time.Sleep(refresh / 5) // what comes again before the pipeline watches is lost
+	b.put(contours)
+	second := detailOf(b.wait(study, func(s store.State) bool { return s.Name == StateComputed && detailOf(s).report() != first.report() }))
+	b.delivered(second.report())
+	if got := predecessors(b.stored(second.report())); !slices.Equal(got, []string{first.report()}) {
+		t.Errorf("it names %v, want %s", got, first.report())
+	}
+}
+
+// What is refused is tried again by another configuration, also where that was there before, and after what is new.
+func TestRefusedByChangingConfigurations(t *testing.T) {
+	contours, images := bundled(t)
+	images[3].SetFloat(dicom.PixelSpacing, 9, 9)
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for i, v := range []string{"1", "2", "1", "2", "2"} {
+		b := newStepper(t, st, version(v))
+		if i == 0 {
+			b.receive(append(images, contours)...)
+			b.compute()
+		}
+		if state := b.state(contours.String(dicom.StudyInstanceUID)); state.Name != StateRefused || detailOf(state).Config != b.p.config {
+			t.Errorf("%d: %+v", i, state)
+		}
+		if got, want := b.p.Stats().Refused, map[bool]int{i < 4: 1}[true]; got != want {
+			t.Errorf("%d: refused %d times, want %d", i, got, want)
+		}
+	}
+}
