@@ -16,7 +16,7 @@ func private(value, meaning string) sr.Code {
 // in archives have it.
 var (
 	normalisation       = private("normalisation", "Normalisation of the image")
-	normaliseRegion     = private("norm-region", "Name of the reference region of the normalisation")
+	normaliseRegion     = private("norm-region", "Reference region of the normalisation")
 	percentileLow       = private("percentile-low", "Lower percentile")
 	percentileHigh      = private("percentile-high", "Upper percentile")
 	scale               = private("scale", "Scale")
@@ -88,7 +88,7 @@ func steps(p features.Profile, a features.Aggregation, unit, rule string, presen
 		s = append(s, sr.Step{Name: imageFilter, Text: f})
 	}
 	if p.Normalise.Used() && p.Normalise.Region != "" {
-		s = append(s, sr.Step{Name: normaliseRegion, Text: p.Normalise.Region})
+		s = append(s, sr.Step{Name: normaliseRegion, Text: "The region that is named " + p.Normalise.Region})
 	}
 	if rule != "" {
 		s = append(s, sr.Step{Name: voxelisation, Text: rule})

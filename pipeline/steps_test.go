@@ -76,7 +76,7 @@ func TestSteps(t *testing.T) {
 			"Distance weighting = Exponential of minus the squared distance",
 			"Norm of the distance weighting = Manhattan distance",
 			"Dependence of neighbouring grey levels = Levels apart by no more than the coarseness (Coarseness of dependence 1 1)",
-			"Name of the reference region of the normalisation = muscle",
+			"Reference region of the normalisation = The region that is named muscle",
 		}},
 		{"weights of one direction", features.Profile{Texture: features.Texture{GLCMWeighting: "inverse"}}, features.Agg3DAvg, "1", "", []features.Family{features.GLCM}, []string{
 			"Feature aggregation = 3D, averaged over directions",
