@@ -53,8 +53,8 @@ func parse(t testing.TB, b []byte) *dicom.DataSet {
 	return f.DataSet
 }
 
-// small is a page of few bytes.
-func small1(columns, rows int) *Picture {
+// tiny is a page of few bytes.
+func tiny(columns, rows int) *Picture {
 	p := &Picture{Columns: columns, Rows: rows, Pix: make([]byte, 3*columns*rows)}
 	for i := range p.Pix {
 		p.Pix[i] = byte(i * 7)
@@ -127,7 +127,7 @@ func TestObjects(t *testing.T) {
 			}
 		}
 		h.SeriesInstanceUID, h.SeriesNumber = "2.25.102", 9804
-		pages := []*Picture{small1(64, 48), small1(31, 17)}
+		pages := []*Picture{tiny(64, 48), tiny(31, 17)}
 		captures, err := Captures(h, pages)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -204,7 +204,7 @@ func TestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := Captures(h, []*Picture{small1(2, 2), small1(2, 2), small1(3, 1)})
+	pages, err := Captures(h, []*Picture{tiny(2, 2), tiny(2, 2), tiny(3, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestHeaders(t *testing.T) {
 	if n := len(pages[0].Seq(dicom.SourceImageSequence)); n != 2 || pages[0].String(dicom.LossyImageCompression) != "01" {
 		t.Errorf("the page has %d source images, want 2; lossy %q", n, pages[0].String(dicom.LossyImageCompression))
 	}
-	again, err := Captures(h, []*Picture{small1(2, 2), small1(2, 2), small1(3, 1)})
+	again, err := Captures(h, []*Picture{tiny(2, 2), tiny(2, 2), tiny(3, 1)})
 	if err != nil || !bytes.Equal(fileOf(t, again[1]), fileOf(t, pages[1])) {
 		t.Errorf("the same page is not the same bytes: %v", err)
 	}
@@ -272,7 +272,7 @@ func TestObjectsRefused(t *testing.T) {
 		if _, err := Encapsulate(h, []byte("%PDF-1.3")); err == nil {
 			t.Errorf("%s: a PDF was made", name)
 		}
-		if _, err := Captures(h, []*Picture{small1(1, 1)}); err == nil {
+		if _, err := Captures(h, []*Picture{tiny(1, 1)}); err == nil {
 			t.Errorf("%s: a page was made", name)
 		}
 	}

@@ -323,23 +323,21 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 
 	if len(comments) > 0 {
 		y += 8 * point
-		heading := y
-		shown := false
+		heading := w.comments
+		at := y
+		y += 2 * point
 		for i, c := range comments {
-			if y+len(c)*10*point > bodyBottom-8*point {
+			if y+len(c)*10*point > bodyBottom-2*point {
+				heading += " (" + w.appendix + ")"
 				r.comments = x.Comments[i:]
 				break
-			}
-			if !shown {
-				l.text(margin, heading, 8*point+500, l.bold, blue, w.comments)
-				y += 2 * point
-				shown = true
 			}
 			for _, s := range c {
 				y += 10 * point
 				l.text(margin, y, 8*point, l.regular, black, s)
 			}
 		}
+		l.text(margin, at, 8*point+500, l.bold, blue, heading)
 	}
 	r.shortened = l.taken()
 	return r
@@ -463,8 +461,8 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	}
 	mark(x+side/2, y+9*point, v.Top)
 	mark(x+side/2, y+side-3*point, v.Bottom)
-	mark(x+11*point, y+side/2+3*point, v.Left)
-	mark(x+side-11*point, y+side/2+3*point, v.Right)
+	mark(x+9*point, y+side/2+3*point, v.Left)
+	mark(x+side-9*point, y+side/2+3*point, v.Right)
 
 	// A bar of a round length, at most a third of the side.
 	length := 0.0

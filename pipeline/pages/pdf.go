@@ -82,7 +82,7 @@ func (p *pdf) stroke(s stroke) {
 func (p *pdf) picture(m picture) {
 	_, _, w, h := m.pixels()
 	var b bytes.Buffer
-	e := png.Encoder{CompressionLevel: png.BestCompression}
+	e := png.Encoder{CompressionLevel: png.BestSpeed}
 	if err := e.Encode(&b, resize(m.gray, w, h)); err != nil {
 		p.SetError(err)
 		return
