@@ -146,18 +146,38 @@ func TestTextOfThePDF(t *testing.T) {
 	}
 }
 
-// The head of the page and nothing below is cut without the whole being in the appendix.
+// What has no room on the page of its lesion is in the appendix: of every text, short or long, the first and the last word are
+// in the document.
 func TestNothingIsLost(t *testing.T) {
-	s := hostile(t)["long"]
-	whole := strings.Join(textOf(t, pdfOf(t, s)), " ")
-	// Lines break at blanks, so the words count: each text of 2,200 is in at least once.
-	words := strings.Count(whole, "another")
-	texts := 1 + 2*2 + 2 + 1 // title, patient, study, notes
-	for range s.Lesions {
-		texts += 1 + 1 + 2 + 2 + 2*3 - 1 + 3 + 1 + 1 // name, subtitle, summary, comments, key, value, family, trend
-	}
-	if words < 440*texts {
-		t.Errorf("%d of at least %d words are in the document", words, 440*texts)
+	for _, length := range []int{0, 1, 5, 20, 400} {
+		n := 0
+		next := func() string {
+			n++
+			return fmt.Sprintf("begin%03d %s end%03d", n, strings.Repeat("word ", length), n)
+		}
+		values := func(count int) (all []Value) {
+			for range count {
+				all = append(all, Value{next(), next(), next()})
+			}
+			return all
+		}
+		s := Sheet{Title: next(), Patient: []Row{{next(), next()}, {next(), next()}, {next(), next()}}, Study: []Row{{next(), next()}}, Notes: []string{next(), next()}}
+		for range 2 {
+			l := Lesion{Name: next(), Subtitle: next(), Summary: []string{next(), next(), next()}, Comments: []string{next(), next()}, Key: values(15)}
+			l.Families = []Family{{next(), values(2)}, {next(), values(1)}}
+			for range 5 {
+				l.Trend = append(l.Trend, Trend{next(), next(), []Point{{time.Unix(0, 0), 1}, {time.Unix(1e8, 0), 2}}})
+			}
+			s.Lesions = append(s.Lesions, l)
+		}
+		whole := strings.Join(textOf(t, pdfOf(t, s)), " ")
+		for i := range n {
+			for _, word := range []string{fmt.Sprintf("begin%03d", i+1), fmt.Sprintf("end%03d", i+1)} {
+				if !strings.Contains(whole, word) {
+					t.Errorf("%d words: %q is not in the document", length, word)
+				}
+			}
+		}
 	}
 	odd := strings.Join(textOf(t, pdfOf(t, hostile(t)["odd"])), " ")
 	for _, want := range []string{"[31m", "□", "□ stands for a character", "( ) <<>> %PDF endstream"} {
