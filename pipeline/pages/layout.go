@@ -176,7 +176,7 @@ func (l *layout) block(x, y, size, width, most int, f *face, c color, s string) 
 	for i, line := range lines {
 		y += size * 5 / 4
 		if i == most-1 && len(lines) > most {
-			line, _ = f.shorten(line+"……", size, width)
+			line, _ = f.shorten(line+"…", size, width)
 			l.text(x, y, size, f, c, line)
 			l.shortened = append(l.shortened, Row{"", s})
 			break
@@ -231,7 +231,7 @@ func (l *layout) head() (most int) {
 			}
 			if len(all) > headLines {
 				all = all[:headLines]
-				all[headLines-1], _ = f.shorten(all[headLines-1]+"……", 9*point, half-labels-12*point)
+				all[headLines-1], _ = f.shorten(all[headLines-1]+"…", 9*point, half-labels-12*point)
 				l.shortened = append(l.shortened, Row{label, s})
 			}
 			l.fit(x, headTop+(line+1)*headRow-3*point, 7*point+500, labels, l.regular, dark, s, label)
@@ -274,7 +274,7 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 		const most = 7
 		if len(all) > most {
 			all = all[:most]
-			all[most-1], _ = l.regular.shorten(all[most-1]+"……", 9*point+500, width-10*point)
+			all[most-1], _ = l.regular.shorten(all[most-1]+"…", 9*point+500, width-10*point)
 			r.summary = x.Summary
 		}
 		top := y + 6*point
@@ -362,7 +362,7 @@ func (l *layout) key(x, y, w, bottom int, values []Value) []Value {
 		name, value, unit := l.clean(v.Name), l.clean(v.Value), l.clean(v.Unit)
 		names := l.regular.wrap(name, size, nameRoom)
 		if len(names) > 2 {
-			names[1], _ = l.regular.shorten(names[1]+"……", size, nameRoom)
+			names[1], _ = l.regular.shorten(names[1]+"…", size, nameRoom)
 			names = names[:2]
 			l.shortened = append(l.shortened, Row{name, value + " " + unit})
 		}
