@@ -40,8 +40,8 @@ const (
 	headLines  = 3 // of one text
 )
 
-// Draw arranges a sheet on pages: one for each lesion, and an appendix with all values and with what had no room. It refuses a
-// sheet above the limits of this package alone.
+// Draw arranges a sheet on pages: one for each lesion, in their order, then an appendix with all values and with what had no
+// room. It refuses a sheet above the limits of this package alone.
 func Draw(s Sheet) (*Document, error) {
 	if err := s.check(); err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"codeberg.org/go-pdf/fpdf"
 )
 
-// PDF writes the document as a PDF with text that can be searched and copied, the two faces with the characters that are used
-// of them, and lines as lines.
+// PDF writes the document as a PDF with text that can be searched and copied, the two faces with the characters that are
+// used of them, and lines as lines.
 func (d *Document) PDF() ([]byte, error) {
 	c := fpdf.NewCustom(&fpdf.InitType{UnitStr: "pt", Size: fpdf.SizeType{Wd: pageWidth / 1000.0, Ht: pageHeight / 1000.0}})
 	// The same bytes each time: nothing of the clock, nothing in the order of a map.
