@@ -427,7 +427,7 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	px, py := x+(side-w)/2, y+(side-h)/2
 	l.put(picture{x: px, y: py, w: w, h: h, gray: v.Picture})
 
-	thin := min(900, side/250) // finer on a small picture
+	thin := min(900, side/180) // finer on a small picture
 	for _, wide := range []bool{true, false} {
 		for _, c := range v.Contour {
 			points := make([]image.Point, 0, len(c))
