@@ -36,7 +36,8 @@ var (
 		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence, dicom.PatientBirthTime,
 		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientIDsSequence, dicom.OtherPatientNames,
 		dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
-		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus, dicom.AdditionalPatientHistory,
+		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus,
+		dicom.AdditionalPatientHistory,
 		dicom.PregnancyStatus, dicom.PatientSpeciesDescription, dicom.PatientBreedDescription, dicom.ResponsiblePerson,
 		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientState,
 		dicom.IssuerOfAccessionNumberSequence, dicom.StudyDescription, dicom.ProcedureCodeSequence, dicom.PhysiciansOfRecord,
@@ -203,7 +204,8 @@ func (h Header) dataSet(class, uid, modality string, number int) (*dicom.DataSet
 	at := h.ContentTime
 	if t, err := time.Parse("-0700", h.Source.String(dicom.TimezoneOffsetFromUTC)); err == nil {
 		_, east := t.Zone()
-		at = at.In(time.FixedZone("", east)) // Timezone Offset From UTC, which is copied, rules every time in the object: C.12.1.1.8
+		// Timezone Offset From UTC, which is copied, rules every time in the object: C.12.1.1.8.
+		at = at.In(time.FixedZone("", east))
 	}
 	for _, t := range []dicom.Tag{dicom.SeriesDate, dicom.ContentDate} {
 		d.SetString(t, at.Format("20060102"))
@@ -213,8 +215,8 @@ func (h Header) dataSet(class, uid, modality string, number int) (*dicom.DataSet
 	}
 	d.SetInt(dicom.InstanceNumber, number)
 
-	// General Equipment, C.7.5.1; SC Equipment, C.8.6.1: a workstation made it; the item of Contributing Equipment is what IHE AIR
-	// asks of whoever runs an algorithm.
+	// General Equipment, C.7.5.1; SC Equipment, C.8.6.1: a workstation made it; the item of Contributing Equipment is what
+	// IHE AIR asks of whoever runs an algorithm.
 	e := h.Equipment
 	contributing := dicom.New()
 	contributing.SetSeq(dicom.PurposeOfReferenceCodeSequence, code(processingEquipment))

@@ -16,21 +16,28 @@ import (
 	"github.com/radnode/radnode/testdata"
 )
 
+func instance(class, uid string) sr.Instance {
+	return sr.Instance{SOPClassUID: class, SOPInstanceUID: uid}
+}
+
 func headerOf(source *dicom.DataSet) Header {
 	study, series := source.String(dicom.StudyInstanceUID), source.String(dicom.SeriesInstanceUID)
 	image := func(uid string) sr.Document {
-		return sr.Document{StudyInstanceUID: study, SeriesInstanceUID: series, Instance: sr.Instance{SOPClassUID: source.String(dicom.SOPClassUID), SOPInstanceUID: uid}}
+		return sr.Document{StudyInstanceUID: study, SeriesInstanceUID: series, Instance: instance(source.String(dicom.SOPClassUID), uid)}
 	}
 	return Header{
-		Source:         source,
-		Equipment:      sr.Equipment{Manufacturer: "radnode", ModelName: "radnode", SoftwareVersion: "0.1.0", SerialNumber: "1", DeviceUID: "2.25.7"},
-		SOPInstanceUID: "2.25.100", SeriesInstanceUID: "2.25.101", SeriesNumber: 9803, SeriesDescription: "Radiomics (IBSI) - pages", InstanceNumber: 2,
-		ContentTime: time.Date(2026, 11, 3, 23, 30, 0, 0, time.UTC), Title: "Radiomics (IBSI) - Größe",
+		Source: source,
+		Equipment: sr.Equipment{
+			Manufacturer: "radnode", ModelName: "radnode", SoftwareVersion: "0.1.0", SerialNumber: "1", DeviceUID: "2.25.7",
+		},
+		SOPInstanceUID: "2.25.100", SeriesInstanceUID: "2.25.101", SeriesNumber: 9803, InstanceNumber: 2,
+		SeriesDescription: "Radiomics (IBSI) - pages",
+		ContentTime:       time.Date(2026, 11, 3, 23, 30, 0, 0, time.UTC), Title: "Radiomics (IBSI) - Größe",
 		Images: []sr.Document{image(source.String(dicom.SOPInstanceUID)), image("2.25.5")},
 		Related: []sr.Document{
-			{SeriesInstanceUID: "2.25.201", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: "2.25.200"}},
-			{SeriesInstanceUID: "2.25.203", Instance: sr.Instance{SOPClassUID: dicom.SegmentationStorage, SOPInstanceUID: "2.25.202"}},
-			{StudyInstanceUID: "2.25.206", SeriesInstanceUID: "2.25.205", Instance: sr.Instance{SOPClassUID: dicom.RTStructureSetStorage, SOPInstanceUID: "2.25.204"}},
+			{SeriesInstanceUID: "2.25.201", Instance: instance(dicom.Comprehensive3DSRStorage, "2.25.200")},
+			{SeriesInstanceUID: "2.25.203", Instance: instance(dicom.SegmentationStorage, "2.25.202")},
+			{StudyInstanceUID: "2.25.206", SeriesInstanceUID: "2.25.205", Instance: instance(dicom.RTStructureSetStorage, "2.25.204")},
 		},
 	}
 }
@@ -53,8 +60,8 @@ func parse(t testing.TB, b []byte) *dicom.DataSet {
 	return f.DataSet
 }
 
-// small is a page of few bytes.
-func small1(columns, rows int) *Picture {
+// tiny is a page of few bytes.
+func tiny(columns, rows int) *Picture {
 	p := &Picture{Columns: columns, Rows: rows, Pix: make([]byte, 3*columns*rows)}
 	for i := range p.Pix {
 		p.Pix[i] = byte(i * 7)
@@ -107,7 +114,8 @@ func TestObjects(t *testing.T) {
 			h := h
 			h.SOPInstanceUID = fmt.Sprintf("2.25.1%d", i)
 			if i == 1 { // what may be left out
-				h.Images, h.Related, h.Title, h.SeriesDescription, h.Equipment.SerialNumber, h.Equipment.DeviceUID = nil, nil, "", "", "", ""
+				h.Images, h.Related, h.Title, h.SeriesDescription = nil, nil, "", ""
+				h.Equipment.SerialNumber, h.Equipment.DeviceUID = "", ""
 				h.Concept = sr.OncologyMeasurementReport
 			}
 			d, err := Encapsulate(h, p)
@@ -127,7 +135,7 @@ func TestObjects(t *testing.T) {
 			}
 		}
 		h.SeriesInstanceUID, h.SeriesNumber = "2.25.102", 9804
-		pages := []*Picture{small1(64, 48), small1(31, 17)}
+		pages := []*Picture{tiny(64, 48), tiny(31, 17)}
 		captures, err := Captures(h, pages)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -204,7 +212,7 @@ func TestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := Captures(h, []*Picture{small1(2, 2), small1(2, 2), small1(3, 1)})
+	pages, err := Captures(h, []*Picture{tiny(2, 2), tiny(2, 2), tiny(3, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +255,7 @@ func TestHeaders(t *testing.T) {
 	if n := len(pages[0].Seq(dicom.SourceImageSequence)); n != 2 || pages[0].String(dicom.LossyImageCompression) != "01" {
 		t.Errorf("the page has %d source images, want 2; lossy %q", n, pages[0].String(dicom.LossyImageCompression))
 	}
-	again, err := Captures(h, []*Picture{small1(2, 2), small1(2, 2), small1(3, 1)})
+	again, err := Captures(h, []*Picture{tiny(2, 2), tiny(2, 2), tiny(3, 1)})
 	if err != nil || !bytes.Equal(fileOf(t, again[1]), fileOf(t, pages[1])) {
 		t.Errorf("the same page is not the same bytes: %v", err)
 	}
@@ -272,7 +280,7 @@ func TestObjectsRefused(t *testing.T) {
 		if _, err := Encapsulate(h, []byte("%PDF-1.3")); err == nil {
 			t.Errorf("%s: a PDF was made", name)
 		}
-		if _, err := Captures(h, []*Picture{small1(1, 1)}); err == nil {
+		if _, err := Captures(h, []*Picture{tiny(1, 1)}); err == nil {
 			t.Errorf("%s: a page was made", name)
 		}
 	}
@@ -283,7 +291,9 @@ func TestObjectsRefused(t *testing.T) {
 			t.Errorf("%q was taken for a PDF", b)
 		}
 	}
-	for _, p := range []*Picture{nil, {}, {Columns: 1, Rows: 1}, {Columns: -1, Rows: -1, Pix: make([]byte, 3)}, {Columns: 70000, Rows: 1, Pix: make([]byte, 210000)}} {
+	for _, p := range []*Picture{
+		nil, {}, {Columns: 1, Rows: 1}, {Columns: -1, Rows: -1, Pix: make([]byte, 3)}, {Columns: 70000, Rows: 1, Pix: make([]byte, 210000)},
+	} {
 		if _, err := Captures(h, []*Picture{p}); err == nil {
 			t.Errorf("%v was taken for a page", p)
 		}
@@ -298,7 +308,8 @@ func TestIdentity(t *testing.T) {
 	d.SetString(dicom.PatientSex, "F")
 	d.SetString(dicom.StudyDate, "soon")
 	patient, study := Identity(d, "it")
-	if got, want := fmt.Sprint(patient, study), "[{Paziente Rossi, Anna} {ID paziente 42} {Data di nascita 3 feb 1958} {Sesso femminile}] [{Data studio soon}]"; got != want {
+	want := "[{Paziente Rossi, Anna} {ID paziente 42} {Data di nascita 3 feb 1958} {Sesso femminile}] [{Data studio soon}]"
+	if got := fmt.Sprint(patient, study); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if patient, _ := Identity(nil, ""); len(patient) != 2 { // name and identifier are there even if unknown

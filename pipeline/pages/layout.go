@@ -40,8 +40,8 @@ const (
 	headLines  = 3 // of one text
 )
 
-// Draw arranges a sheet on pages: one for each lesion, and an appendix with all values and with what had no room. It refuses a
-// sheet above the limits of this package alone.
+// Draw arranges a sheet on pages: one for each lesion, in their order, then an appendix with all values and with what had no
+// room. It refuses a sheet above the limits of this package alone.
 func Draw(s Sheet) (*Document, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (l *layout) block(x, y, size, width, most int, f *face, c color, s string) 
 	for i, line := range lines {
 		y += size * 5 / 4
 		if i == most-1 && len(lines) > most {
-			line, _ = f.shorten(line+"……", size, width)
+			line, _ = f.shorten(line+"…", size, width)
 			l.text(x, y, size, f, c, line)
 			l.shortened = append(l.shortened, Row{"", s})
 			break
@@ -231,7 +231,7 @@ func (l *layout) head() (most int) {
 			}
 			if len(all) > headLines {
 				all = all[:headLines]
-				all[headLines-1], _ = f.shorten(all[headLines-1]+"……", 9*point, half-labels-12*point)
+				all[headLines-1], _ = f.shorten(all[headLines-1]+"…", 9*point, half-labels-12*point)
 				l.shortened = append(l.shortened, Row{label, s})
 			}
 			l.fit(x, headTop+(line+1)*headRow-3*point, 7*point+500, labels, l.regular, dark, s, label)
@@ -274,7 +274,7 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 		const most = 7
 		if len(all) > most {
 			all = all[:most]
-			all[most-1], _ = l.regular.shorten(all[most-1]+"……", 9*point+500, width-10*point)
+			all[most-1], _ = l.regular.shorten(all[most-1]+"…", 9*point+500, width-10*point)
 			r.summary = x.Summary
 		}
 		top := y + 6*point
@@ -323,23 +323,21 @@ func (l *layout) lesion(i int, x Lesion) (r rest) {
 
 	if len(comments) > 0 {
 		y += 8 * point
-		heading := y
-		shown := false
+		heading := w.comments
+		at := y
+		y += 2 * point
 		for i, c := range comments {
-			if y+len(c)*10*point > bodyBottom-8*point {
+			if y+len(c)*10*point > bodyBottom-2*point {
+				heading += " (" + w.appendix + ")"
 				r.comments = x.Comments[i:]
 				break
-			}
-			if !shown {
-				l.text(margin, heading, 8*point+500, l.bold, blue, w.comments)
-				y += 2 * point
-				shown = true
 			}
 			for _, s := range c {
 				y += 10 * point
 				l.text(margin, y, 8*point, l.regular, black, s)
 			}
 		}
+		l.text(margin, at, 8*point+500, l.bold, blue, heading)
 	}
 	r.shortened = l.taken()
 	return r
@@ -364,7 +362,7 @@ func (l *layout) key(x, y, w, bottom int, values []Value) []Value {
 		name, value, unit := l.clean(v.Name), l.clean(v.Value), l.clean(v.Unit)
 		names := l.regular.wrap(name, size, nameRoom)
 		if len(names) > 2 {
-			names[1], _ = l.regular.shorten(names[1]+"……", size, nameRoom)
+			names[1], _ = l.regular.shorten(names[1]+"…", size, nameRoom)
 			names = names[:2]
 			l.shortened = append(l.shortened, Row{name, value + " " + unit})
 		}
@@ -429,7 +427,7 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	px, py := x+(side-w)/2, y+(side-h)/2
 	l.put(picture{x: px, y: py, w: w, h: h, gray: v.Picture})
 
-	thin := min(900, side/250) // finer on a small picture
+	thin := min(900, side/180) // finer on a small picture
 	for _, wide := range []bool{true, false} {
 		for _, c := range v.Contour {
 			points := make([]image.Point, 0, len(c))
@@ -463,8 +461,8 @@ func (l *layout) view(x, y, side int, v View, window bool) {
 	}
 	mark(x+side/2, y+9*point, v.Top)
 	mark(x+side/2, y+side-3*point, v.Bottom)
-	mark(x+11*point, y+side/2+3*point, v.Left)
-	mark(x+side-11*point, y+side/2+3*point, v.Right)
+	mark(x+9*point, y+side/2+3*point, v.Left)
+	mark(x+side-9*point, y+side/2+3*point, v.Right)
 
 	// A bar of a round length, at most a third of the side.
 	length := 0.0

@@ -38,11 +38,16 @@ func hostile(t testing.TB) map[string]Sheet {
 	odd := "\x00\x1b[31m\r\n\t\u202e\u200b\uFFFD\xff\xfe日本語 عربي עברית \U0001F600 \\ ( ) <<>> %PDF endstream"
 	nan, inf := math.NaN(), math.Inf(1)
 	all := func(s string) Sheet {
-		l := Lesion{Name: s, Subtitle: s, Summary: []string{s, s}, Comments: []string{s, s}, Key: []Value{{s, s, s}, {"short", s, "mm"}, {s, "1", ""}},
+		l := Lesion{
+			Name: s, Subtitle: s, Summary: []string{s, s}, Comments: []string{s, s},
+			Key:       []Value{{s, s, s}, {"short", s, "mm"}, {s, "1", ""}},
 			Histogram: &Histogram{Unit: s, Low: 0, Width: 1, Counts: []int{1, 2, 3}},
 			Trend:     []Trend{{s, s, []Point{{time.Unix(0, 0), 1}, {time.Unix(1e8, 0), 2}}}},
-			Views:     []View{{Picture: image.NewGray(image.Rect(0, 0, 3, 3)), Pixel: [2]float64{1, 1}, Left: s, Right: s, Top: s, Bottom: s, Unit: s}},
-			Families:  []Family{{s, []Value{{s, s, s}}}}}
+			Views: []View{{
+				Picture: image.NewGray(image.Rect(0, 0, 3, 3)), Pixel: [2]float64{1, 1}, Left: s, Right: s, Top: s, Bottom: s, Unit: s,
+			}},
+			Families: []Family{{s, []Value{{s, s, s}}}},
+		}
 		return Sheet{Title: s, Patient: []Row{{s, s}, {s, s}}, Study: []Row{{s, s}}, Lesions: []Lesion{l, l}, Notes: []string{s}}
 	}
 	one := func(l Lesion) Sheet { return Sheet{Lesions: []Lesion{l}} }
@@ -57,7 +62,8 @@ func hostile(t testing.TB) map[string]Sheet {
 		return one(Lesion{Histogram: &Histogram{Low: low, Width: width, Counts: counts}})
 	}
 	view := func(p *image.Gray, w, h float64, contour ...[]image.Point) Sheet {
-		return one(Lesion{Views: []View{{Plane: 9, Picture: p, Pixel: [2]float64{w, h}, Contour: contour, Low: nan, High: inf, Place: nan}, {}, {}, {}, {}}})
+		v := View{Plane: 9, Picture: p, Pixel: [2]float64{w, h}, Contour: contour, Low: nan, High: inf, Place: nan}
+		return one(Lesion{Views: []View{v, {}, {}, {}, {}}})
 	}
 	gray := func(w, h int) *image.Gray { return image.NewGray(image.Rect(0, 0, w, h)) }
 	many := Sheet{}
@@ -69,20 +75,42 @@ func hostile(t testing.TB) map[string]Sheet {
 		keys.Key = append(keys.Key, Value{fmt.Sprintf("quantity %d with a name that is longer than the line is", i), fmt.Sprint(i), "mm"})
 	}
 	return map[string]Sheet{
-		"nothing": {}, "a lesion of nothing": one(Lesion{}), "long": all(long), "no blank": all(solid), "odd": all(odd), "blank": all(" \t "),
-		"rows": many, "keys": one(keys),
-		"trend NaN": points(nan, inf, -inf), "trend huge": points(1e308, -1e308, 1), "trend large": points(1e299, -1e299, 3), "trend equal": points(5, 5, 5),
-		"trend one": points(5), "trend tiny": points(1e-300, 2e-300), "trend zero": points(0, 0), "trend offset": points(1e15, 1e15+1),
-		"trend times":    one(Lesion{Trend: []Trend{{"t", "u", []Point{{time.Time{}, 1}, {time.Unix(1<<55, 0), 2}, {time.Unix(-1<<40, 0), 3}}}}}),
-		"histogram none": histogram(0, 1), "histogram NaN": histogram(nan, 1, 1), "histogram zero": histogram(0, 0, 1), "histogram huge": histogram(-1e308, 1e308, 1, 2),
-		"histogram negative": histogram(0, 1, -5, 0), "histogram many": histogram(0, 1, make([]int, 1<<16)...), "histogram lost": histogram(1e17, 1, 1, 2, 3),
-		"picture none": view(nil, 1, 1), "picture empty": view(gray(0, 0), 1, 1), "picture NaN": view(gray(3, 3), nan, 1), "picture thin": view(gray(2000, 1), 1e-3, 1e3),
-		"picture flat": view(gray(1, 1), 1e5, 1e-5), "picture large": view(gray(9000, 2), 1, 1), "contour outside": view(gray(3, 3), 1, 1, []image.Point{{-5, 1 << 40}}, nil, []image.Point{{1, 1}}),
+		"nothing":             {},
+		"a lesion of nothing": one(Lesion{}),
+		"long":                all(long),
+		"no blank":            all(solid),
+		"odd":                 all(odd),
+		"blank":               all(" \t "),
+		"rows":                many,
+		"keys":                one(keys),
+		"trend NaN":           points(nan, inf, -inf),
+		"trend huge":          points(1e308, -1e308, 1),
+		"trend large":         points(1e299, -1e299, 3),
+		"trend equal":         points(5, 5, 5),
+		"trend one":           points(5),
+		"trend tiny":          points(1e-300, 2e-300),
+		"trend zero":          points(0, 0),
+		"trend offset":        points(1e15, 1e15+1),
+		"trend times":         one(Lesion{Trend: []Trend{{"t", "u", []Point{{time.Time{}, 1}, {time.Unix(1<<55, 0), 2}, {time.Unix(-1<<40, 0), 3}}}}}),
+		"histogram none":      histogram(0, 1),
+		"histogram NaN":       histogram(nan, 1, 1),
+		"histogram zero":      histogram(0, 0, 1),
+		"histogram huge":      histogram(-1e308, 1e308, 1, 2),
+		"histogram negative":  histogram(0, 1, -5, 0),
+		"histogram many":      histogram(0, 1, make([]int, 1<<16)...),
+		"histogram lost":      histogram(1e17, 1, 1, 2, 3),
+		"picture none":        view(nil, 1, 1),
+		"picture empty":       view(gray(0, 0), 1, 1),
+		"picture NaN":         view(gray(3, 3), nan, 1),
+		"picture thin":        view(gray(2000, 1), 1e-3, 1e3),
+		"picture flat":        view(gray(1, 1), 1e5, 1e-5),
+		"picture large":       view(gray(9000, 2), 1, 1),
+		"contour outside":     view(gray(3, 3), 1, 1, []image.Point{{-5, 1 << 40}}, nil, []image.Point{{1, 1}}),
 	}
 }
 
-// text is what pdftotext reads on each page, with single blanks.
-func text1(t testing.TB, pdf []byte) (pages []string) {
+// textOf is what pdftotext reads on each page, with single blanks.
+func textOf(t testing.TB, pdf []byte) (pages []string) {
 	t.Helper()
 	out := run(t, "pdftotext", "-raw", "-enc", "UTF-8", save(t, "a.pdf", pdf), "-")
 	for p := range strings.SplitSeq(strings.TrimSuffix(out, "\f"), "\f") {
@@ -96,13 +124,15 @@ func TestTextOfThePDF(t *testing.T) {
 	for _, italian := range []bool{false, true} {
 		s := phantom(t, 3, italian)
 		s.Patient[0].Text = "Παπαδοπούλου, Щербакова Müller-Łódź Æsir Ñuñez İğdır"
-		pages := text1(t, pdfOf(t, s))
+		pages := textOf(t, pdfOf(t, s))
 		of := "Page %d of %d"
 		if italian {
 			of = "Pagina %d di %d"
 		}
 		for i, p := range pages {
-			for _, want := range []string{s.Patient[0].Text, s.Patient[1].Text, s.Patient[2].Text, s.Study[2].Text, s.Title, fmt.Sprintf(of, i+1, len(pages)), s.Notes[0]} {
+			for _, want := range []string{
+				s.Patient[0].Text, s.Patient[1].Text, s.Patient[2].Text, s.Study[2].Text, s.Title, fmt.Sprintf(of, i+1, len(pages)), s.Notes[0],
+			} {
 				if !strings.Contains(p, want) {
 					t.Errorf("page %d of %d lacks %q:\n%s", i+1, len(pages), want, p)
 				}
@@ -146,20 +176,45 @@ func TestTextOfThePDF(t *testing.T) {
 	}
 }
 
-// The head of the page and nothing below is cut without the whole being in the appendix.
+// What has no room on the page of its lesion is in the appendix: of every text, short or long, the first and the last word
+// are in the document.
 func TestNothingIsLost(t *testing.T) {
-	s := hostile(t)["long"]
-	whole := strings.Join(text1(t, pdfOf(t, s)), " ")
-	// Lines break at blanks, so the words count: each text of 2,200 is in at least once.
-	words := strings.Count(whole, "another")
-	texts := 1 + 2*2 + 2 + 1 // title, patient, study, notes
-	for range s.Lesions {
-		texts += 1 + 1 + 2 + 2 + 2*3 - 1 + 3 + 1 + 1 // name, subtitle, summary, comments, key, value, family, trend
+	for _, length := range []int{0, 1, 5, 20, 400} {
+		n := 0
+		next := func() string {
+			n++
+			return fmt.Sprintf("begin%03d %s end%03d", n, strings.Repeat("word ", length), n)
+		}
+		values := func(count int) (all []Value) {
+			for range count {
+				all = append(all, Value{next(), next(), next()})
+			}
+			return all
+		}
+		s := Sheet{
+			Title: next(), Patient: []Row{{next(), next()}, {next(), next()}, {next(), next()}}, Study: []Row{{next(), next()}},
+			Notes: []string{next(), next()},
+		}
+		for range 2 {
+			l := Lesion{
+				Name: next(), Subtitle: next(), Summary: []string{next(), next(), next()}, Comments: []string{next(), next()}, Key: values(15),
+			}
+			l.Families = []Family{{next(), values(2)}, {next(), values(1)}}
+			for range 5 {
+				l.Trend = append(l.Trend, Trend{next(), next(), []Point{{time.Unix(0, 0), 1}, {time.Unix(1e8, 0), 2}}})
+			}
+			s.Lesions = append(s.Lesions, l)
+		}
+		whole := strings.Join(textOf(t, pdfOf(t, s)), " ")
+		for i := range n {
+			for _, word := range []string{fmt.Sprintf("begin%03d", i+1), fmt.Sprintf("end%03d", i+1)} {
+				if !strings.Contains(whole, word) {
+					t.Errorf("%d words: %q is not in the document", length, word)
+				}
+			}
+		}
 	}
-	if words < 440*texts {
-		t.Errorf("%d of at least %d words are in the document", words, 440*texts)
-	}
-	odd := strings.Join(text1(t, pdfOf(t, hostile(t)["odd"])), " ")
+	odd := strings.Join(textOf(t, pdfOf(t, hostile(t)["odd"])), " ")
 	for _, want := range []string{"[31m", "□", "□ stands for a character", "( ) <<>> %PDF endstream"} {
 		if !strings.Contains(odd, want) {
 			t.Errorf("%q is not in the document of odd characters", want)
@@ -186,7 +241,8 @@ func TestPDFIsValid(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := save(t, "a.pdf", pdfOf(t, s))
-		if out := run(t, "qpdf", "--check", file); strings.Contains(out, "WARNING") || !strings.Contains(out, "No syntax or stream encoding errors") {
+		out := run(t, "qpdf", "--check", file)
+		if strings.Contains(out, "WARNING") || !strings.Contains(out, "No syntax or stream encoding errors") {
 			t.Errorf("%s: %s", name, out)
 		}
 		info := run(t, "pdfinfo", file)
@@ -324,6 +380,27 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
+// The bytes are those of every machine: .ci/run asks an arm64 too. What changes the pages on purpose changes the digest; look at
+// them (TestLook) before it is written anew. The digest leaves out the PDF, whose packed data a Go release may change.
+func TestSameBits(t *testing.T) {
+	const want = "fdf713f2c5e8ec927cd23734353eb40f77145defba6a19c3d653259a9465f973"
+	h := sha256.New()
+	for _, italian := range []bool{false, true} {
+		s := phantom(t, 1, italian)
+		s.Lesions[0].Families = []Family{{"Morphology", []Value{{"Volume (mesh)", "912.9", "mm³"}, {"Sphericity", "0.81", ""}}}}
+		d, err := Draw(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range d.Len() {
+			h.Write(d.Picture(n).Pix)
+		}
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		t.Errorf("the digest of the pages is %s, not %s", got, want)
+	}
+}
+
 // The pictures are the pages of the PDF, as poppler draws them.
 func TestPicturesAreThePagesOfThePDF(t *testing.T) {
 	need(t, "pdftoppm")
@@ -345,37 +422,39 @@ func TestPicturesAreThePagesOfThePDF(t *testing.T) {
 			t.Fatalf("page %d: %v, %d × %d", n+1, err, w, h)
 		}
 		theirs, ours := b[len(b)-3*w*h:], d.Picture(n).Pix
-		// Squares of 8 × 8 pixels: edges are smoothed in different ways, places are the same.
-		worst, total := 0.0, 0.0
-		var where image.Point
-		squares := 0
-		for y := 0; y+8 <= h; y += 8 {
-			for x := 0; x+8 <= w; x += 8 {
-				diff := 0
-				for j := range 8 {
-					for i := range 3 * 8 {
-						at := 3*((y+j)*w+x) + i
-						diff += int(theirs[at]) - int(ours[at])
+		// The means of squares of 8 × 8 pixels: poppler's letters are a little heavier, all places are the same. Moved by a square
+		// the same pages differ a lot.
+		mean := func(shift int) (mean, worst float64) {
+			squares := 0
+			for y := 0; y+8 <= h; y += 8 {
+				for x := 0; x+8+shift <= w; x += 8 {
+					diff := 0
+					for j := range 8 {
+						at := 3 * ((y+j)*w + x)
+						for i := range 3 * 8 {
+							diff += int(theirs[at+i]) - int(ours[at+3*shift+i])
+						}
 					}
+					d := math.Abs(float64(diff)) / (3 * 64)
+					mean += d
+					worst = max(worst, d)
+					squares++
 				}
-				mean := math.Abs(float64(diff)) / (3 * 64)
-				if mean > worst {
-					worst, where = mean, image.Pt(x, y)
-				}
-				total += mean
-				squares++
 			}
+			return mean / float64(squares), worst
 		}
-		t.Logf("page %d: mean difference of 8 × 8 pixels %.2f, the most %.1f at %v", n+1, total/float64(squares), worst, where)
-		if total/float64(squares) > 1.5 || worst > 60 {
-			t.Errorf("page %d: mean difference of 8 × 8 pixels %.2f, the most %.1f at %v", n+1, total/float64(squares), worst, where)
+		same, worst := mean(0)
+		moved, _ := mean(8)
+		t.Logf("page %d: mean difference of squares %.2f, the most %.1f, moved by 8 pixels %.2f", n+1, same, worst, moved)
+		if same > 3 || worst > 40 || moved < 3*same {
+			t.Errorf("page %d: mean difference of squares %.2f, the most %.1f, moved by 8 pixels %.2f", n+1, same, worst, moved)
 		}
 	}
 }
 
-// On the page the contour lies where the bright voxels end: within two pixels of it there is both bright and dark.
+// On the page the contour lies where the bright voxels end: within half a voxel of it there is both bright and dark.
 func TestContourOnThePage(t *testing.T) {
-	g := centred([3]int{60, 50, 20}, [3]float64{1, 1.5, 4}, turned(identity, 0, math.Pi/2))
+	g := centred([3]int{60, 50, 60}, [3]float64{1, 1.5, 1.25}, turned(identity, 0, math.Pi/2))
 	m := maskOf(g, func(p [3]float64) bool { return distance([3]float64{p[0] - 5, p[1], p[2] + 3}) < 14 })
 	im := m.On(g, [3]int{})
 	v := grid(g, func([3]float64) float64 { return 0 })
@@ -407,8 +486,8 @@ func TestContourOnThePage(t *testing.T) {
 			}
 			found++
 			bright, black := false, false
-			for j := -7; j <= 7; j++ {
-				for k := -7; k <= 7; k++ {
+			for j := -8; j <= 8; j++ {
+				for k := -8; k <= 8; k++ {
 					at := 3 * ((y+j)*p.Columns + x + k)
 					bright = bright || p.Pix[at] > 200 && p.Pix[at+2] > 200
 					black = black || p.Pix[at] < 20 && p.Pix[at+2] < 20 && max(j, -j)+max(k, -k) > 4
@@ -468,7 +547,9 @@ func TestResize(t *testing.T) {
 
 func TestWrap(t *testing.T) {
 	regular, _ := faces()
-	for _, s := range []string{"", "a", "one two three four five six seven", strings.Repeat("Wx", 300), "a " + strings.Repeat("m", 100) + " b", "Ωμέγα и ёлка"} {
+	for _, s := range []string{
+		"", "a", "one two three four five six seven", strings.Repeat("Wx", 300), "a " + strings.Repeat("m", 100) + " b", "Ωμέγα и ёлка",
+	} {
 		for _, width := range []int{1, 20 * point, 60 * point, 500 * point} {
 			lines := regular.wrap(s, 8*point, width)
 			if got := strings.ReplaceAll(strings.Join(lines, ""), " ", ""); got != strings.ReplaceAll(s, " ", "") {
@@ -501,7 +582,8 @@ func TestPersonName(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	for v, want := range map[float64]string{
-		0: "0", 12.345: "12.35", -46.91: "−46.91", 1234567: "1234567", 12345678: "1.235e+07", 0.001234: "0.001234", 0.5: "0.5", 100: "100", 99999: "99999",
+		0: "0", 12.345: "12.35", -46.91: "−46.91", 1234567: "1234567", 12345678: "1.235e+07", 0.001234: "0.001234",
+		0.5: "0.5", 100: "100", 99999: "99999",
 	} {
 		if got := english.number(v); got != want {
 			t.Errorf("%v is %q, want %q", v, got, want)

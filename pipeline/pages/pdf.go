@@ -10,8 +10,8 @@ import (
 	"codeberg.org/go-pdf/fpdf"
 )
 
-// PDF writes the document as a PDF with text that can be searched and copied, the two faces with the characters that are used
-// of them, and lines as lines.
+// PDF writes the document as a PDF with text that can be searched and copied, the two faces with the characters that are
+// used of them, and lines as lines.
 func (d *Document) PDF() ([]byte, error) {
 	c := fpdf.NewCustom(&fpdf.InitType{UnitStr: "pt", Size: fpdf.SizeType{Wd: pageWidth / 1000.0, Ht: pageHeight / 1000.0}})
 	// The same bytes each time: nothing of the clock, nothing in the order of a map.
@@ -31,7 +31,7 @@ func (d *Document) PDF() ([]byte, error) {
 	for _, f := range []*face{regular, bold} {
 		c.AddUTF8FontFromBytes("liberation", f.name, f.ttf)
 	}
-	p := pdf{Fpdf: c, widths: map[int]bool{}}
+	p := pdf{c}
 	for _, page := range d.pages {
 		c.AddPage()
 		for _, m := range page {
@@ -45,10 +45,7 @@ func (d *Document) PDF() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-type pdf struct {
-	*fpdf.Fpdf
-	widths map[int]bool // of pictures, in pixels
-}
+type pdf struct{ *fpdf.Fpdf }
 
 func pt(v int) float64 { return float64(v) / point }
 
@@ -84,12 +81,8 @@ func (p *pdf) stroke(s stroke) {
 
 func (p *pdf) picture(m picture) {
 	_, _, w, h := m.pixels()
-	for p.widths[w] { // the library writes pictures by their width, and those of one width in the order of a map
-		w++
-	}
-	p.widths[w] = true
 	var b bytes.Buffer
-	e := png.Encoder{CompressionLevel: png.BestCompression}
+	e := png.Encoder{CompressionLevel: png.BestSpeed}
 	if err := e.Encode(&b, resize(m.gray, w, h)); err != nil {
 		p.SetError(err)
 		return

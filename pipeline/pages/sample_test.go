@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"image/png"
 	"io/fs"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -247,11 +247,17 @@ func TestLook(t *testing.T) {
 	s := synthetic(t)
 	write("synthetic", sheetOf(lesion(s.volume.Grid, s.mask(t, ""), "CT", "HU", "Sphere", 6, false)))
 
-	d, _ := Draw(sheetOf(a))
-	for i := range min(d.Len(), 2) {
-		p := d.Picture(i)
-		ppm := append([]byte(fmt.Sprintf("P6\n%d %d\n255\n", p.Columns, p.Rows)), p.Pix...)
-		os.WriteFile(filepath.Join(folder, fmt.Sprintf("sc%d.ppm", i)), ppm, 0o600)
+	d, err := Draw(sheetOf(a))
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = slices.Max[[]int]
+	for i := range d.Len() {
+		var b bytes.Buffer
+		if err := png.Encode(&b, d.Picture(i)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("capture-%d.png", i+1)), b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -88,7 +88,7 @@ func TestViewsAreTurnedAsRadiologistsLook(t *testing.T) {
 		for _, angle := range []float64{0, 8 * math.Pi / 180, 25 * math.Pi / 180} {
 			axes := turned(axes, i%3, angle)
 			// Largest along z of the grid's, whichever that is: all three sizes differ, so a wrong axis is a wrong size.
-			g := centred([3]int{40, 46, 52}, [3]float64{1, 1.25, 0.8}, axes)
+			g := centred([3]int{30, 26, 38}, [3]float64{1.3, 1.6, 1.1}, axes)
 			m := maskOf(g, func(p [3]float64) bool { return distance(p) < 9 })
 			for axis := range 3 {
 				views := Views(grid(g, func(p [3]float64) float64 { return p[axis] }), m, "MR", "")

@@ -17,7 +17,7 @@ type words struct {
 	page, lesion, missing                               string // formats, but for missing
 	key, histogram, voxels, outside, course, noEarlier  string
 	all, comments, notes, continued, shortened, summary string
-	noLesion, noPicture, to, oblique                    string
+	noLesion, noPicture, appendix, to, oblique          string
 	planes                                              [3]string
 	months                                              [12]string
 	name, id, issuer, born, sex, study, date, accession string
@@ -31,7 +31,7 @@ var english = words{
 	key: "Key values", histogram: "Intensities in the region", voxels: "voxels", outside: "%d below and %d above not shown",
 	course: "Course", noEarlier: "No earlier report of this lesion is here to compare with.",
 	all: "All values", comments: "Comments", notes: "Notes", continued: "continued", shortened: "Shortened above", summary: "Summary",
-	noLesion: "No lesion was measured.", noPicture: "No picture", to: "to", oblique: "oblique",
+	noLesion: "No lesion was measured.", noPicture: "No picture", appendix: "more in the appendix", to: "to", oblique: "oblique",
 	planes: [3]string{"Axial", "Coronal", "Sagittal"},
 	months: [12]string{"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"},
 	name:   "Patient", id: "Patient ID", issuer: "Issuer of ID", born: "Born", sex: "Sex", study: "Study", date: "Study date", accession: "Accession no.",
@@ -45,7 +45,7 @@ var italian = words{
 	key: "Valori principali", histogram: "Intensità nella regione", voxels: "voxel", outside: "%d sotto e %d sopra non mostrati",
 	course: "Andamento", noEarlier: "Non è presente un report precedente di questa lesione per il confronto.",
 	all: "Tutti i valori", comments: "Commenti", notes: "Note", continued: "continua", shortened: "Abbreviato sopra", summary: "Sintesi",
-	noLesion: "Nessuna lesione è stata misurata.", noPicture: "Nessuna immagine", to: "a", oblique: "obliquo",
+	noLesion: "Nessuna lesione è stata misurata.", noPicture: "Nessuna immagine", appendix: "altri in appendice", to: "a", oblique: "obliquo",
 	planes: [3]string{"Assiale", "Coronale", "Sagittale"},
 	months: [12]string{"gen", "feb", "mar", "apr", "mag", "giu", "lug", "ago", "set", "ott", "nov", "dic"},
 	name:   "Paziente", id: "ID paziente", issuer: "Emittente ID", born: "Data di nascita", sex: "Sesso", study: "Studio", date: "Data studio",
