@@ -79,7 +79,8 @@ async function report(browser, s, name) {
   const lacking = wanted.filter(w => !text.includes(w));
   console.log(`  ${name}.png  ${meaning(object)}: ${wanted.length - lacking.length} of ${wanted.length} names are in its ${text.length} characters of text`);
   console.log(text.split('\n').filter(Boolean).slice(0, 12).map(l => `    | ${l.slice(0, 140)}`).join('\n'));
-  if (text && lacking.length) fault(`${during}: not shown: ${[...new Set(lacking)].slice(0, 5).join(', ')}`);
+  if (!text) fault(`${during}: nothing is shown`);
+  else if (lacking.length) fault(`${during}: not shown: ${[...new Set(lacking)].slice(0, 5).join(', ')}`);
   await page.close();
   return groups;
 }
@@ -94,7 +95,7 @@ async function segmentation(browser, s, name) {
   await page.waitForFunction(() => window.services.segmentationService.getSegmentations().length, { timeout: 30e3 }).catch(() => {});
   await page.click('[data-cy="panelSegmentation-btn"]').catch(() => {});
   await page.waitForFunction(() => window.services.segmentationService.getSegmentations().every(x =>
-    Object.values(x.segments).every(g => g.cachedStats?.namedStats?.count)), { timeout: 90e3 }).catch(() => hear('OHIF computed no statistics'));
+    Object.values(x.segments).every(g => g.cachedStats?.namedStats?.count)), { timeout: 60e3 }).catch(() => hear('OHIF computed no statistics within a minute'));
   const found = await page.evaluate(() => window.services.segmentationService.getSegmentations().flatMap(x => Object.values(x.segments).map(g => ({
     id: x.segmentationId, index: g.segmentIndex, label: g.label, centre: g.cachedStats?.center?.image,
     ...Object.fromEntries(Object.values(g.cachedStats?.namedStats ?? {}).map(v => [v.name, v.value])),
