@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/testdata"
 )
 
 // What validators of other people say of everything that radnode sends back. [judge] is what a test calls; read_test.go has
@@ -335,7 +336,14 @@ func validateEntities(results, sources []string) (remarks []remark) {
 // allStudies are those of the reference data, where it is, and the bundled ones.
 func allStudies(t *testing.T) []study {
 	t.Helper()
-	all := []study{{"bundled", bundledStudy(t), 1, 2, 0}, {"digital phantom", bundledPhantom(t), 1, 1, 0}}
+	var all []study
+	for _, c := range []study{{"bundled", testdata.SyntheticCT, 1, 2, 0}, {"digital phantom", testdata.DigitalPhantom, 1, 1, 0}} {
+		var err error
+		if c.folder, err = filepath.Abs(filepath.Join("..", "..", "testdata", c.folder)); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
 	if root := os.Getenv("RADNODE_SHARED"); root != "" || exists(filepath.Join("..", "..", "..", "shared")) {
 		all = append(all, referenceData...)
 	}
