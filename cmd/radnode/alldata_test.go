@@ -12,28 +12,89 @@ import (
 	"testing"
 	"time"
 
+	"github.com/radnode/radnode/pipeline"
 	"github.com/radnode/radnode/pipeline/sr"
 )
+
+// A study is what a node is sent, and how much comes of it.
+type study struct {
+	name, folder string // below data, or absolute
+	reports      int    // contour objects and series that are measured
+	regions      int
+	waiting      int // contour objects without their images
+}
+
+var referenceData = []study{
+	{"ibsi1", "ibsi1/ct_phantom/dicom", 1, 1, 0},
+	{"lung1", "lung1", 1, 4, 0},
+	{"sts", "sts", 9, 9, 0},
+	{"sts_raw", "sts_raw", 3, 6, 0},
+	{"dcmqi", "dcmqi", 3, 7, 1},
+	{"highdicom", "highdicom", 1, 1, 5},
+}
+
+// An answer is all that came back for a study.
+type answer struct {
+	folder  string
+	objects []demoObject
+	stats   pipeline.Stats
+}
+
+// answers are kept, as several tests look at the same ones.
+var answers = map[string]answer{}
+
+// sent pushes a study into a node of its own and returns what comes back.
+func sent(t *testing.T, s study) answer {
+	t.Helper()
+	a, ok := answers[s.name]
+	if !ok {
+		a.folder = s.folder
+		if !filepath.IsAbs(a.folder) {
+			a.folder = shared(t, "data", filepath.FromSlash(s.folder))
+		}
+		a.objects, a.stats = send(t, a.folder, s.reports, nil)
+		answers[s.name] = a
+	}
+	return a
+}
+
+// send pushes a folder into a node that change has configured, and returns what comes back by the time that there are so many
+// reports and nothing is left to deliver.
+func send(t *testing.T, folder string, reports int, change func(*Config)) ([]demoObject, pipeline.Stats) {
+	t.Helper()
+	pacs := startPACS(t, "127.0.0.1:0")
+	cfg := testConfig(t)
+	cfg.Deliver = []string{pacs.destination()}
+	cfg.Quiet = time.Second // for contours that name only the slices they are drawn on, or images by former UIDs
+	if change != nil {
+		change(&cfg)
+	}
+	n, stop := startNode(t, cfg)
+	radnode(t, "send", n.peer().String(), folder, "-j", "2")
+	pacs.waitReports(t, reports)
+	waitIdle(t, n)
+	stats := n.pipeline.Stats()
+	stop()
+	pacs.stop()
+	return pacs.objects, stats
+}
+
+func ofClasses(objects []demoObject, classes ...string) (out []demoObject) {
+	for _, o := range objects {
+		if slices.Contains(classes, o.meta.MediaStorageSOPClassUID) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
 
 // TestAllDataThroughTheNetwork pushes every study of the reference data into a node: each contour object that has its images
 // comes back as a report, with the values that extract gives for the same files, to the bit; of the others the state says
 // why not.
 func TestAllDataThroughTheNetwork(t *testing.T) {
-	for _, c := range []struct {
-		folder  []string
-		reports int // one for each contour object and series
-		regions int
-		waiting int // contour objects without their images
-	}{
-		{[]string{"ibsi1", "ct_phantom", "dicom"}, 1, 1, 0},
-		{[]string{"lung1"}, 1, 4, 0},
-		{[]string{"sts"}, 9, 9, 0},
-		{[]string{"sts_raw"}, 3, 6, 0},
-		{[]string{"dcmqi"}, 3, 7, 1},
-		{[]string{"highdicom"}, 1, 1, 5},
-	} {
-		t.Run(c.folder[0], func(t *testing.T) {
-			folder := shared(t, append([]string{"data"}, c.folder...)...)
+	for _, c := range referenceData {
+		t.Run(c.name, func(t *testing.T) {
+			folder := shared(t, "data", filepath.FromSlash(c.folder))
 			file := filepath.Join(t.TempDir(), "values.csv")
 			want := map[string][]float64{} // by contour object, series and region
 			if code := execute(t.Context(), []string{"extract", "--out", file, folder}, t.Output(), t.Output()); (code != exitDone) != (c.waiting > 0) {
@@ -60,14 +121,9 @@ func TestAllDataThroughTheNetwork(t *testing.T) {
 				want[key] = append(want[key], v)
 			}
 
-			pacs := startPACS(t, "127.0.0.1:0")
-			cfg := testConfig(t)
-			cfg.Deliver = []string{pacs.destination()}
-			cfg.Quiet = time.Second // for contours that name only the slices they are drawn on, or images by former UIDs
-			n, _ := startNode(t, cfg)
-			radnode(t, "send", n.peer().String(), folder, "-j", "2")
+			back := sent(t, c)
 			got := map[string][]float64{}
-			for _, o := range pacs.waitReports(t, c.reports) {
+			for _, o := range ofClasses(back.objects, reportClasses...) {
 				groups, err := sr.Measurements(o.dataSet(t))
 				if err != nil {
 					t.Fatal(err)
@@ -92,7 +148,7 @@ func TestAllDataThroughTheNetwork(t *testing.T) {
 					t.Errorf("%s: the report has %d values, extract %d, and they differ", key, len(g), len(w))
 				}
 			}
-			if s := n.pipeline.Stats(); s.Waiting != c.waiting || s.Refused != 0 || s.Failed != 0 {
+			if s := back.stats; s.Waiting != c.waiting || s.Refused != 0 || s.Failed != 0 {
 				t.Errorf("%+v, want %d waiting", s, c.waiting)
 			}
 		})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -119,7 +118,7 @@ func startOrthanc(t testing.TB, radnodePort string) orthanc {
 	dir := t.TempDir()
 	config := map[string]any{
 		"Name": "PACS", "DicomAet": "PACS", "StorageDirectory": filepath.Join(dir, "db"), "IndexDirectory": filepath.Join(dir, "db"),
-		"RemoteAccessAllowed": false, "AuthenticationEnabled": false, "DicomCheckCalledAet": false, "DicomAlwaysAllowStore": true,
+		"RemoteAccessAllowed": false, "AuthenticationEnabled": false, "DicomCheckCalledAet": false, "DicomAlwaysAllowStore": true, "DicomAlwaysAllowFind": true,
 		"UnknownSopClassAccepted": true, "Plugins": []string{},
 	}
 	config["DicomPort"], _ = strconv.Atoi(o.dicom)
@@ -385,180 +384,24 @@ print(len(files))
 	waitIdle(t, n)
 }
 
-// reports measures studies and keeps the report and the segmentation of each as files.
-func reports(t *testing.T, folder string, families ...features.Family) (dir string) {
-	t.Helper()
-	pacs := startPACS(t, "127.0.0.1:0")
-	cfg := testConfig(t)
-	if len(families) > 0 {
-		p := features.DefaultProfile("CT")
-		p.Families = families
-		cfg.Profiles, cfg.Rules = map[string]features.Profile{"some": p}, []pipeline.Rule{{Profile: "some"}}
-	}
-	cfg.Deliver = []string{pacs.destination()}
-	n, _ := startNode(t, cfg)
-	radnode(t, "send", n.peer().String(), folder, "-j", "2")
-	report := pacs.waitReports(t, 1)[0]
-	dir = t.TempDir()
-	for _, o := range append(pacs.received(dicom.SegmentationStorage), report) {
-		if err := o.keep(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// studies are what the validators look at: one that is bundled, and one from a hospital where the reference data is.
-func studies(t *testing.T) map[string]string {
-	out := map[string]string{"bundled": bundledStudy(t), "digital phantom": bundledPhantom(t)}
-	root := os.Getenv("RADNODE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	for name, folder := range map[string]string{
-		"CT phantom": "ibsi1/ct_phantom/dicom", "PET": "sts_raw/STS_001/FDG_PET", "MR": "sts_raw/STS_001/MR_T2", "segmentation": "dcmqi/23x38x3",
-	} {
-		if dir := filepath.Join(root, "data", filepath.FromSlash(folder)); exists(dir) {
-			out[name] = dir
-		}
-	}
-	return out
-}
-
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// Independent validators find no Error in report and segmentation.
-func TestValidators(t *testing.T) {
-	need(t, "dciodvfy", "dsrdump", "dcentvfy")
-	check := filepath.Join("..", "..", "..", "shared", "tools", "sr-check")
-	if root := os.Getenv("RADNODE_SHARED"); root != "" {
-		check = filepath.Join(root, "tools", "sr-check")
-	}
-	for name, folder := range studies(t) {
-		t.Run(name, func(t *testing.T) {
-			dir := reports(t, folder)
-			report, seg := filepath.Join(dir, "report.dcm"), filepath.Join(dir, "segmentation.dcm")
-			for _, file := range []string{report, seg} {
-				out, _ := exec.Command("dciodvfy", "-new", file).CombinedOutput()
-				for _, line := range strings.Split(string(out), "\n") {
-					if strings.HasPrefix(line, "Error") {
-						t.Errorf("dciodvfy: %s: %s", filepath.Base(file), line)
-					}
-				}
-			}
-			command(t, "dsrdump", "+Pc", report)
-
-			// Same patient and study as the images.
-			images, _, _ := findObjects([]string{folder})
-			out, _ := exec.Command("dcentvfy", report, seg, images[0].path).CombinedOutput()
-			for _, line := range strings.Split(string(out), "\n") {
-				if strings.HasPrefix(line, "Error") {
-					t.Errorf("dcentvfy: %s", line)
-				}
-			}
-			if !exists(check) || name != "bundled" && name != "digital phantom" {
-				return
-			}
-			// Slow: pixelmed's template validator. It takes memory for each pair of measurements, so of two regions it
-			// gets some families.
-			need(t, "java")
-			if name == "bundled" {
-				report = filepath.Join(reports(t, folder, features.Morphology, features.VolumeHistogram, features.NGTDM), "report.dcm")
-			}
-			if out, err := exec.Command("bash", check, report).CombinedOutput(); err != nil {
-				t.Errorf("sr-check: %v\n%s", err, out)
-			}
-		})
-	}
-}
-
-// highdicom, an independent reader, gives every value back, equal to the bit, and the mask of the segmentation.
-func TestHighdicomReads(t *testing.T) {
-	py := python(t, "highdicom")
-	script := `
-import sys, json, highdicom as hd, numpy as np
-r = hd.sr.srread(sys.argv[1])
-groups, number = {}, {}
-for g in r.content.get_volumetric_roi_measurement_groups():
-    name = str(g.tracking_identifier)
-    k = number[name] = number.get(name, -1) + 1
-    groups.setdefault(name, {}).update({f"{k} {m.name.value}": float(m.value).hex() for m in g.get_measurements()})
-s = hd.seg.segread(sys.argv[2])
-voxels = {}
-for n in s.segment_numbers:
-    d = s.get_segment_description(n)
-    m = s.get_pixels_by_source_instance(source_sop_instance_uids=[u[2] for u in s.get_source_image_uids()], segment_numbers=[n], ignore_spatial_locations=True, assert_missing_frames_are_empty=True)
-    voxels[str(d.segment_label)] = int(np.count_nonzero(m))
-print(json.dumps({"groups": groups, "voxels": voxels}))
-`
-	for name, folder := range studies(t) {
-		t.Run(name, func(t *testing.T) {
-			dir := reports(t, folder)
-			f, err := os.ReadFile(filepath.Join(dir, "report.dcm"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			d, err := dicom.ReadFile(bytes.NewReader(f), int64(len(f)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := values(t, d.DataSet)
-
-			out, err := exec.Command(py, "-c", script, filepath.Join(dir, "report.dcm"), filepath.Join(dir, "segmentation.dcm")).Output()
-			if err != nil {
-				t.Fatalf("highdicom: %v\n%s", err, err.(*exec.ExitError).Stderr)
-			}
-			var got struct {
-				Groups map[string]map[string]string
-				Voxels map[string]int
-			}
-			if err := json.Unmarshal(out, &got); err != nil {
-				t.Fatal(err)
-			}
-			if len(got.Groups) != len(want) || len(want) == 0 {
-				t.Fatalf("highdicom reads %d regions, want %d", len(got.Groups), len(want))
-			}
-			for region, features := range want {
-				if got.Voxels[region] == 0 {
-					t.Errorf("%s: highdicom finds no voxel of it in the segmentation", region)
-				}
-				for code, v := range features {
-					text := got.Groups[region][code]
-					read, err := strconv.ParseFloat(text, 64)
-					if err != nil || math.Float64bits(read) != math.Float64bits(v) {
-						t.Errorf("%s %s: highdicom reads %s, want %v", region, code, text, v)
-					}
-				}
-			}
-		})
-	}
-}
-
 // The report that says why nothing was computed arrives, and validators find no Error in it.
 func TestRefusalReportIsValid(t *testing.T) {
-	pacs := startPACS(t, "127.0.0.1:0")
-	cfg := testConfig(t)
-	cfg.Deliver, cfg.Refusals = []string{pacs.destination()}, true
-	p := features.DefaultProfile("MR")
-	p.Normalise = features.Normalise{Method: "mean", Region: "^muscle$"} // which nobody drew
-	cfg.Profiles, cfg.Rules = map[string]features.Profile{"p": p}, []pipeline.Rule{{Profile: "p"}}
-	n, _ := startNode(t, cfg)
-	radnode(t, "send", n.peer().String(), bundledStudy(t), "-j", "2")
-	report := pacs.waitReports(t, 1)[0]
-	dir := t.TempDir()
-	if err := report.keep(dir); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "report.dcm")
+	folder := bundledStudy(t)
+	objects, _ := send(t, folder, 1, func(cfg *Config) {
+		cfg.Refusals = true
+		p := features.DefaultProfile("MR")
+		p.Normalise = features.Normalise{Method: "mean", Region: "^muscle$"} // which nobody drew
+		cfg.Profiles, cfg.Rules = map[string]features.Profile{"p": p}, []pipeline.Rule{{Profile: "p"}}
+	})
+	back := answer{folder: folder, objects: objects}
+	file := back.write(t, t.TempDir())[0]
 	if text := radnode(t, "sr", file); !strings.Contains(text, "Not computed: ") || !strings.Contains(text, "[image.normalise]") {
 		t.Errorf("the report does not say why:\n%s", text)
 	}
-	need(t, "dciodvfy", "dsrdump", "java")
-	check := filepath.Join(filepath.Dir(shared(t, "data")), "tools", "sr-check")
-	if out, err := exec.Command("bash", check, file).CombinedOutput(); err != nil {
-		t.Errorf("sr-check: %v\n%s", err, out)
-	}
+	judge(t, back)
 }
