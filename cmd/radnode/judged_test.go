@@ -293,7 +293,7 @@ func validateTemplates(files []string) (remarks []remark, err error) {
 	}
 	// Without these limits off, Java refuses the style sheet (JAXP0801003).
 	args := []string{
-		"-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0", "-Djdk.xml.xpathTotalOpLimit=0", "-Xmx2g", "-Xss64m",
+		"-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0", "-Djdk.xml.xpathTotalOpLimit=0", "-Xmx1g", "-Xss64m",
 		"-cp", strings.Join(jars, ":"), filepath.Join("testdata", "DicomSRValidators.java"),
 	}
 	out, err := exec.Command("java", append(args, files...)...).CombinedOutput()
