@@ -182,10 +182,11 @@ func (n *node) monitoring() http.Handler {
 }
 
 // equipmentOf names this installation: its Device UID (PS3.16 TID 1004, Device Observer UID) follows from the AE title, which
-// is unique in a hospital, so that a node set up anew writes the same reports as before.
+// is unique in a hospital, so that a node set up anew writes the same reports as before, and from the version, since IHE AIR
+// wants another one for another model.
 func equipmentOf(aet string) pipeline.Equipment {
 	return pipeline.Equipment{
 		Manufacturer: "radnode", Model: "radnode", SoftwareVersion: version, StationName: aet,
-		DeviceUID: dicom.UIDFrom("radnode", "device", aet),
+		DeviceUID: dicom.UIDFrom("radnode", "device", aet, version),
 	}
 }

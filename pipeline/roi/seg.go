@@ -45,9 +45,11 @@ type Segment struct {
 	Rule   voxel.Rule // by which the region became the mask
 }
 
-// Equipment is the device that writes: Enhanced General Equipment, PS3.3 C.7.5.2, where all four are type 1.
+// Equipment is the device that writes: Enhanced General Equipment, PS3.3 C.7.5.2, where all of the first four are type 1, and
+// Contributing Equipment, C.12.1, where IHE AIR asks for the Device UID of what ran the algorithm.
 type Equipment struct {
 	Manufacturer, ModelName, SerialNumber, SoftwareVersion string
+	DeviceUID                                              string // optional: then there is no Contributing Equipment
 }
 
 // studiesContainingOtherReferencedInstances is an attribute of PS3.6 that only this file names.
@@ -101,6 +103,13 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	d.SetString(dicom.ManufacturerModelName, dicom.CleanLine(in.Equipment.ModelName, 64))
 	d.SetString(dicom.DeviceSerialNumber, dicom.CleanLine(in.Equipment.SerialNumber, 64))
 	d.SetString(dicom.SoftwareVersions, dicom.CleanLine(in.Equipment.SoftwareVersion, 64))
+	if in.Equipment.DeviceUID != "" {
+		e := dicom.New()
+		e.Copy(d, dicom.Manufacturer, dicom.ManufacturerModelName, dicom.DeviceSerialNumber, dicom.SoftwareVersions)
+		e.SetString(dicom.DeviceUID, in.Equipment.DeviceUID)
+		e.SetSeq(dicom.PurposeOfReferenceCodeSequence, Code{"109102", "DCM", "Processing Equipment"}.item())
+		d.SetSeq(dicom.ContributingEquipmentSequence, e)
+	}
 	// General Image, Image Pixel, Segmentation Image, PS3.3 C.8.20.2.
 	d.SetInt(dicom.InstanceNumber, cmp.Or(in.InstanceNumber, 1))
 	d.SetString(dicom.ContentDate, at.Format("20060102"))

@@ -54,6 +54,7 @@ var (
 	qualitativeEvals    = Code{"C0034375", "UMLS", "Qualitative Evaluations"}
 	referencedSegment   = dcm("121191", "Referenced Segment")
 	sourceSeries        = dcm("121232", "Source series for segmentation")
+	sourceOfMeasurement = dcm("121112", "Source of Measurement")
 	summary             = dcm("121111", "Summary")
 	trackingIdentifier  = dcm("112039", "Tracking Identifier")
 	trackingUID         = dcm("112040", "Tracking Unique Identifier")

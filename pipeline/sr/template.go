@@ -57,8 +57,13 @@ func (r Report) imageLibrary() *item {
 	for _, s := range r.Images {
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
 		s.context(g)
+		if r.Brief {
+			continue
+		}
+		// TID 1601 asks for no concept name, and PS3.3 Table C.17-5 lets a reference have one, as its purpose. OHIF takes the name
+		// of every item apart: without it the page of the study goes black.
 		for _, i := range s.Instances {
-			g.add(contains, &item{vt: image, ref: i}) // TID 1601 row 1
+			g.add(contains, &item{vt: image, name: sourceOfMeasurement, ref: i}) // TID 1601 row 1
 		}
 	}
 	if len(r.Contours) > 0 {
@@ -66,7 +71,7 @@ func (r Report) imageLibrary() *item {
 		// CID 29 of the older, and validators know the older.
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
 		for _, d := range r.Contours {
-			g.add(contains, &item{vt: composite, ref: d.Instance}) // TID 1601 row 3
+			g.add(contains, &item{vt: composite, name: sourceOfMeasurement, ref: d.Instance}) // TID 1601 row 3
 		}
 	}
 	return lib
