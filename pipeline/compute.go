@@ -74,7 +74,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		}
 	}
 	m, err := p.memory.Measure(ctx, Request{
-		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Looks: slices.ContainsFunc(styles, Style.looks),
+		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Documents: written(styles),
 	})
 	if ctx.Err() != nil {
 		if m != nil {
@@ -89,7 +89,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	m.Took.Load = loaded
 
 	start = time.Now()
-	if slices.ContainsFunc(styles, Style.looks) {
+	if looks(written(styles)) {
 		past, err := p.history(m)
 		if err != nil {
 			return p.failed(ctx, job, err)

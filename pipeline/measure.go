@@ -91,7 +91,7 @@ type Request struct {
 	Choose      Chooser       // which regions, and by which profile
 	Elsewhere   bool          // the regions were drawn on another series, whose frame of reference these images share
 	Diagnostics bool          // also the values of the steps before the features
-	Looks       bool          // also what pages show
+	Documents   []Document    // that will be written of it: pages show pictures, and take room
 }
 
 // Measure computes the features of the regions that are wanted, each by its profile. A region that cannot be measured is
@@ -235,7 +235,7 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 				if err == nil && q.Diagnostics {
 					r.Diagnostics, err = features.Diagnostics(ctx, volume.Grid, r.Mask, profile)
 				}
-				if err == nil && q.Looks {
+				if err == nil && looks(q.Documents) {
 					r.Look = &Look{Views: pages.Views(volume.Grid, r.Mask, volume.Modality, is.Unit), Histogram: pages.Count(volume.Grid, r.Mask)}
 				}
 				extracted[i] = time.Since(start)
@@ -380,6 +380,9 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 		mask := int64(bounds.Len())
 		own := mask + drawing(r, plane) + features.Estimate(g, bounds, profile)
 		frames := 4 * plane * int64(bounds.Size()[2]) / 8
+		if slices.Contains(q.Documents, Capture) {
+			frames += 2 * captureBytes
+		}
 		if all := p.kept + mask + max(p.work, own, report+frames); all > limit {
 			add(TooLarge("the region, with the images and the regions before it,", all, limit, "raise memory in the configuration, or choose a larger spacing"), voxel.Box{})
 			continue

@@ -45,7 +45,7 @@ func TestStyleCheck(t *testing.T) {
 func made(t *testing.T, o Options, rev Revision, styles ...Style) Made {
 	t.Helper()
 	contours, images := readStudy(t, testdata.SyntheticCT)
-	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Looks: true})
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Documents: documents})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestUptake(t *testing.T) {
 func TestSheet(t *testing.T) {
 	contours, images := readStudy(t, testdata.SyntheticCT)
 	o := testOptions()
-	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Looks: true})
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Documents: documents})
 	if err != nil {
 		t.Fatal(err)
 	}
