@@ -98,8 +98,17 @@ func (s Style) Check() error {
 }
 
 // looks says whether pictures are needed.
-func (s Style) looks() bool {
-	return slices.Contains(s.Documents, PDF) || slices.Contains(s.Documents, Capture)
+func looks(d []Document) bool { return slices.Contains(d, PDF) || slices.Contains(d, Capture) }
+
+// captureBytes is about what the page of a region takes as a picture.
+const captureBytes = 7 << 20
+
+// written are the documents of all styles.
+func written(styles []Style) (all []Document) {
+	for _, s := range styles {
+		all = append(all, s.Documents...)
+	}
+	return all
 }
 
 // id names what a style does to content: two destinations with the same one get the same instances.
