@@ -51,14 +51,16 @@ func (e Equipment) observe(root *item) {
 }
 
 // imageLibrary is TID 1600: one group for each image series, with what its
-// images have in common (TID 1602), and one for the contours.
+// images have in common (TID 1602), and one for the contours. Its references
+// need no concept name and may have one, which is their purpose (PS3.3 Table
+// C.17-5); OHIF shows no report that has a reference without.
 func (r Report) imageLibrary() *item {
 	lib := newContainer(imageLibrary, "1600")
 	for _, s := range r.Images {
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
 		s.context(g)
 		for _, i := range s.Instances {
-			g.add(contains, &item{vt: image, ref: i}) // TID 1601 row 1
+			g.add(contains, &item{vt: image, name: sourceImage, ref: i}) // TID 1601 row 1
 		}
 	}
 	if len(r.Contours) > 0 {
@@ -66,7 +68,7 @@ func (r Report) imageLibrary() *item {
 		// CID 29 of the older, and validators know the older.
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
 		for _, d := range r.Contours {
-			g.add(contains, &item{vt: composite, ref: d.Instance}) // TID 1601 row 3
+			g.add(contains, &item{vt: composite, name: sourceOfMeasurement, ref: d.Instance}) // TID 1601 row 3
 		}
 	}
 	return lib
