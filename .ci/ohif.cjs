@@ -19,9 +19,14 @@ function hear(text) {
   if (heard.size < 50) heard.add(text.replace(/frames\/\d+/, 'frames/…'));
 }
 
+// until waits for a condition in the page, and says whether it came.
+const until = (page, seconds, condition, ...args) =>
+  page.waitForFunction(condition, { timeout: seconds * 1e3 }, ...args).then(() => true, () => false);
+
 // load opens the study and waits until the panel lists its series and the first image is drawn.
-async function load(browser) {
+async function load(browser, prepare = () => {}) {
   const page = await browser.newPage();
+  await prepare(page);
   await page.setViewport({ width: 1600, height: 1000 });
   page.on('console', async m => {
     if (m.type() !== 'error') return;
@@ -29,31 +34,43 @@ async function load(browser) {
     hear(`console: ${(parts.join(' ') || m.text()).split('\n').slice(0, 2).join(' ')}`);
   });
   page.on('pageerror', e => hear(`exception: ${e.message}`));
-  page.on('response', r => { if (r.status() >= 400) hear(`HTTP ${r.status()} ${new URL(r.url()).pathname.split('/').slice(-3).join('/')}`); });
+  page.on('response', r => {
+    if (r.status() >= 400) hear(`HTTP ${r.status()} ${new URL(r.url()).pathname.split('/').slice(-3).join('/')}`);
+  });
   await page.goto(`${base}/viewer?StudyInstanceUIDs=${study}`, { waitUntil: 'domcontentloaded' });
   await page.waitForSelector('[data-cy^="study-browser-thumbnail"]', { timeout: 120e3 });
-  await page.waitForFunction(() => window.services?.displaySetService?.activeDisplaySets.length &&
-    /\(\d+\/\d+\)|^\d+\/\d+$/m.test(document.querySelector('[data-cy="viewport-grid"]')?.innerText ?? ''), { timeout: 60e3 }).catch(() => {});
+  await until(page, 60, () => window.services?.displaySetService?.activeDisplaySets.length &&
+    /\(\d+\/\d+\)|^\d+\/\d+$/m.test(document.querySelector('[data-cy="viewport-grid"]')?.innerText ?? '')); // "(12/24)", the slice
   await sleep(2000);
   return page;
 }
 
 const series = page => page.evaluate(() => window.services.displaySetService.activeDisplaySets.map(s => ({
-  id: s.displaySetInstanceUID, uid: s.SeriesInstanceUID, modality: s.Modality, number: s.SeriesNumber, description: s.SeriesDescription,
+  id: s.displaySetInstanceUID, uid: s.SeriesInstanceUID, modality: s.Modality, image: Boolean(s.images?.length),
+  number: s.SeriesNumber, description: s.SeriesDescription,
   shown: document.getElementById(`thumbnail-${s.displaySetInstanceUID}`)?.innerText.replaceAll('\n', ' | '),
 })));
 
+// doubleClick opens a series by its entry in the panel, which moves while thumbnails come: it looks whether a viewport took
+// the series, and clicks again where none did.
 async function doubleClick(page, uid) {
-  const s = (await series(page)).find(s => s.uid === uid);
-  const entry = await page.$(`[id="thumbnail-${s.id}"]`);
-  await entry.evaluate(e => e.scrollIntoView({ block: 'center' }));
-  const box = await entry.boundingBox();
-  await page.mouse.click(box.x + 30, box.y + box.height / 2, { count: 2, delay: 30 });
+  const { id } = (await series(page)).find(s => s.uid === uid);
+  for (let tries = 0; tries < 3; tries++) {
+    const entry = await page.$(`[id="thumbnail-${id}"]`);
+    if (!entry) return; // the page is gone: looks says so
+    await entry.evaluate(e => e.scrollIntoView({ block: 'center' }));
+    const box = await entry.boundingBox();
+    await page.mouse.click(box.x + 30, box.y + box.height / 2, { count: 2, delay: 30 });
+    if (await until(page, 15, id => !document.querySelector('[data-cy="viewport-grid"]') ||
+      [...window.services.viewportGridService.getState().viewports.values()].some(v => v.displaySetInstanceUIDs?.includes(id)), id)) return;
+  }
+  hear('no viewport took the series after three double clicks');
 }
 
 // looks gives the text of the viewports, and faults where OHIF shows an error or has lost its page.
 async function looks(page) {
-  const [all, text] = await page.evaluate(() => [document.body.innerText, document.querySelector('[data-cy="viewport-grid"]')?.innerText]);
+  const [all, text] = await page.evaluate(() =>
+    [document.body.innerText, document.querySelector('[data-cy="viewport-grid"]')?.innerText]);
   if (text === undefined) fault(`${during}: the page is empty`);
   else if (/Something went wrong/i.test(all)) fault(`${during}: "Something went wrong"`);
   return text ?? '';
@@ -62,7 +79,8 @@ async function looks(page) {
 // report opens a Structured Report and looks for each region and each measurement of it in the text.
 async function report(browser, s, name) {
   const [object] = await (await fetch(`${base}/dicom-web/studies/${study}/series/${s.uid}/metadata`)).json();
-  const groups = children(object).filter(i => code(i) === '126010').flatMap(children).filter(i => code(i) === '125007').map(g => ({
+  const measurements = children(object).filter(i => code(i) === '126010').flatMap(children);
+  const groups = measurements.filter(i => code(i) === '125007').map(g => ({
     region: children(g).find(i => code(i) === '112039')['0040A160'].Value[0],
     values: Object.fromEntries(children(g).filter(i => i['0040A040'].Value[0] === 'NUM').map(i => {
       const v = i['0040A300'].Value[0];
@@ -77,7 +95,8 @@ async function report(browser, s, name) {
   await page.screenshot({ path: `${dir}/${name}.png` });
   const wanted = groups.flatMap(g => [g.region, ...g.names]);
   const lacking = wanted.filter(w => !text.includes(w));
-  console.log(`  ${name}.png  ${meaning(object)}: ${wanted.length - lacking.length} of ${wanted.length} names are in its ${text.length} characters of text`);
+  const there = wanted.length - lacking.length;
+  console.log(`  ${name}.png  ${meaning(object)}: ${there} of ${wanted.length} names are in its ${text.length} characters of text`);
   console.log(text.split('\n').filter(Boolean).slice(0, 12).map(l => `    | ${l.slice(0, 140)}`).join('\n'));
   if (!text) fault(`${during}: nothing is shown`);
   else if (lacking.length) fault(`${during}: not shown: ${[...new Set(lacking)].slice(0, 5).join(', ')}`);
@@ -92,21 +111,23 @@ async function segmentation(browser, s, name) {
   const yes = await page.waitForSelector('[data-cy="yes-hydrate-btn"]', { timeout: 60e3 }).catch(() => null);
   if (!yes) { fault(`${during}: OHIF does not offer to open it`); await looks(page); }
   await yes?.click();
-  await page.waitForFunction(() => window.services.segmentationService.getSegmentations().length, { timeout: 30e3 }).catch(() => {});
+  await until(page, 30, () => window.services.segmentationService.getSegmentations().length);
   await page.click('[data-cy="panelSegmentation-btn"]').catch(() => {});
-  await page.waitForFunction(() => window.services.segmentationService.getSegmentations().every(x =>
-    Object.values(x.segments).every(g => g.cachedStats?.namedStats?.count)), { timeout: 60e3 }).catch(() => hear('OHIF computed no statistics within a minute'));
-  const found = await page.evaluate(() => window.services.segmentationService.getSegmentations().flatMap(x => Object.values(x.segments).map(g => ({
-    id: x.segmentationId, index: g.segmentIndex, label: g.label, centre: g.cachedStats?.center?.image,
-    ...Object.fromEntries(Object.values(g.cachedStats?.namedStats ?? {}).map(v => [v.name, v.value])),
-  }))));
+  const counted = await until(page, 60, () => window.services.segmentationService.getSegmentations().every(x =>
+    Object.values(x.segments).every(g => g.cachedStats?.namedStats?.count)));
+  if (!counted) hear('OHIF computed no statistics within a minute');
+  const found = await page.evaluate(() =>
+    window.services.segmentationService.getSegmentations().flatMap(x => Object.values(x.segments).map(g => ({
+      id: x.segmentationId, index: g.segmentIndex, label: g.label, centre: g.cachedStats?.center?.image,
+      ...Object.fromEntries(Object.values(g.cachedStats?.namedStats ?? {}).map(v => [v.name, v.value])),
+    }))));
   if (!found.length) fault(`${during}: no segment`);
   for (const g of found) {
     await page.evaluate(g => window.services.segmentationService.jumpToSegmentCenter(g.id, g.index), g);
     await sleep(2500);
     await looks(page);
     await page.screenshot({ path: `${dir}/${name}-${g.index}.png` });
-    console.log(`  ${name}-${g.index}.png  ${g.label}: ${g.count} voxels, ${g.volume} mm3, mean ${g.mean}, middle at voxel ${g.centre}`);
+    console.log(`  ${name}-${g.index}.png  ${g.label}: ${g.count} voxels, mean ${g.mean}, middle at voxel ${g.centre}`);
   }
   if (found.length) {
     await page.evaluate(id => { // all segments off: what is left is the image
@@ -120,15 +141,41 @@ async function segmentation(browser, s, name) {
   return found;
 }
 
+// lateImages loads the study with the answers in the order that is worst for OHIF, as a busy archive may give them: what is
+// not an image first, then segmentations, then images. Each segmentation must still be one of images: OHIF takes the first
+// series that it knows of all those in Referenced Series Sequence (0008,1115), and opens nothing where that is a structure set.
+async function lateImages(browser, all) {
+  const delay = Object.fromEntries(all.map(s => [s.uid, s.modality === 'SEG' ? 2500 : s.image ? 5000 : 0]));
+  const page = await load(browser, async page => {
+    await page.setRequestInterception(true);
+    page.on('request', async r => {
+      await sleep(delay[r.url().match(/\/series\/([0-9.]+)\/metadata/)?.[1]] ?? 0);
+      r.continue();
+    });
+  });
+  await until(page, 60, n => window.services.displaySetService.activeDisplaySets.length >= n, all.length);
+  const of = await page.evaluate(() => {
+    const sets = window.services.displaySetService;
+    return sets.activeDisplaySets.filter(s => s.Modality === 'SEG').map(s =>
+      [s.SeriesDescription, sets.getDisplaySetByUID(s.referencedDisplaySetInstanceUID)?.Modality]);
+  });
+  for (const [description, modality] of of) {
+    if (all.some(s => s.image && s.modality === modality)) console.log(`  SEG "${description}": of ${modality}`);
+    else fault(`${during}: OHIF takes SEG "${description}" for one of ${modality}`);
+  }
+  await page.close();
+}
+
 // compare holds OHIF's statistics of the voxels under a segment against the report's values of the region with its name.
 function compare(segment, groups) {
   const values = Object.assign({}, ...groups.filter(g => g.region === segment.label).map(g => g.values));
   for (const [what, ours, theirs] of [
-    ['volume', values.YEKZ, segment.volume], ['mean', values.Q4LE, segment.mean], ['minimum', values['1GSF'], segment.min], ['maximum', values['84IY'], segment.max],
+    ['volume', values.YEKZ, segment.volume], ['mean', values.Q4LE, segment.mean],
+    ['minimum', values['1GSF'], segment.min], ['maximum', values['84IY'], segment.max],
   ]) {
-    if (ours === undefined || theirs === undefined) { console.log(`  ${segment.label}: ${what}: report ${ours}, OHIF ${theirs}`); continue; }
     const off = Math.abs(ours - theirs) / Math.max(Math.abs(ours), 1);
-    if (off > 1e-4) fault(`${segment.label}: ${what} is ${ours} in the report, ${theirs} under the segmentation in OHIF`);
+    if (Number.isNaN(off)) console.log(`  ${segment.label}: ${what}: report ${ours}, OHIF ${theirs}`);
+    else if (off > 1e-4) fault(`${segment.label}: ${what} is ${ours} in the report, ${theirs} under the segmentation in OHIF`);
     else console.log(`  ${segment.label}: ${what} ${ours} in the report, ${theirs} in OHIF`);
   }
 }
@@ -136,8 +183,8 @@ function compare(segment, groups) {
 (async () => {
   const browser = await puppeteer.launch({
     executablePath: '/usr/bin/chromium', protocolTimeout: 180e3,
-    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-      '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'],
+    args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+      '--disable-sync', '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'],
   });
   try {
     during = 'opening the study';
@@ -158,6 +205,10 @@ function compare(segment, groups) {
     for (const [i, s] of of('SEG').entries()) {
       console.log(during = `SEG ${i + 1} "${s.description}"`);
       for (const g of await segmentation(browser, s, `seg-${i + 1}`)) compare(g, groups);
+    }
+    if (of('SEG').length) {
+      console.log(during = 'images last');
+      await lateImages(browser, all);
     }
     for (const [i, s] of all.filter(s => ['DOC', 'OT'].includes(s.modality)).entries()) {
       console.log(during = `${s.modality} "${s.description}"`);

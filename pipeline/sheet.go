@@ -56,17 +56,21 @@ func (w *writing) pages(set *Set) error {
 			}
 			objects = append(objects, o)
 		case Capture:
-			var pictures []*pages.Picture
+			// A page for each region: all their values are in the reports, and a picture of numbers serves nobody.
+			n := max(1, len(w.m.Regions))
 			digest := []string{style.id()}
-			for i := range drawn.Len() {
-				p := drawn.Picture(i)
-				pictures, digest = append(pictures, p), append(digest, string(p.Pix))
+			for i := range n {
+				digest = append(digest, string(drawn.Picture(i).Pix))
 			}
 			h.SOPInstanceUID = w.uid("capture", digest...)
 			h.SeriesInstanceUID = w.seriesUID("capture", style.id(), h.SOPInstanceUID) // pages of two revisions are not to be mixed
 			h.InstanceNumber = 1
-			if objects, err = pages.Captures(h, pictures); err != nil {
-				return err
+			for i := range n {
+				o, err := pages.Capture(h, i+1, n, drawn.Picture(i))
+				if err != nil {
+					return err
+				}
+				objects = append(objects, o)
 			}
 		}
 		if err := set.add(d, objects...); err != nil {

@@ -293,7 +293,7 @@ func validateTemplates(files []string) (remarks []remark, err error) {
 	}
 	// Without these limits off, Java refuses the style sheet (JAXP0801003).
 	args := []string{
-		"-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0", "-Djdk.xml.xpathTotalOpLimit=0", "-Xmx2g", "-Xss64m",
+		"-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0", "-Djdk.xml.xpathTotalOpLimit=0", "-Xmx1g", "-Xss64m",
 		"-cp", strings.Join(jars, ":"), filepath.Join("testdata", "DicomSRValidators.java"),
 	}
 	out, err := exec.Command("java", append(args, files...)...).CombinedOutput()
@@ -324,8 +324,8 @@ func validateTemplates(files []string) (remarks []remark, err error) {
 	return remarks, nil
 }
 
-// validateEntities is what dcentvfy says of results beside the images that they were made of: one patient, one study. What it
-// says of two images is theirs.
+// validateEntities is what dcentvfy says of results beside the images that they were made of. What it says of two images is
+// theirs. It does not compare what has another Patient ID or Study Instance UID: TestIdentityOfTheImages does.
 func validateEntities(results, sources []string) (remarks []remark) {
 	out, _ := exec.Command("dcentvfy", slices.Concat(results, sources)...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
@@ -396,6 +396,44 @@ func TestValidators(t *testing.T) {
 		t.Logf("%s: %d times: %s: %s", a.judge, used[i], a.pattern, a.why)
 		if used[i] == 0 {
 			t.Errorf("%s no longer says %s: strike it from what is accepted", a.judge, a.pattern)
+		}
+	}
+}
+
+// The judges see it when a report is wrong.
+func TestValidatorsFindFaults(t *testing.T) {
+	back := sent(t, allStudies(t)[0])
+	faults := map[string]struct {
+		judge  string
+		damage func(*dicom.DataSet)
+	}{
+		"another template": {"pixelmed", func(d *dicom.DataSet) {
+			d.Seq(dicom.ContentTemplateSequence)[0].SetString(dicom.TemplateIdentifier, "1501")
+		}},
+		"a language that there is not": {"pixelmed", func(d *dicom.DataSet) {
+			d.Seq(dicom.ContentSequence)[0].Seq(dicom.ConceptCodeSequence)[0].SetString(dicom.CodeValue, "xx")
+		}},
+		"no Performed Procedure Code": {"dciodvfy", func(d *dicom.DataSet) { d.Remove(dicom.PerformedProcedureCodeSequence) }},
+		"no evidence":                 {"dciodvfy", func(d *dicom.DataSet) { d.Remove(dicom.CurrentRequestedProcedureEvidenceSequence) }},
+		"another name":                {"dcentvfy", func(d *dicom.DataSet) { d.SetString(dicom.PatientName, "Another") }},
+		"a relationship that there is not": {"dsrdump", func(d *dicom.DataSet) {
+			d.Seq(dicom.ContentSequence)[0].SetString(dicom.RelationshipType, "CONTAINED")
+		}},
+	}
+	backs := map[string]answer{}
+	for name, f := range faults {
+		o := ofClasses(back.objects, reportClasses...)[0]
+		d := o.dataSet(t)
+		f.damage(d)
+		data, err := d.EncodedBytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		backs[name] = answer{folder: back.folder, objects: []demoObject{{o.meta, data}}}
+	}
+	for name, v := range judgeAll(t, backs) {
+		if !slices.ContainsFunc(v.remarks, func(r remark) bool { return r.judge == faults[name].judge }) {
+			t.Errorf("%s: %s says nothing of it: %v", name, faults[name].judge, v.remarks)
 		}
 	}
 }

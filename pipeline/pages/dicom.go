@@ -30,41 +30,7 @@ type Header struct {
 	Related []sr.Document // the report, the segmentation, the contours that the pages show
 }
 
-// The attributes of patient and study that an object made from images has in common with them: PS3.3 C.7.1, C.7.2.
-var (
-	copied = []dicom.Tag{
-		dicom.IssuerOfPatientID, dicom.TypeOfPatientID, dicom.IssuerOfPatientIDQualifiersSequence, dicom.PatientBirthTime,
-		dicom.QualityControlSubject, dicom.OtherPatientIDs, dicom.OtherPatientIDsSequence, dicom.OtherPatientNames,
-		dicom.PatientAge, dicom.PatientSize, dicom.PatientWeight,
-		dicom.MedicalAlerts, dicom.Allergies, dicom.EthnicGroup, dicom.Occupation, dicom.SmokingStatus,
-		dicom.AdditionalPatientHistory,
-		dicom.PregnancyStatus, dicom.PatientSpeciesDescription, dicom.PatientBreedDescription, dicom.ResponsiblePerson,
-		dicom.ResponsibleOrganization, dicom.PatientComments, dicom.PatientState,
-		dicom.IssuerOfAccessionNumberSequence, dicom.StudyDescription, dicom.ProcedureCodeSequence, dicom.PhysiciansOfRecord,
-		dicom.NameOfPhysiciansReadingStudy, dicom.AdmissionID, dicom.TimezoneOffsetFromUTC,
-		clinicalTrialSponsor, clinicalTrialProtocolID, clinicalTrialProtocolName, clinicalTrialSiteID, clinicalTrialSiteName,
-		clinicalTrialSubjectID, clinicalTrialSubjectReadingID, clinicalTrialTimePointID, clinicalTrialTimePointDescription,
-	}
-	// Type 2: there, even if empty.
-	copiedOrEmpty = []dicom.Tag{
-		dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate, dicom.PatientSex,
-		dicom.StudyDate, dicom.StudyTime, dicom.StudyID, dicom.AccessionNumber, dicom.ReferringPhysicianName,
-	}
-)
-
-// Attributes of PS3.6 that only this file names.
-const (
-	studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
-	clinicalTrialSponsor                      dicom.Tag = 0x00120010
-	clinicalTrialProtocolID                   dicom.Tag = 0x00120020
-	clinicalTrialProtocolName                 dicom.Tag = 0x00120021
-	clinicalTrialSiteID                       dicom.Tag = 0x00120030
-	clinicalTrialSiteName                     dicom.Tag = 0x00120031
-	clinicalTrialSubjectID                    dicom.Tag = 0x00120040
-	clinicalTrialSubjectReadingID             dicom.Tag = 0x00120042
-	clinicalTrialTimePointID                  dicom.Tag = 0x00120050
-	clinicalTrialTimePointDescription         dicom.Tag = 0x00120051
-)
+const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200 // PS3.6; only this file names it
 
 // Codes, PS3.16.
 var (
@@ -183,16 +149,7 @@ func (h Header) dataSet(class, uid, modality string, number int) (*dicom.DataSet
 	d.SetString(dicom.SOPClassUID, class)
 	d.SetString(dicom.SOPInstanceUID, uid)
 
-	for _, t := range copiedOrEmpty {
-		d.SetString(t)
-	}
-	d.Copy(h.Source, dicom.StudyInstanceUID)
-	d.Copy(h.Source, copiedOrEmpty...)
-	d.Copy(h.Source, copied...)
-	// Patient Identity Removed is nothing without a method, PS3.3 C.7.1.1; images exist that have it so.
-	if h.Source.String(dicom.DeidentificationMethod) != "" || len(h.Source.Seq(dicom.DeidentificationMethodCodeSequence)) > 0 {
-		d.Copy(h.Source, dicom.PatientIdentityRemoved, dicom.DeidentificationMethod, dicom.DeidentificationMethodCodeSequence)
-	}
+	d.CopyEntities(h.Source)
 
 	// General Series, C.7.3.1; Encapsulated Document Series, C.24.1.
 	d.SetString(dicom.Modality, modality)

@@ -219,7 +219,7 @@ func TestHeaders(t *testing.T) {
 	uids := map[string]bool{}
 	for i, d := range append([]*dicom.DataSet{pdf}, pages...) {
 		d = parse(t, fileOf(t, d))
-		for _, tag := range append(copied, append(copiedOrEmpty, dicom.StudyInstanceUID)...) {
+		for _, tag := range dicom.EntityAttributes() {
 			if got, want := d.Strings(tag), source.Strings(tag); strings.Join(got, `\`) != strings.Join(want, `\`) {
 				t.Errorf("object %d: %s is %q, the image has %q", i, tag, got, want)
 			}

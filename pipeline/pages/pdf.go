@@ -31,7 +31,7 @@ func (d *Document) PDF() ([]byte, error) {
 	for _, f := range []*face{regular, bold} {
 		c.AddUTF8FontFromBytes("liberation", f.name, f.ttf)
 	}
-	p := pdf{c}
+	p := pdf{Fpdf: c, widths: map[int]bool{}}
 	for _, page := range d.pages {
 		c.AddPage()
 		for _, m := range page {
@@ -45,7 +45,10 @@ func (d *Document) PDF() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-type pdf struct{ *fpdf.Fpdf }
+type pdf struct {
+	*fpdf.Fpdf
+	widths map[int]bool // of pictures, in pixels
+}
 
 func pt(v int) float64 { return float64(v) / point }
 
@@ -81,6 +84,10 @@ func (p *pdf) stroke(s stroke) {
 
 func (p *pdf) picture(m picture) {
 	_, _, w, h := m.pixels()
+	for p.widths[w] { // the library writes pictures by their width, and those of one width in the order of a map
+		w++
+	}
+	p.widths[w] = true
 	var b bytes.Buffer
 	e := png.Encoder{CompressionLevel: png.BestSpeed}
 	if err := e.Encode(&b, resize(m.gray, w, h)); err != nil {

@@ -136,7 +136,9 @@ func TestMeaningsThatReadersCompare(t *testing.T) {
 			t.Fatalf("%s: %d items are a Measurement Group", name, len(groups))
 		}
 		for _, g := range groups {
-			for _, what := range []string{"Tracking Identifier", "Tracking Unique Identifier", "Referenced Segment", "Source series for segmentation"} {
+			for _, what := range []string{
+				"Tracking Identifier", "Tracking Unique Identifier", "Referenced Segment", "Source series for segmentation",
+			} {
 				if n := len(sequence(g, what)); n != 1 {
 					t.Errorf("%s: %d items are %s", name, n, what)
 				}
@@ -167,7 +169,8 @@ func TestImageLibraryHasGroups(t *testing.T) {
 // value of any feature is the energy of all voxels of a 16-bit image, the smallest a volume density or a probability.
 func TestNumbersFitIn32Bits(t *testing.T) {
 	extremes := []float64{
-		0, 65535 * 65535 * float64(1<<40), -65535 * float64(1<<40), 5.0 / 3e9, 1.0 / (1 << 50), 0.1 + 0.2, math.Nextafter(1, 2), 12345.678901234567,
+		0, 65535 * 65535 * float64(1<<40), -65535 * float64(1<<40), 5.0 / 3e9, 1.0 / (1 << 50),
+		0.1 + 0.2, math.Nextafter(1, 2), 12345.678901234567,
 	}
 	for _, v := range extremes {
 		r := sample(t)
