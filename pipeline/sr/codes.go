@@ -53,8 +53,9 @@ var (
 	processingEquipment = dcm("109102", "Processing Equipment")
 	qualitativeEvals    = Code{"C0034375", "UMLS", "Qualitative Evaluations"}
 	referencedSegment   = dcm("121191", "Referenced Segment")
-	sourceSeries        = dcm("121232", "Source series for segmentation")
+	sourceImage         = dcm("121324", "Source image")
 	sourceOfMeasurement = dcm("121112", "Source of Measurement")
+	sourceSeries        = dcm("121232", "Source series for segmentation")
 	summary             = dcm("121111", "Summary")
 	trackingIdentifier  = dcm("112039", "Tracking Identifier")
 	trackingUID         = dcm("112040", "Tracking Unique Identifier")

@@ -51,7 +51,9 @@ func (e Equipment) observe(root *item) {
 }
 
 // imageLibrary is TID 1600: one group for each image series, with what its
-// images have in common (TID 1602), and one for the contours.
+// images have in common (TID 1602), and one for the contours. Its references
+// need no concept name and may have one, which is their purpose (PS3.3 Table
+// C.17-5); OHIF shows no report that has a reference without.
 func (r Report) imageLibrary() *item {
 	lib := newContainer(imageLibrary, "1600")
 	for _, s := range r.Images {
@@ -60,10 +62,8 @@ func (r Report) imageLibrary() *item {
 		if r.Brief {
 			continue
 		}
-		// TID 1601 asks for no concept name, and PS3.3 Table C.17-5 lets a reference have one, as its purpose. OHIF takes the name
-		// of every item apart: without it the page of the study goes black.
 		for _, i := range s.Instances {
-			g.add(contains, &item{vt: image, name: sourceOfMeasurement, ref: i}) // TID 1601 row 1
+			g.add(contains, &item{vt: image, name: sourceImage, ref: i}) // TID 1601 row 1
 		}
 	}
 	if len(r.Contours) > 0 {
