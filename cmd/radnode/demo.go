@@ -19,12 +19,14 @@ import (
 
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/pipeline/pages"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/testdata"
 )
 
 type demoCmd struct {
-	Out string `help:"Keep the returned report and segmentation in this folder." placeholder:"DIR"`
+	Out string `help:"Keep the returned report (also as PDF) and segmentation in this folder." placeholder:"DIR"`
 }
 
 // demoTimeout bounds the demonstration: it takes a second, and an error in it must not hang a script.
@@ -51,6 +53,7 @@ func (c demoCmd) Run(e *env) error {
 	cfg.DICOM.Listen = "127.0.0.1:0"
 	cfg.HTTP.Listen = ""
 	cfg.Deliver = []string{"PACS@" + pacsPort.Addr().String()}
+	cfg.Report.Documents = []pipeline.Document{pipeline.Full, pipeline.PDF}
 
 	quiet := slog.New(slog.DiscardHandler)
 	serveCtx, stop := context.WithCancel(ctx)
@@ -83,8 +86,8 @@ func (c demoCmd) Run(e *env) error {
 	pushed := time.Now()
 	fmt.Fprintf(e.stdout, "Pushed %d objects: the RTSTRUCT first, then the images in scrambled order.\n", len(objects))
 
-	var report demoObject
-	for report.data == nil {
+	var report, pdf demoObject
+	for report.data == nil || pdf.data == nil {
 		select {
 		case o := <-pacs.arrived:
 			fmt.Fprintf(e.stdout, "Back in the PACS: %s, %.1f kB.\n", dicom.UIDName(o.meta.MediaStorageSOPClassUID), float64(len(o.data))/1e3)
@@ -93,7 +96,11 @@ func (c demoCmd) Run(e *env) error {
 					return err
 				}
 			}
-			if o.meta.MediaStorageSOPClassUID != dicom.SegmentationStorage {
+			switch o.meta.MediaStorageSOPClassUID {
+			case dicom.SegmentationStorage:
+			case dicom.EncapsulatedPDFStorage:
+				pdf = o
+			default:
 				report = o
 			}
 		case err := <-ended:
@@ -184,14 +191,25 @@ type demoObject struct {
 	data []byte // the data set
 }
 
-// keep writes the object as a file that a viewer opens.
+// keep writes the object as a file that a viewer opens, and a PDF as itself.
 func (o demoObject) keep(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	name := "report.dcm"
-	if o.meta.MediaStorageSOPClassUID == dicom.SegmentationStorage {
+	switch o.meta.MediaStorageSOPClassUID {
+	case dicom.SegmentationStorage:
 		name = "segmentation.dcm"
+	case dicom.EncapsulatedPDFStorage:
+		f, err := dicom.ReadDataSet(bytes.NewReader(o.data), int64(len(o.data)), o.meta.TransferSyntaxUID)
+		if err != nil {
+			return err
+		}
+		b, err := pages.Extract(f.DataSet)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, "report.pdf"), b, 0o644)
 	}
 	var b bytes.Buffer
 	if err := dicom.WriteMeta(&b, o.meta); err != nil {

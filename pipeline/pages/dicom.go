@@ -291,3 +291,15 @@ func code(c sr.Code) *dicom.DataSet {
 	d.SetString(dicom.CodeMeaning, c.Meaning)
 	return d
 }
+
+// Extract is the PDF that [Encapsulate] has put into an object.
+func Extract(d *dicom.DataSet) ([]byte, error) {
+	b := d.Bytes(dicom.EncapsulatedDocument)
+	if n, ok := d.Int(dicom.EncapsulatedDocumentLength); ok && n >= 0 && n <= len(b) {
+		b = b[:n]
+	}
+	if len(b) < 5 || string(b[:5]) != "%PDF-" {
+		return nil, fmt.Errorf("pages: EncapsulatedDocument (0042,0011) is no PDF")
+	}
+	return b, nil
+}

@@ -76,7 +76,7 @@ Image Library
     Frame of Reference UID: 1.2.826.0.1.3680043.8.498.3
     6 × CT Image  …0043.8.498.2.100 to …0043.8.498.2.105
   Image Library Group
-    Source of Measurement: RT Structure Set ….3680043.8.498.5
+    RT Structure Set ….3680043.8.498.5
 `
 
 func TestText(t *testing.T) {
