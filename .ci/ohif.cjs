@@ -5,6 +5,7 @@ const puppeteer = require('puppeteer-core');
 
 const [base, study, dir] = process.argv.slice(2);
 const faults = [];
+let compared = 0, apart = 0; // numbers of OHIF that were held against the report's, and those that one of the two lacks
 const fault = text => { faults.push(text); console.log(`  FAULT ${text}`); };
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const meaning = item => item['0040A043']?.Value?.[0]?.['00080104']?.Value?.[0];
@@ -174,8 +175,13 @@ function compare(segment, groups) {
     ['minimum', values['1GSF'], segment.min], ['maximum', values['84IY'], segment.max],
   ]) {
     const off = Math.abs(ours - theirs) / Math.max(Math.abs(ours), 1);
-    if (Number.isNaN(off)) console.log(`  ${segment.label}: ${what}: report ${ours}, OHIF ${theirs}`);
-    else if (off > 1e-4) fault(`${segment.label}: ${what} is ${ours} in the report, ${theirs} under the segmentation in OHIF`);
+    if (Number.isNaN(off)) {
+      apart++;
+      console.log(`  ${segment.label}: ${what} ${ours} in the report, ${theirs} in OHIF: not compared`);
+      continue;
+    }
+    compared++;
+    if (off > 1e-4) fault(`${segment.label}: ${what} is ${ours} in the report, ${theirs} under the segmentation in OHIF`);
     else console.log(`  ${segment.label}: ${what} ${ours} in the report, ${theirs} in OHIF`);
   }
 }
@@ -223,6 +229,6 @@ function compare(segment, groups) {
     await browser.close();
   }
   if (heard.size) console.log(`Errors in the browser:\n${[...heard].map(h => `  ${h}`).join('\n')}`);
-  console.log(faults.length ? `${faults.length} faults.` : 'No faults.');
+  console.log(`${faults.length || 'No'} faults; ${compared} numbers compared with OHIF's, ${apart} not.`);
   process.exit(faults.length ? 1 : 0);
 })().catch(e => { console.error(e); process.exit(1); });

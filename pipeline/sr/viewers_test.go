@@ -147,7 +147,8 @@ func TestMeaningsThatReadersCompare(t *testing.T) {
 	}
 }
 
-// OHIF before 3.9 and dwv want a group in the Image Library; highdicom wants an image or a descriptor in each.
+// OHIF before 3.9 and dwv, which read title 126000 alone, want a group in the Image Library; highdicom wants an image or a
+// descriptor in each.
 func TestImageLibraryHasGroups(t *testing.T) {
 	for name, d := range forViewers(t) {
 		lib := tree(t, d).find(imageLibrary)
@@ -202,8 +203,8 @@ func TestNumbersFitIn32Bits(t *testing.T) {
 	}
 }
 
-// OHIF and Slim print Code Value of the unit and know no Long Code Value: the units of CT, of SUV by body weight, of becquerels
-// and of arbitrary intensities fit into the 16 characters of a Code Value, with every power that a feature has.
+// OHIF and Slim print Code Value of the unit and know no Long Code Value: the units of CT, of SUV by body weight, of
+// becquerels and of arbitrary intensities fit into the 16 characters of a Code Value, with every power that a feature has.
 func TestUnitsHaveACodeValue(t *testing.T) {
 	for _, intensity := range []string{"HU", "g/ml{SUVbw}", "Bq/ml", "[arb'U]", "1"} {
 		for ibsi := range concepts {
