@@ -128,12 +128,14 @@ func TestAllDataThroughTheNetwork(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				region := ""
+				regions := map[string]string{} // by Tracking UID: the first group of a region names it
 				for _, g := range groups {
-					region = cmp.Or(regionOf(g), region)
-					key := region + " " + g.SourceSeries
+					regions[g.TrackingUID] = cmp.Or(regions[g.TrackingUID], regionOf(g))
+					key := regions[g.TrackingUID] + " " + g.SourceSeries
 					for _, m := range g.Measurements {
-						got[key] = append(got[key], m.Value)
+						if m.Concept.Scheme == "IBSI" { // others are for the reader: the same in other words or units
+							got[key] = append(got[key], m.Value)
+						}
 					}
 				}
 			}

@@ -35,6 +35,14 @@ var accepted = []acceptance{
 		"the codes of a segment as its Segmentation has them: dcmqi's test data are older than SNOMED CT in DICOM",
 	},
 	{
+		"dciodvfy", `/CodingSchemeDesignator\(0008,0102\)\[1\]> - Unrecognized defined term = <99RADNODE>$`,
+		"private codes, PS3.16 8.2: the name of the scheme is in Coding Scheme Identification",
+	},
+	{
+		"dciodvfy", `^Warning - </StudyID\(0020,0010\)> - Missing attribute or value that would be needed to build DICOMDIR$`,
+		"left empty where the images have more than the 16 characters of an SH",
+	},
+	{
 		"dsrdump", `^W: The VR checker does not support this Specific Character Set: ISO_IR 192$`,
 		"DCMTK checks the characters of single bytes only",
 	},
@@ -51,12 +59,28 @@ var accepted = []acceptance{
 		"TID 1411 row 17: any text; the validator knows no code for it",
 	},
 	{
+		"pixelmed", `/CONTAINER \(125007,DCM,"Measurement Group"\)/(CODE|TEXT) \([^,]+,(IBSI|99RADNODE),"[^"]*"\)(/NUM \([^/]*"\))?: Content Item not in template$`,
+		"TID 1411 rows 16 and 17, what the method was, and the numbers that it was used with: as for Comment",
+	},
+	{
+		"pixelmed", `^Warning: /CONTAINER \(\d+,DCM,"[^"/]*"\)/TEXT \(121111,DCM,"Summary"\): Content Item not in template$`,
+		"TID 1500 is extensible: the summary before everything else",
+	},
+	{
+		"pixelmed", `/CONTAINER \(126200,DCM,"Image Library Group"\)/(UIDREF|TEXT|NUM) \((112002|113607|8302-2|29463-7),(DCM|LN),"[^"]*"\): Content Item not in template$`,
+		"TID 1602 is extensible: series of the images, height and weight that a SUV was made with",
+	},
+	{
+		"pixelmed", `: Code \(123003,DCM,"Radiopharmaceutical Start DateTime"\) has different code meaning`,
+		"the meaning of PS3.16 Annex D, 2024c; the validator has an older one",
+	},
+	{
 		"dcentvfy", `^Warning - Different information entities for attribute - Element=<AccessionNumber> IE <(Series> versus <Study|Study> versus <Series)>$`,
 		"dicom3tools counts it to the study in SR IODs and to the series in those of images, in reports of others too",
 	},
 	{
-		"dcentvfy", `^Warning - Attribute present in one instance but not the other - Element=<(PatientComments|AdditionalPatientHistory)> `,
-		"free text about the patient, type 3: a report does not spread it",
+		"dcentvfy", `^Warning - Attribute is empty .* Element=<StudyID> `,
+		"as dciodvfy",
 	},
 	{
 		"dcentvfy", `^Warning - Attribute present in one instance but not the other - Element=<PatientIdentityRemoved> `,
