@@ -230,7 +230,7 @@ func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
 		},
 		StructureSet:   m.Source.DataSet,
 		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation"), SeriesNumber: segmentationSeriesNumber,
-		SeriesDescription: strings.Join([]string{"Measured voxels", m.Volume.Modality, strings.Join(profileNames(m), "+"), strings.Join(names(m), ", ")}, " - "),
+		SeriesDescription: DefaultStyle.fill("Measured voxels", m),
 		Equipment: roi.Equipment{
 			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName, SoftwareVersion: w.Equipment.SoftwareVersion,
 			DeviceUID: w.Equipment.DeviceUID,
@@ -267,7 +267,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 		Predecessors: predecessor,
 	}
 	if d == Key {
-		r.Digits, r.Brief = 5, true
+		r.Digits = 5
 	}
 	common := !slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Profile.Hash() != m.Regions[0].Profile.Hash() })
 	if common {

@@ -35,13 +35,13 @@ type Style struct {
 	Title        string         `yaml:"title,omitempty"`         // of reports: oncology, imaging, dynamic-mr, pet
 	SOPClass     string         `yaml:"sop_class,omitempty"`     // of reports: comprehensive-3d, comprehensive, enhanced
 	SeriesNumber int            `yaml:"series_number,omitempty"` // of full reports; key reports, PDF and captures follow it
-	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {modality}, {profile}, {regions}
+	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {regions}, {modality}, {profile}
 }
 
 // DefaultStyle is what a destination gets that asks for nothing else.
 var DefaultStyle = Style{
 	Documents: []Document{Full}, Language: "en", Title: "oncology", SOPClass: "comprehensive-3d",
-	SeriesNumber: 9801, Description: "{document} - {modality} - {profile} - {regions}",
+	SeriesNumber: 9801, Description: "{document} - {regions} - {modality} - {profile}",
 }
 
 var (
@@ -144,13 +144,18 @@ func (s Style) description(d Document, m *Measured) string {
 	default:
 		name = l.Sprintf("Radiomics")
 	}
-	fill := func(regions string) string {
+	return s.fill(name, m)
+}
+
+// fill is the description of what is called name.
+func (s Style) fill(name string, m *Measured) string {
+	with := func(regions string) string {
 		return strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality,
 			"{profile}", strings.Join(profileNames(m), "+"), "{regions}", regions).Replace(s.Description)
 	}
-	text := fill(strings.Join(names(m), ", "))
+	text := with(strings.Join(names(m), ", "))
 	if utf8.RuneCountInString(text) > 64 { // LO: a list that is cut tells less than its length
-		text = fill(s.Language.Sprintf("%d regions", len(m.Regions)))
+		text = with(s.Language.Sprintf("%d regions", len(m.Regions)))
 	}
 	return text
 }

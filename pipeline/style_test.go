@@ -76,10 +76,10 @@ func TestDocumentsOfAStyle(t *testing.T) {
 		objects                              int
 	}
 	want := [][]row{{
-		{Full, dicom.Comprehensive3DSRStorage, "SR", "9801", "Radiomics - CT - ct-default - GTV-1, Oedema", 1},
-		{Key, dicom.Comprehensive3DSRStorage, "SR", "9803", "Radiomics, key values - CT - ct-default - GTV-1, Oedema", 1},
-		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "9804", "Radiomics, PDF - CT - ct-default - GTV-1, Oedema", 1},
-		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "9805", "Radiomics, pictures - CT - ct-default - GTV-1, Oedema", 0},
+		{Full, dicom.Comprehensive3DSRStorage, "SR", "9801", "Radiomics - GTV-1, Oedema - CT - ct-default", 1},
+		{Key, dicom.Comprehensive3DSRStorage, "SR", "9803", "Radiomics, key values - GTV-1, Oedema - CT - ct-default", 1},
+		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "9804", "Radiomics, PDF - GTV-1, Oedema - CT - ct-default", 1},
+		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "9805", "Radiomics, pictures - GTV-1, Oedema - CT - ct-default", 0},
 	}, {
 		{Full, dicom.EnhancedSRStorage, "SR", "100", "GTV-1, Oedema: Radiomica (ct-default, CT)", 1},
 		{Key, dicom.EnhancedSRStorage, "SR", "102", "GTV-1, Oedema: Radiomica, valori chiave (ct-default, CT)", 1},

@@ -240,9 +240,9 @@ func summary(l words.Language, x MeasuredRegion, known []measurement) []string {
 	unit := plainUnit(x.Image.Unit)
 	if mean, ok := find("stat_mean"); ok {
 		if sd, ok := find(deviation); ok {
-			intensity = append(intensity, l.Sprintf("mean %s %s (SD %s)", rounded(l, mean), unit, rounded(l, sd)))
+			intensity = append(intensity, strings.ReplaceAll(l.Sprintf("mean %s %s (SD %s)", rounded(l, mean), unit, rounded(l, sd)), "  ", " ")) // without a unit
 		} else {
-			intensity = append(intensity, l.Sprintf("mean %s %s", rounded(l, mean), unit))
+			intensity = append(intensity, strings.TrimSpace(l.Sprintf("mean %s %s", rounded(l, mean), unit)))
 		}
 	}
 	uptake := strings.Contains(x.Image.Unit, "{SUV")

@@ -52,9 +52,6 @@ type Equipment struct {
 	DeviceUID                                              string // optional: then there is no Contributing Equipment
 }
 
-// studiesContainingOtherReferencedInstances is an attribute of PS3.6 that only this file names.
-const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
-
 // WriteSEG makes a binary Segmentation (PS3.3 A.51, C.8.20): one segment for each region, one frame for each slice that a
 // segment is on. Every frame names the image it lies on, so readers need no geometry to put it back.
 func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
@@ -299,8 +296,8 @@ func describe(number int, r Region, rule voxel.Rule, origin string) *dicom.DataS
 	})
 }
 
-// refer lists every instance that the object names: Common Instance Reference, PS3.3 C.12.2. The image series comes first,
-// which is where viewers look.
+// refer lists every instance that the object names: Common Instance Reference, PS3.3 C.12.2. The structure set is not among
+// them: what the regions came from stands in the report, and OHIF lays a segmentation on the first series that it finds named here.
 func (in SEGInput) refer(d *dicom.DataSet) {
 	instances := slices.Clone(in.Source.SOPInstances)
 	slicesUnique(&instances) // the slices of a multi-frame image share one
@@ -308,19 +305,7 @@ func (in SEGInput) refer(d *dicom.DataSet) {
 	for _, uid := range instances {
 		images = append(images, reference(in.Source.SOPClass, uid))
 	}
-	series := []*dicom.DataSet{seriesItem(in.Source.Series, images...)}
-	if set := in.StructureSet; set != nil {
-		ref := seriesItem(set.String(dicom.SeriesInstanceUID), reference(set.String(dicom.SOPClassUID), set.String(dicom.SOPInstanceUID)))
-		if study := set.String(dicom.StudyInstanceUID); study == in.Source.Header.String(dicom.StudyInstanceUID) {
-			series = append(series, ref)
-		} else {
-			d.SetSeq(studiesContainingOtherReferencedInstances, item(func(o *dicom.DataSet) {
-				o.SetString(dicom.StudyInstanceUID, study)
-				o.SetSeq(dicom.ReferencedSeriesSequence, ref)
-			}))
-		}
-	}
-	d.SetSeq(dicom.ReferencedSeriesSequence, series...)
+	d.SetSeq(dicom.ReferencedSeriesSequence, seriesItem(in.Source.Series, images...))
 }
 
 // shared is what all frames have in common.

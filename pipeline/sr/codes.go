@@ -53,7 +53,6 @@ var (
 	processingEquipment = dcm("109102", "Processing Equipment")
 	qualitativeEvals    = Code{"C0034375", "UMLS", "Qualitative Evaluations"}
 	referencedSegment   = dcm("121191", "Referenced Segment")
-	sourceImage         = dcm("121324", "Source image")
 	sourceOfMeasurement = dcm("121112", "Source of Measurement")
 	sourceSeries        = dcm("121232", "Source series for segmentation")
 	summary             = dcm("121111", "Summary")

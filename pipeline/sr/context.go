@@ -47,9 +47,7 @@ func (s Series) context(g *item) {
 	if t := h.String(dicom.StudyTime); isTime(t) {
 		g.add(hasAcqContext, &item{vt: timeOfDay, name: studyTime, text: t}) // row 5
 	}
-	if h.Has(dicom.SeriesInstanceUID) {
-		g.add(hasAcqContext, newUID(seriesInstanceUID, s.SeriesInstanceUID)) // a newer row
-	}
+	g.add(hasAcqContext, newUID(seriesInstanceUID, s.SeriesInstanceUID)) // a newer row
 	if n, ok := h.Int(dicom.SeriesNumber); ok {
 		g.add(hasAcqContext, newText(seriesNumber, strconv.Itoa(n))) // a newer row
 	}

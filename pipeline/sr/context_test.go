@@ -105,7 +105,7 @@ func TestAcquisitionContext(t *testing.T) {
 		header         *dicom.DataSet
 		want           []string
 	}{
-		{"none", "CT", nil, []string{"Modality = Computed Tomography", "Frame of Reference UID = " + ctFrame}},
+		{"none", "CT", nil, []string{"Modality = Computed Tomography", "Series Instance UID = " + ctSeries, "Frame of Reference UID = " + ctFrame}},
 		{"CT", "CT", petHeader(), slices.Concat([]string{"Modality = Computed Tomography"}, common)}, // no tracer in a CT
 		{"PET", "PT", petHeader(), slices.Concat([]string{"Modality = Positron emission tomography"}, common, tracer, body)},
 		{"injected before midnight", "PT", night, slices.Concat([]string{"Modality = Positron emission tomography"}, common, at("20140430233000"), body)},
@@ -114,7 +114,7 @@ func TestAcquisitionContext(t *testing.T) {
 		{"codes that nobody knows", "PT", own, slices.Concat([]string{"Modality = Positron emission tomography"}, common, tracer[2:], body)},
 		{"two tracers", "PT", two, slices.Concat([]string{"Modality = Positron emission tomography"}, common, body)},
 		{"faults", "PT", spoilt, []string{"Modality = Positron emission tomography", "Series Instance UID = " + ctSeries, "Frame of Reference UID = " + ctFrame}},
-		{"enhanced MR", "MR", enhanced, []string{"Modality = Magnetic Resonance", "Frame of Reference UID = " + ctFrame, "Horizontal Pixel Spacing = 1 mm",
+		{"enhanced MR", "MR", enhanced, []string{"Modality = Magnetic Resonance", "Series Instance UID = " + ctSeries, "Frame of Reference UID = " + ctFrame, "Horizontal Pixel Spacing = 1 mm",
 			"Vertical Pixel Spacing = 2 mm", "Spacing between slices = 4 mm", "Pulse Sequence Name = GRE"}},
 	} {
 		got := contextOf(t, Series{SeriesInstanceUID: ctSeries, Modality: c.modality, FrameOfReferenceUID: ctFrame, Header: c.header})
@@ -172,7 +172,7 @@ func TestAcquisitionContextOfAnything(t *testing.T) {
 		tracer.SetSeq(dicom.RadionuclideCodeSequence, c)
 		h.SetSeq(dicom.RadiopharmaceuticalInformationSequence, tracer)
 		g := newContainer(imageLibraryGroup, "")
-		Series{Modality: rapid.SampledFrom([]string{"PT", "MR"}).Draw(rt, "modality"), Header: h}.context(g)
+		Series{SeriesInstanceUID: ctSeries, Modality: rapid.SampledFrom([]string{"PT", "MR"}).Draw(rt, "modality"), Header: h}.context(g)
 		if err := g.check(); err != nil {
 			rt.Fatal(err)
 		}

@@ -283,7 +283,7 @@ func (it *item) isMeasurementReport() bool {
 }
 
 func contentOf(d *dicom.DataSet, root *item) *Content {
-	r := reader{places: places(d)}
+	r := reader{places: places(d), evidence: evidenceOf(d)}
 	c := header(d)
 	c.Evidence, c.Predecessors = evidenceOf(d), documentsOf(d, dicom.PredecessorDocumentsSequence)
 	c.Template, c.Title, c.Language = root.template, root.name, root.findCode(languageOfContent)
@@ -400,7 +400,10 @@ func observers(items []*item) []Observer {
 	return all
 }
 
-type reader struct{ places map[string]Document }
+type reader struct {
+	places   map[string]Document // by SOP Instance UID
+	evidence []Document          // the same in their order
+}
 
 // at gives the instance with its study and series, where the evidence knows them.
 func (r reader) at(i Instance) Document {
@@ -442,10 +445,21 @@ func (r reader) library(c *Content, lib *item) {
 			}
 			c.Images[i].Instances = append(c.Images[i].Instances, it.ref)
 		case container:
+			before := len(c.Images) + len(c.Contours)
 			for _, child := range it.children {
 				if child.rel == contains {
 					add(child, m, frame, series)
 				}
+			}
+			// A group that describes a series, and leaves its images to the evidence.
+			if own := it.findText(seriesInstanceUID); own != "" && len(c.Images)+len(c.Contours) == before {
+				s := Series{SeriesInstanceUID: own, Modality: m, FrameOfReferenceUID: frame}
+				for _, p := range r.evidence {
+					if p.SeriesInstanceUID == own {
+						s.StudyInstanceUID, s.Instances = p.StudyInstanceUID, append(s.Instances, p.Instance)
+					}
+				}
+				c.Images = append(c.Images, s)
 			}
 		}
 	}

@@ -62,10 +62,6 @@ type Report struct {
 	// part has. 0 is as many as fit. Floating Point Value (0040,A161) has all bits in any case.
 	Digits int
 
-	// Brief leaves the single images out of the Image Library: a reader of a dozen values does not want to pass hundreds. They
-	// are in the evidence all the same.
-	Brief bool
-
 	// CodingSchemes describes the private designators (99...) in use; optional, and not needed for [Private].
 	CodingSchemes []CodingScheme
 }

@@ -51,27 +51,22 @@ func (e Equipment) observe(root *item) {
 }
 
 // imageLibrary is TID 1600: one group for each image series, with what its
-// images have in common (TID 1602), and one for the contours. Its references
-// need no concept name and may have one, which is their purpose (PS3.3 Table
-// C.17-5); OHIF shows no report that has a reference without.
+// images have in common (TID 1602), and one for the contours. The single images
+// are left to the evidence, which names them all: viewers show a line for each,
+// hundreds before the first value, and TID 1601 does not ask for them.
 func (r Report) imageLibrary() *item {
 	lib := newContainer(imageLibrary, "1600")
 	for _, s := range r.Images {
-		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
-		s.context(g)
-		if r.Brief {
-			continue
-		}
-		for _, i := range s.Instances {
-			g.add(contains, &item{vt: image, name: sourceImage, ref: i}) // TID 1601 row 1
-		}
+		s.context(lib.add(contains, newContainer(imageLibraryGroup, "")))
 	}
 	if len(r.Contours) > 0 {
 		// No Modality here: RTSTRUCT is in CID 33 of the newer TID 1602 but not in
 		// CID 29 of the older, and validators know the older.
 		g := lib.add(contains, newContainer(imageLibraryGroup, ""))
 		for _, d := range r.Contours {
-			g.add(contains, &item{vt: composite, name: sourceOfMeasurement, ref: d.Instance}) // TID 1601 row 3
+			// TID 1601 row 3. A reference needs no concept name and may have one, which is its purpose (PS3.3 Table C.17-5);
+			// OHIF shows no report that has a reference without.
+			g.add(contains, &item{vt: composite, name: sourceOfMeasurement, ref: d.Instance})
 		}
 	}
 	return lib

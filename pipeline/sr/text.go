@@ -319,7 +319,7 @@ func (p *printer) children(indent int, items []*item) {
 
 // bare says whether the item is a reference and nothing more; that an image is one goes without saying.
 func (it *item) bare() bool {
-	return (it.vt == image || it.vt == composite) && (it.name.zero() || it.name.is(sourceImage) || it.name.is(sourceOfMeasurement)) && it.segment == 0 && len(it.children) == 0
+	return (it.vt == image || it.vt == composite) && (it.name.zero() || it.name.is(sourceOfMeasurement)) && it.segment == 0 && len(it.children) == 0
 }
 
 // flat says whether the item fits into its parent's line.
@@ -360,7 +360,7 @@ func (p *printer) head(it *item, width int) string {
 		return name + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(name))) + "  " + value
 	case it.vt == container && value == "":
 		return name
-	case it.name.zero() || it.name.is(sourceOfMeasurement) || it.name.is(sourceImage):
+	case it.name.zero() || it.name.is(sourceOfMeasurement):
 		return value
 	}
 	return name + ": " + value

@@ -73,8 +73,8 @@ Context
 Image Library
   Image Library Group
     Modality: Computed Tomography
+    Series Instance UID: 1.2.826.0.1.3680043.8.498.2
     Frame of Reference UID: 1.2.826.0.1.3680043.8.498.3
-    6 × CT Image  …0043.8.498.2.100 to …0043.8.498.2.105
   Image Library Group
     RT Structure Set ….3680043.8.498.5
 `
