@@ -235,7 +235,7 @@ var unsaid = map[string][]string{
 	"enters a UID": {"%s series", "report %s"},
 	"the log":      {"it is about several series of images"},
 	"a pattern":    {"(?m)^profile .* sha256:([0-9a-f]+)$"},
-	"the segmentation, which is the same in every language": {"Measured voxels"},
+	"the segmentation, which is the same in every language": {"Measured voxels", "Processing Equipment"},
 	"a fault of the program": {
 		"features: image: %s", "features: a grid holds another number of voxels than its size says",
 		"features: the mask (%v voxels, origin %.3f mm) is not on the image's grid (%v voxels, origin %.3f mm)",
