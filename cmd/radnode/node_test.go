@@ -205,7 +205,9 @@ func values(t testing.TB, report *dicom.DataSet) map[string]map[string]float64 {
 			out[g.TrackingIdentifier] = map[string]float64{}
 		}
 		for _, m := range g.Measurements {
-			out[g.TrackingIdentifier][fmt.Sprint(number[g.TrackingIdentifier], " ", m.Concept.Value)] = m.Value
+			if m.Concept.Scheme == "IBSI" { // others are for the reader: the same in other words or units
+				out[g.TrackingIdentifier][fmt.Sprint(number[g.TrackingIdentifier], " ", m.Concept.Value)] = m.Value
+			}
 		}
 		number[g.TrackingIdentifier]++
 	}
