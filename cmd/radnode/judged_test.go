@@ -441,13 +441,10 @@ func everyDocument(t *testing.T, backs map[string]answer) {
 	for _, s := range allStudies(t) {
 		style := pipeline.Style{Documents: []pipeline.Document{pipeline.Full, pipeline.Key, pipeline.PDF, pipeline.Capture}}
 		switch s.name {
-		case "bundled":
 		case "lung1":
 			style.Language, style.Title, style.SOPClass = "it", "imaging", "comprehensive"
 		case "sts_raw":
 			style.Language, style.Title, style.SOPClass = "it", "pet", "enhanced"
-		default:
-			continue
 		}
 		folder := sent(t, s).folder
 		objects, _ := send(t, folder, 2*s.reports, func(cfg *Config) { cfg.Report = style })
@@ -476,8 +473,11 @@ func TestValidatorsFindFaults(t *testing.T) {
 			d.Seq(dicom.ContentSequence)[0].Seq(dicom.ConceptCodeSequence)[0].SetString(dicom.CodeValue, "xx")
 		}},
 		"no Performed Procedure Code": {"dciodvfy", func(d *dicom.DataSet) { d.Remove(dicom.PerformedProcedureCodeSequence) }},
-		"no evidence":                 {"dciodvfy", func(d *dicom.DataSet) { d.Remove(dicom.CurrentRequestedProcedureEvidenceSequence) }},
-		"another name":                {"dcentvfy", func(d *dicom.DataSet) { d.SetString(dicom.PatientName, "Another") }},
+		"no evidence but of the images": {"dciodvfy", func(d *dicom.DataSet) {
+			study := d.Seq(dicom.CurrentRequestedProcedureEvidenceSequence)[0]
+			study.SetSeq(dicom.ReferencedSeriesSequence, study.Seq(dicom.ReferencedSeriesSequence)[0])
+		}},
+		"another name": {"dcentvfy", func(d *dicom.DataSet) { d.SetString(dicom.PatientName, "Another") }},
 		"a relationship that there is not": {"dsrdump", func(d *dicom.DataSet) {
 			d.Seq(dicom.ContentSequence)[0].SetString(dicom.RelationshipType, "CONTAINED")
 		}},
