@@ -204,6 +204,60 @@ func TestSentAgain(t *testing.T) {
 	}
 }
 
+// Documents that are wanted, not wanted, and wanted again: what stands is superseded by the next of its kind, however long that
+// is not made, and never shares its UID.
+func TestStylesComeAndGo(t *testing.T) {
+	contours, images := bundled(t)
+	study := contours.String(dicom.StudyInstanceUID)
+	st := emptyStore(t)
+	var uids []string // of the report of each step
+	for i, c := range []struct {
+		style Style
+		names []int // steps
+	}{
+		{Style{Documents: []Document{Full}}, nil},
+		{Style{Documents: []Document{Key}}, nil},
+		{Style{Documents: []Document{Full}}, []int{0}},
+		{Style{Documents: []Document{Full}, Language: "it"}, []int{2}},
+		{Style{Documents: []Document{Full}}, []int{3}},
+		{Style{Documents: []Document{Key}}, []int{1}},
+	} {
+		b := newStepper(t, st, func(o *Options) { few(o); o.Style = c.style })
+		b.receive(append(images, contours)...)
+		b.compute()
+		d := detailOf(b.state(study))
+		uid := d.Documents[c.style.Over(DefaultStyle).key(c.style.Documents[0])]
+		if uid == "" || slices.Contains(uids, uid) || d.Revision != i+1 {
+			t.Fatalf("%d: report %q, revision %d; before %v", i, uid, d.Revision, uids)
+		}
+		uids = append(uids, uid)
+		var want []string
+		for _, k := range c.names {
+			want = append(want, uids[k])
+		}
+		report := b.stored(uid)
+		if got := predecessors(report); !slices.Equal(got, want) {
+			t.Errorf("%d names %v, want %v of %v", i, got, want, uids)
+		}
+		if n, _ := report.Int(dicom.InstanceNumber); n != i+1 {
+			t.Errorf("%d: Instance Number %d: it is another one that has the UID", i, n)
+		}
+	}
+	// What cannot be measured any more supersedes all that stands.
+	b := newStepper(t, st, func(o *Options) { few(o); o.ReportRefusals, o.Memory = true, 1<<16 })
+	b.receive(append(images, contours)...)
+	b.compute()
+	state := b.state(study)
+	d := detailOf(state)
+	got := predecessors(b.stored(d.report()))
+	slices.Sort(got)
+	want := []string{uids[4], uids[5]}
+	slices.Sort(want)
+	if state.Name != StateRefused || len(d.Documents) != 1 || !slices.Equal(got, want) {
+		t.Errorf("%s, %v names %v, want %v", state.Name, d.Documents, got, want)
+	}
+}
+
 // The same in a node that is started again by an update: what stands is made anew once it is sent again.
 func TestSentAgainAfterUpdate(t *testing.T) {
 	contours, images := bundled(t)

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -98,7 +99,8 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			m.Regions[i].Past = past[i]
 		}
 	}
-	made, err := p.opt.Make(m, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, styles...)
+	rev := Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}
+	made, err := p.opt.Make(m, rev, styles...)
 	if err != nil { // the same input gives the same error
 		return p.refused(ctx, job, t, last, contours, images, nil, refusal.New(refusal.MeasureFailed, "", "what was measured cannot be written: %v", err))
 	}
@@ -108,13 +110,20 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	for _, s := range m.Skipped {
 		skipped = append(skipped, s.Reason)
 	}
+	reason := skippedText(m.Skipped)
+	for _, s := range made.Sets {
+		if s.Lacking != nil {
+			reason = strings.TrimPrefix(reason+"; no PDF or captures: "+s.Lacking.Error(), "; ")
+			p.log.Warn("the report goes out without PDF or captures", "study", job.Study, "contours", t.Subject, "err", s.Lacking)
+		}
+	}
 	change := store.Change{
 		States: []store.State{{
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
-			Reason: skippedText(m.Skipped),
+			Reason: reason,
 			Detail: detail{
-				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
-				Documents: documentsOf(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
+				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: rev.Number, Took: &m.Took, Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
+				Documents: rev.standing(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
 	}
@@ -127,7 +136,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		p.outbox.serve(j.Queue)
 	}
 	p.count(func(s *Stats) { s.Computed++ })
-	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "reports", slices.Sorted(maps.Values(documentsOf(made.Sets))),
+	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "reports", reportsOf(made.Sets),
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
 		"load", m.Took.Load, "assemble", m.Took.Assemble, "rasterise", m.Took.Rasterise, "features", m.Took.Features, "write", m.Took.Report)
 	return nil
@@ -240,13 +249,13 @@ func (p *Pipeline) predecessors(last detail) map[string]sr.Document {
 	return out
 }
 
-// documentsOf are the reports of all styles by their keys.
-func documentsOf(sets []Set) map[string]string {
-	out := map[string]string{}
+// reportsOf are the SOP Instance UIDs of the reports of all styles.
+func reportsOf(sets []Set) (uids []string) {
 	for _, s := range sets {
-		maps.Copy(out, s.Keys)
+		uids = slices.AppendSeq(uids, maps.Values(s.Keys))
 	}
-	return out
+	slices.Sort(uids)
+	return uids
 }
 
 // Took says where the time went when the report of a study was computed.
@@ -305,9 +314,10 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	change := store.Change{}
 	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
 		to := p.deliverTo(t.ReplyTo)
-		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, to)
+		rev := Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}
+		made, err := p.notComputed(contours, images, why, rev, to)
 		if err == nil {
-			last.Documents, last.Segmentation, last.Revision = documentsOf(made), "", last.Revision+1
+			last.Documents, last.Segmentation, last.Revision = rev.standing(made), "", rev.Number
 			p.outgoing(&change, to, job.Study, nil, made)
 		} else { // the state says why nothing was measured all the same
 			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)

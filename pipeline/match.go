@@ -580,10 +580,11 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	if m.p.opt.ReportRefusals {
 		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			to := m.p.deliverTo(subject.SourceAET)
-			made, err := m.p.notComputed(f, nil, why, Revision{Input: d.Input, Number: 1}, to)
+			rev := Revision{Input: d.Input, Number: 1}
+			made, err := m.p.notComputed(f, nil, why, rev, to)
 			done()
 			if err == nil {
-				d.Documents, d.Revision = documentsOf(made), 1
+				d.Documents, d.Revision = rev.standing(made), rev.Number
 				m.p.outgoing(&change, to, study.UID, nil, made)
 			} else { // the state says why nothing was measured all the same
 				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)

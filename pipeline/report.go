@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ type Set struct {
 	Style Style
 	Items []Item
 	Keys  map[string]string // SOP Instance UID of each report, by the name under which its successor finds it
+
+	Superseded []string // SOP Instance UIDs of the reports that these name as predecessors
+	Lacking    error    // why there is no PDF or capture though the style has them; the reports stand without
 }
 
 // An Item is one document: a report or a PDF is one instance, captures are several.
@@ -47,17 +51,41 @@ type Revision struct {
 // key is the name of a document for its successor.
 func (s Style) key(d Document) string { return string(d) + " " + s.id() }
 
-// predecessor is the report that a document supersedes: the one before it in the same style, else in another.
-func (r Revision) predecessor(s Style, d Document) *sr.Document {
-	if p, ok := r.Predecessors[s.key(d)]; ok {
-		return &p
-	}
-	for _, k := range slices.Sorted(maps.Keys(r.Predecessors)) {
-		if p := r.Predecessors[k]; strings.HasPrefix(k, string(d)+" ") {
-			return &p
+// before are the reports that documents of a style supersede: for each the one before it in the same style, else in another.
+func (r Revision) before(s Style, documents ...Document) (list []sr.Document) {
+	for _, d := range documents {
+		keys := append([]string{s.key(d)}, slices.Sorted(maps.Keys(r.Predecessors))...)
+		for _, k := range keys {
+			if p, ok := r.Predecessors[k]; ok && strings.HasPrefix(k, string(d)+" ") {
+				list = append(list, p)
+				break
+			}
 		}
 	}
-	return nil
+	return list
+}
+
+// standing are the reports that stand once the sets are made: theirs, and those before that none of them supersedes, as of a
+// document that no destination wants any more. When it is wanted again its successor names it.
+func (r Revision) standing(sets []Set) map[string]string {
+	out := map[string]string{}
+	for key, p := range r.Predecessors {
+		if !slices.ContainsFunc(sets, func(s Set) bool { return slices.Contains(s.Superseded, p.SOPInstanceUID) }) {
+			out[key] = p.SOPInstanceUID
+		}
+	}
+	for _, s := range sets {
+		maps.Copy(out, s.Keys)
+	}
+	return out
+}
+
+// uids are the SOP Instance UIDs of documents.
+func uids(documents []sr.Document) (list []string) {
+	for _, d := range documents {
+		list = append(list, d.SOPInstanceUID)
+	}
+	return list
 }
 
 const (
@@ -75,7 +103,8 @@ func (o Options) Make(m *Measured, rev Revision, styles ...Style) (Made, error) 
 	w := &writing{
 		Options: o, m: m, rev: rev, at: contentTime(m.Source.DataSet, m.Volume.Header),
 		identity: []string{rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(profiles, "\n")},
-		// The series is that of a configuration by its names: what a profile says may change, and then the next revision follows.
+		// The series is that of a configuration by its names, and of its description: what a profile says may change, and then the
+		// next revision follows.
 		configuration: []string{m.Source.DataSet.String(dicom.SOPInstanceUID), m.Volume.Series, strings.Join(profileNames(m), "\n")},
 	}
 	var made Made
@@ -131,8 +160,10 @@ func (w *writing) set(style Style) (Set, error) {
 			return set, err
 		}
 		set.Keys[style.key(d)] = report.String(dicom.SOPInstanceUID)
+		set.Superseded = append(set.Superseded, uids(w.rev.before(style, d))...)
 	}
-	return set, w.pages(&set)
+	set.Lacking = w.pages(&set)
+	return set, nil
 }
 
 func (s *Set) add(d Document, objects ...*dicom.DataSet) error {
@@ -223,14 +254,15 @@ func dateTime(d *dicom.DataSet, date, clock dicom.Tag, zone *time.Location) (at 
 // It holds no text in a language, and is the same for all destinations.
 func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
 	m := w.m
+	description := DefaultStyle.fill("Measured voxels", m)
 	in := roi.SEGInput{
 		Source: roi.Source{
 			Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances, FrameNumbers: m.Volume.FrameNumbers,
 			Geometry: m.Volume.Grid.Geometry,
 		},
 		StructureSet:   m.Source.DataSet,
-		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation"), SeriesNumber: segmentationSeriesNumber,
-		SeriesDescription: DefaultStyle.fill("Measured voxels", m),
+		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation", description), SeriesNumber: segmentationSeriesNumber,
+		SeriesDescription: description,
 		Equipment: roi.Equipment{
 			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName, SoftwareVersion: w.Equipment.SoftwareVersion,
 			DeviceUID: w.Equipment.DeviceUID,
@@ -247,15 +279,12 @@ func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
 // rest in the order of the manual.
 func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	m, l, source := w.m, style.Language, w.m.Source.DataSet
-	var predecessor []sr.Document
-	before := ""
-	if p := w.rev.predecessor(style, d); p != nil {
-		predecessor, before = []sr.Document{*p}, p.SOPInstanceUID
-	}
+	before, description := w.rev.before(style, d), style.description(d, m)
 	r := sr.Report{
-		SOPClassUID: sopClasses[style.SOPClass], SOPInstanceUID: w.uid("report "+string(d), style.id(), before),
-		SeriesInstanceUID: w.seriesUID("report "+string(d), style.id()),
-		SeriesNumber:      style.number(d), InstanceNumber: w.rev.Number, SeriesDescription: style.description(d, m),
+		SOPClassUID:       sopClasses[style.SOPClass],
+		SOPInstanceUID:    w.uid("report "+string(d), style.id(), strconv.Itoa(w.rev.Number), strings.Join(uids(before), " ")),
+		SeriesInstanceUID: w.seriesUID("report "+string(d), style.id(), description),
+		SeriesNumber:      style.number(d), InstanceNumber: w.rev.Number, SeriesDescription: description,
 		Title: titles[style.Title], Language: string(l), ContentTime: w.at,
 		Source:    m.Volume.Header,
 		Equipment: w.author(),
@@ -264,7 +293,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 			FrameOfReferenceUID: m.Volume.FrameOfReference, Instances: instances(m.Volume), Header: m.Volume.Header,
 		}},
 		Contours:     []sr.Document{document(source)},
-		Predecessors: predecessor,
+		Predecessors: before,
 	}
 	if d == Key {
 		r.Digits = 5
@@ -507,7 +536,9 @@ func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instanc
 		if err != nil {
 			return nil, err
 		}
-		set := Set{Style: style, Keys: map[string]string{style.key(d): report.String(dicom.SOPInstanceUID)}}
+		set := Set{
+			Style: style, Keys: map[string]string{style.key(d): report.String(dicom.SOPInstanceUID)}, Superseded: uids(rev.before(style, Full, Key)),
+		}
 		if err := set.add("", report); err != nil {
 			return nil, err
 		}
@@ -532,26 +563,22 @@ func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instanc
 			codes = append(codes, string(r.Code))
 		}
 	}
-	var predecessors []sr.Document
-	before := ""
-	if p := rev.predecessor(style, d); p != nil {
-		predecessors, before = []sr.Document{*p}, p.SOPInstanceUID
-	}
-	subject := contours.String(dicom.SOPInstanceUID)
+	before := rev.before(style, Full, Key) // none of their values holds any more
+	description := strings.Join(slices.DeleteFunc([]string{l.Sprintf("Radiomics not computed"), modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - ")
 	r := sr.Report{
-		SOPClassUID:    sopClasses[style.SOPClass],
-		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), before),
+		SOPClassUID: sopClasses[style.SOPClass],
+		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed "+string(d), rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID,
+			strings.Join(lines, "\n"), style.id(), strconv.Itoa(rev.Number), strings.Join(uids(before), " ")),
 		// Which profiles would have measured is not known: a series of its own.
-		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series", subject, series, style.id()),
-		SeriesNumber:      style.number(d), InstanceNumber: rev.Number,
-		SeriesDescription: strings.Join(slices.DeleteFunc([]string{l.Sprintf("Radiomics not computed"), modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - "),
-		Title:             titles[style.Title], Language: string(l),
+		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series "+string(d), contours.String(dicom.SOPInstanceUID), series, style.id(), description),
+		SeriesNumber:      style.number(d), InstanceNumber: rev.Number, SeriesDescription: description,
+		Title: titles[style.Title], Language: string(l),
 		ContentTime:  contentTime(contours, source),
 		Source:       source,
 		Equipment:    o.author(),
 		Contours:     []sr.Document{document(contours)},
 		Summary:      lines,
-		Predecessors: predecessors,
+		Predecessors: before,
 	}
 	if len(images) > 0 {
 		r.Images = []sr.Series{{

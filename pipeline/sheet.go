@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"crypto/sha256"
 	"slices"
 	"strconv"
 
@@ -31,11 +32,12 @@ func (w *writing) pages(set *Set) error {
 		if d.report() {
 			continue
 		}
+		description := style.description(d, w.m)
 		h := pages.Header{
 			Source: w.m.Volume.Header, Equipment: w.author(),
-			SeriesInstanceUID: w.seriesUID(string(d), style.id()),
-			SeriesNumber:      style.number(d), SeriesDescription: style.description(d, w.m), InstanceNumber: w.rev.Number,
-			ContentTime: w.at, Title: style.description(d, w.m), Concept: titles[style.Title],
+			SeriesInstanceUID: w.seriesUID(string(d), style.id(), description),
+			SeriesNumber:      style.number(d), SeriesDescription: description, InstanceNumber: w.rev.Number,
+			ContentTime: w.at, Title: description, Concept: titles[style.Title],
 			Related: []sr.Document{document(w.segmentation), document(w.m.Source.DataSet)},
 		}
 		for _, in := range instances(w.m.Volume) {
@@ -57,20 +59,18 @@ func (w *writing) pages(set *Set) error {
 			objects = append(objects, o)
 		case Capture:
 			// A page for each region: all their values are in the reports, and a picture of numbers serves nobody.
-			n := max(1, len(w.m.Regions))
-			digest := []string{style.id()}
-			for i := range n {
-				digest = append(digest, string(drawn.Picture(i).Pix))
+			var pictures []*pages.Picture
+			content := sha256.New()
+			for i := range w.m.Regions {
+				p := drawn.Picture(i)
+				content.Write(p.Pix)
+				pictures = append(pictures, p)
 			}
-			h.SOPInstanceUID = w.uid("capture", digest...)
+			h.SOPInstanceUID = w.uid("capture", style.id(), string(content.Sum(nil)))
 			h.SeriesInstanceUID = w.seriesUID("capture", style.id(), h.SOPInstanceUID) // pages of two revisions are not to be mixed
 			h.InstanceNumber = 1
-			for i := range n {
-				o, err := pages.Capture(h, i+1, n, drawn.Picture(i))
-				if err != nil {
-					return err
-				}
-				objects = append(objects, o)
+			if objects, err = pages.Captures(h, pictures); err != nil {
+				return err
 			}
 		}
 		if err := set.add(d, objects...); err != nil {

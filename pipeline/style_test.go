@@ -188,6 +188,32 @@ func TestKeyReport(t *testing.T) {
 	}
 }
 
+// Pages that are too many keep no report back.
+func TestReportsWithoutPages(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	o := testOptions()
+	few(&o)
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Documents: documents})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		r := m.Regions[0]
+		r.Region.Number, r.Region.TrackingUID = 1000+i, dicom.UIDFrom("test", fmt.Sprint(i))
+		m.Regions = append(m.Regions, r)
+	}
+	made, err := o.Make(m, Revision{Input: "x", Number: 1}, Style{Documents: documents}, DefaultStyle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := made.Sets[0]; len(s.Items) != 2 || s.Lacking == nil || !strings.Contains(s.Lacking.Error(), "lesions") {
+		t.Errorf("%d documents, %v", len(s.Items), s.Lacking)
+	}
+	if s := made.Sets[1]; len(s.Items) != 1 || s.Lacking != nil {
+		t.Errorf("%d documents where no page is wanted, %v", len(s.Items), s.Lacking)
+	}
+}
+
 // A report names the one before it of the same document: in the same style, and where the style is new in the one before.
 func TestPredecessorChain(t *testing.T) {
 	was := func(uid string) sr.Document {

@@ -77,7 +77,7 @@ func Encapsulate(h Header, pdf []byte) (*dicom.DataSet, error) {
 func Captures(h Header, pages []*Picture) ([]*dicom.DataSet, error) {
 	var all []*dicom.DataSet
 	for i, p := range pages {
-		d, err := Capture(h, i+1, len(pages), p)
+		d, err := capture(h, i+1, len(pages), p)
 		if err != nil {
 			return nil, err
 		}
@@ -86,13 +86,10 @@ func Captures(h Header, pages []*Picture) ([]*dicom.DataSet, error) {
 	return all, nil
 }
 
-// Capture is one of [Captures], page n of so many, for a caller that has no room for all at once. It keeps the pixels.
-func Capture(h Header, n, of int, p *Picture) (*dicom.DataSet, error) {
+// capture is page n of so many. It keeps the pixels.
+func capture(h Header, n, of int, p *Picture) (*dicom.DataSet, error) {
 	if p == nil || p.Columns < 1 || p.Rows < 1 || p.Columns > 65535 || p.Rows > 65535 || len(p.Pix) != 3*p.Columns*p.Rows {
 		return nil, fmt.Errorf("pages: page %d has no pixels that fit Rows (0028,0010) and Columns (0028,0011)", n)
-	}
-	if n < 1 || n > of {
-		return nil, fmt.Errorf("pages: there is no page %d of %d", n, of)
 	}
 	uid := dicom.UIDFrom("page", h.SOPInstanceUID, strconv.Itoa(n))
 	d, err := h.dataSet(dicom.SecondaryCaptureImageStorage, uid, "OT", cmp.Or(h.InstanceNumber, 1)+n-1)
@@ -104,7 +101,7 @@ func Capture(h Header, n, of int, p *Picture) (*dicom.DataSet, error) {
 	d.SetString(dicom.PatientOrientation) // a page has none
 	d.SetString(dicom.ImageType, "DERIVED", "SECONDARY")
 	d.SetString(dicom.BurnedInAnnotation, "YES")
-	d.SetString(dicom.DerivationDescription, dicom.CleanLine(fmt.Sprintf("Page %d of %d: %s", n, of, h.Title), 1024))
+	d.SetString(dicom.DerivationDescription, dicom.CleanLine(fmt.Sprintf("%s (%d/%d)", h.Title, n, of), 1024))
 	d.SetString(dicom.LossyImageCompression, "00")
 	if h.Source.String(dicom.LossyImageCompression) == "01" { // once lossy, lossy for ever: C.7.6.1.1.5
 		d.Copy(h.Source, dicom.LossyImageCompression, dicom.LossyImageCompressionRatio, dicom.LossyImageCompressionMethod)

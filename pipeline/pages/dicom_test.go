@@ -184,7 +184,7 @@ func TestPageInDCMTK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Capture(headerOf(parse(t, b)), 1, d.Len(), p)
+	c, err := capture(headerOf(parse(t, b)), 1, d.Len(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
