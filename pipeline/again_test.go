@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -243,8 +244,32 @@ func TestStylesComeAndGo(t *testing.T) {
 			t.Errorf("%d: Instance Number %d: it is another one that has the UID", i, n)
 		}
 	}
+	// A destination that takes another SOP Class knows the predecessor as that, too.
+	b := newStepper(t, st, few)
+	now, err := b.p.versions(uids[5])
+	if err != nil {
+		t.Fatal(err)
+	}
+	then, err := b.p.versions(uids[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range now {
+		r, err := v.Open(dicom.ExplicitVRLittleEndian)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := decoded(t, store.NewInstance{Meta: dicom.FileMeta{TransferSyntaxUID: dicom.ExplicitVRLittleEndian}, Data: data})
+		if got, want := predecessors(report), []string{then[i].SOPInstanceUID}; !slices.Equal(got, want) {
+			t.Errorf("as %s it names %v, want %v", dicom.UIDName(v.SOPClassUID), got, want)
+		}
+	}
 	// What cannot be measured any more supersedes all that stands.
-	b := newStepper(t, st, func(o *Options) { few(o); o.ReportRefusals, o.Memory = true, 1<<16 })
+	b = newStepper(t, st, func(o *Options) { few(o); o.ReportRefusals, o.Memory = true, 1<<16 })
 	b.receive(append(images, contours)...)
 	b.compute()
 	state := b.state(study)

@@ -229,6 +229,20 @@ func (p *Pipeline) versions(uid string) ([]Version, error) {
 	return out, nil
 }
 
+// asClass names predecessors as the destination has them, which took them under the same class as it takes their successor.
+func asClass(studies []*dicom.DataSet, class string) {
+	for _, study := range studies {
+		for _, series := range study.Seq(dicom.ReferencedSeriesSequence) {
+			for _, ref := range series.Seq(dicom.ReferencedSOPSequence) {
+				if was := ref.String(dicom.ReferencedSOPClassUID); slices.Index(reportClasses, was) < slices.Index(reportClasses, class) {
+					ref.SetString(dicom.ReferencedSOPClassUID, class)
+					ref.SetString(dicom.ReferencedSOPInstanceUID, dicom.UIDFrom(ref.String(dicom.ReferencedSOPInstanceUID), class))
+				}
+			}
+		}
+	}
+}
+
 // encoded gives the bytes of a stored object under a SOP Class, Instance UID and transfer syntax: its own ones where those
 // are its own.
 func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
@@ -253,6 +267,9 @@ func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
 			return nil, fmt.Errorf("instance %s: %w", uid, err)
 		}
 		f.DataSet.SetBytes(f.Pixels.Tag, f.Pixels.VR, pixels)
+	}
+	if class != o.SOPClassUID {
+		asClass(f.DataSet.Seq(dicom.PredecessorDocumentsSequence), class)
 	}
 	f.DataSet.SetString(dicom.SOPClassUID, class)
 	f.DataSet.SetString(dicom.SOPInstanceUID, as)

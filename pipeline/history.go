@@ -257,8 +257,8 @@ func instancesIn(studies []*dicom.DataSet) (uids []string) {
 	return uids
 }
 
-// profileText is how [Options.algorithm] names a profile in Algorithm Parameters.
-var profileText = regexp.MustCompile(`(?m)^profile .* sha256:([0-9a-f]+)$`)
+// profileText is how [Options.algorithm] names a profile in Algorithm Parameters, in any language.
+var profileText = regexp.MustCompile(`(?m)^\pL+ .* sha256:([0-9a-f]+)$`)
 
 // profileHash is the hash of the one profile that the parameters name, empty where there is none or more than one.
 func profileHash(parameters string) string {

@@ -380,9 +380,10 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 		mask := int64(bounds.Len())
 		own := mask + drawing(r, plane) + features.Estimate(g, bounds, profile)
 		frames := 4 * plane * int64(bounds.Size()[2]) / 8
-		if slices.Contains(q.Documents, Capture) {
-			frames += 2 * captureBytes
+		if looks(q.Documents) { // its slices in three planes
+			mask += int64(g.Size[0])*int64(g.Size[1]) + int64(g.Size[0]+g.Size[1])*int64(g.Size[2])
 		}
+		frames += pageBytes(q.Documents)
 		if all := p.kept + mask + max(p.work, own, report+frames); all > limit {
 			add(TooLarge("the region, with the images and the regions before it,", all, limit, "raise memory in the configuration, or choose a larger spacing"), voxel.Box{})
 			continue

@@ -8,7 +8,10 @@
 //   - rules.go: which regions are measured, and by which profile
 //   - measure.go: images and contours to values, with no store and no network
 //   - memory.go: what may be computed at once
-//   - report.go: values to a Segmentation and a Structured Report
+//   - style.go: in what form a destination wants results
+//   - report.go: values to a Segmentation and Structured Reports; the known ones and the words are summary.go, what shaped
+//     them steps.go
+//   - sheet.go: the same on pages, as a PDF and as captures
 //   - history.go: what earlier reports of the patient say
 //   - deliver.go: a durable outbox for each destination
 //

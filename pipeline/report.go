@@ -440,7 +440,7 @@ func (o Options) algorithm(l words.Language, r MeasuredRegion) sr.Algorithm {
 		Name: o.Equipment.Model, Version: o.Equipment.SoftwareVersion,
 		Parameters: []string{
 			p.Notation(),
-			"profile " + p.Name + " sha256:" + p.Hash(),
+			l.Sprintf("profile %s sha256:%s", p.Name, p.Hash()),
 			l.Sprintf("definitions: %s", manual),
 		},
 	}

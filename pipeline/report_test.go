@@ -103,6 +103,7 @@ func TestMakeIsDeterministic(t *testing.T) {
 		"another predecessor": func() Made {
 			return make(images, Revision{Input: "input", Number: 2, Predecessors: map[string]sr.Document{DefaultStyle.key(Full): {SeriesInstanceUID: "2.25.8", Instance: sr.Instance{SOPClassUID: dicom.Comprehensive3DSRStorage, SOPInstanceUID: "2.25.9"}}}})
 		},
+		"a predecessor that is lost": func() Made { return make(images, Revision{Input: "input", Number: 2}) },
 		"another version": func() Made {
 			o.Equipment.SoftwareVersion = "next"
 			defer func() { o = testOptions() }()

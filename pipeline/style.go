@@ -87,6 +87,11 @@ func (s Style) Check() error {
 	if s.SeriesNumber < 1 || s.SeriesNumber > 1<<31-1-len(documents) { // IS, PS3.5 Table 6.2-1
 		return fmt.Errorf("series_number: %d, want 1 to %d", s.SeriesNumber, 1<<31-1-len(documents))
 	}
+	for _, d := range s.Documents {
+		if s.number(d) == segmentationSeriesNumber {
+			return fmt.Errorf("series_number: %d gives %s reports the number of the segmentation, %d", s.SeriesNumber, d, segmentationSeriesNumber)
+		}
+	}
 	rest := s.Description
 	for _, p := range placeholders {
 		rest = strings.ReplaceAll(rest, p, "")
@@ -100,8 +105,23 @@ func (s Style) Check() error {
 // looks says whether pictures are needed.
 func looks(d []Document) bool { return slices.Contains(d, PDF) || slices.Contains(d, Capture) }
 
-// captureBytes is about what the page of a region takes as a picture.
-const captureBytes = 7 << 20
+// pageBytes is about what the pages of a region take, in documents of which each style has its own: those of a PDF while they
+// are written, and a picture once encoded, and once more as pixels in the style that is being written.
+func pageBytes(d []Document) (bytes int64) {
+	const picture, pdf = 7 << 20, 1 << 20
+	for _, d := range d {
+		switch d {
+		case PDF:
+			bytes += pdf
+		case Capture:
+			bytes += picture
+		}
+	}
+	if slices.Contains(d, Capture) {
+		bytes += picture
+	}
+	return bytes
+}
 
 // written are the documents of all styles.
 func written(styles []Style) (all []Document) {

@@ -11,8 +11,10 @@ import (
 
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
+	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/pages"
 	"github.com/radnode/radnode/pipeline/sr"
+	"github.com/radnode/radnode/pipeline/words"
 	"github.com/radnode/radnode/store"
 	"github.com/radnode/radnode/testdata"
 )
@@ -20,16 +22,17 @@ import (
 // What a style may say, and the error that names what it may not.
 func TestStyleCheck(t *testing.T) {
 	for want, s := range map[string]Style{
-		"":                            {},
-		"documents: \"csv\"":          {Documents: []Document{"csv"}},
-		"documents: \"pdf\" is there": {Documents: []Document{PDF, PDF}},
-		"language: \"de\"":            {Language: "de"},
-		"title: \"breast\"":           {Title: "breast"},
-		"sop_class: \"basic\"":        {SOPClass: "basic"},
-		"series_number: -1":           {SeriesNumber: -1},
-		"series_number: 2147483647":   {SeriesNumber: math.MaxInt32},
-		"description: \"{patient}\"":  {Description: "{patient}"},
-		"description: \" \"":          {Description: " "},
+		"":                              {},
+		"documents: \"csv\"":            {Documents: []Document{"csv"}},
+		"documents: \"pdf\" is there":   {Documents: []Document{PDF, PDF}},
+		"language: \"de\"":              {Language: "de"},
+		"title: \"breast\"":             {Title: "breast"},
+		"sop_class: \"basic\"":          {SOPClass: "basic"},
+		"series_number: -1":             {SeriesNumber: -1},
+		"series_number: 2147483647":     {SeriesNumber: math.MaxInt32},
+		"series_number: 9800 gives key": {Documents: []Document{Full, Key}, SeriesNumber: 9800},
+		"description: \"{patient}\"":    {Description: "{patient}"},
+		"description: \" \"":            {Description: " "},
 	} {
 		err := s.Check()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
@@ -129,6 +132,22 @@ func TestDocumentsOfAStyle(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// What a radiologist knows has a name on Italian pages.
+func TestKnownNamesAreItalian(t *testing.T) {
+	concepts := []sr.Code{sr.StandardDeviation, sr.MetabolicVolume, sr.TotalLesionGlycolysis}
+	for _, tag := range slices.Concat(keys, keysPT) {
+		if f, _, ok := features.Lookup(tag); ok {
+			c, _ := sr.Concept(f.Code)
+			concepts = append(concepts, c)
+		}
+	}
+	for _, c := range concepts {
+		if words.Italian.Text(c.Meaning) == c.Meaning {
+			t.Errorf("%s stays English", c)
 		}
 	}
 }

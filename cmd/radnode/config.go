@@ -248,18 +248,18 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		style := c.Report
-		for _, p := range c.Peers { // the same node, named by its address
-			if known, err := p.peer(); err == nil && known == peer {
-				style = p.Report.Over(c.Report)
+		to := pipeline.Destination{Peer: peer, Style: c.Report}
+		for _, known := range c.replyTo() { // the same node, named by its address
+			if known.Peer == peer {
+				to = known
 			}
 		}
-		out = append(out, pipeline.Destination{Peer: peer, Style: style})
+		out = append(out, to)
 	}
 	return out, nil
 }
 
-// replyTo are the peers, to which reports go back where nothing else is said.
+// replyTo are the peers in the order of their names, to which reports go back where nothing else is said.
 func (c Config) replyTo() (out []pipeline.Destination) {
 	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
 		p := c.Peers[name]

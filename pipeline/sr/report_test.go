@@ -768,8 +768,26 @@ func TestDeviceIsTheObserver(t *testing.T) {
 	}
 }
 
-// BenchmarkNew is a report on 134 images of four regions with 174 values each, in two groups with their steps, to the last byte.
+// Archives and networks bear a full report: 250 kB.
+func TestReportIsSmall(t *testing.T) {
+	if n := len(encode(t, make1(t, fourRegions(t)))); n > 250_000 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+// BenchmarkNew writes a full report to the last byte.
 func BenchmarkNew(b *testing.B) {
+	r := fourRegions(b)
+	b.ReportAllocs()
+	var size int
+	for b.Loop() {
+		size = len(encode(b, make1(b, r)))
+	}
+	b.ReportMetric(float64(size), "bytes/report")
+}
+
+// fourRegions is a report on 134 images of four regions with 174 values each, in two groups with their steps.
+func fourRegions(b testing.TB) Report {
 	r := full(b)
 	for i := range 134 - len(r.Images[0].Instances) {
 		r.Images[0].Instances = append(r.Images[0].Instances, Instance{dicom.CTImageStorage, ctSeries + ".20" + strconv.Itoa(i)})
@@ -791,10 +809,5 @@ func BenchmarkNew(b *testing.B) {
 	for range 4 {
 		r.Groups = append(r.Groups, first, second)
 	}
-	b.ReportAllocs()
-	var size int
-	for b.Loop() {
-		size = len(encode(b, make1(b, r)))
-	}
-	b.ReportMetric(float64(size), "bytes/report")
+	return r
 }

@@ -231,10 +231,11 @@ var unsaid = map[string][]string{
 		"documents: %q is there twice", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
 		"sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", "series_number: %d, want 1 to %d",
 		"description: %q; write text with any of %s, without backslash",
+		"series_number: %d gives %s reports the number of the segmentation, %d",
 	},
 	"enters a UID": {"%s series", "report %s"},
 	"the log":      {"it is about several series of images"},
-	"a pattern":    {"(?m)^profile .* sha256:([0-9a-f]+)$"},
+	"a pattern":    {"(?m)^\\pL+ .* sha256:([0-9a-f]+)$"},
 	"the segmentation, which is the same in every language": {"Measured voxels", "Processing Equipment"},
 	"a fault of the program": {
 		"features: image: %s", "features: a grid holds another number of voxels than its size says",
@@ -263,7 +264,7 @@ var unsaid = map[string][]string{
 	"the state of a study, not in a report": {
 		"given up after %d tries: %v", "all named images are here",
 		"all named images are here, and the series is complete by its own count",
-		"nothing new for the quiet period, and the series has no gaps",
+		"nothing new for the quiet period, and the series has no gaps", "%s; no PDF or captures: %s",
 		"%d images of the series are here, but none of the %d that the contours name", "%d of %d named images are missing",
 		"%d of the %d images that the series announces in Number of Series Related Instances (0020,1209) are here",
 		"no image of the series is here",
@@ -354,7 +355,7 @@ func TestNothingIsSaidInVain(t *testing.T) {
 			found[s] = true
 		}
 	}
-	for _, dir := range append([]string{"../../dimse/pixel", "../../dimse/dicom"}, speaking...) {
+	for _, dir := range append([]string{"../../dimse/pixel", "../../dimse/dicom", "../sr"}, speaking...) {
 		for _, s := range spokenIn(t, dir, true) {
 			found[s.format] = true
 		}
