@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/pages"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/pipeline/words"
 	"github.com/radnode/radnode/store"
@@ -393,4 +395,107 @@ func TestSheet(t *testing.T) {
 	if _, err := pages.Draw(s); err != nil {
 		t.Error(err)
 	}
+}
+
+// Two languages of one measurement differ in their texts alone, and none of the Italian ones is English.
+func TestLanguagesDifferInTextAlone(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	o := testOptions()
+	p := features.DefaultProfile("CT")
+	p.Aggregate = []features.Aggregation{features.Agg3DComb, features.Agg25DAvg}
+	p.Filters, p.IVH = nil, features.Discretise{Method: "fbn", Bins: 100}
+	p.Normalise = features.Normalise{Method: "mean", Region: "GTV"}
+	o.Profiles, o.Rules = map[string]features.Profile{"p": p}, []Rule{{Profile: "p"}}
+	m, err := Measure(t.Context(), Request{Contours: contours, Images: images, Choose: o.Select, Documents: documents})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Regions[1].Result.Values[0].Reason = "the ROI touches the border of the image"
+	m.Skipped = append(m.Skipped, SkippedRegion{m.Regions[1].Region, TooLarge("the region, with the images and the regions before it,", 2<<30, 1<<30, "")})
+	rev := Revision{Input: "x", Number: 1}
+	styles := []Style{{Documents: []Document{Full, Key}}, {Documents: []Document{Full, Key}, Language: "it"}}
+	made, err := o.Make(m, rev, styles...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, err := o.NotComputed(contours.DataSet, m.Volume.Header, nil, []*refusal.Refusal{m.Skipped[0].Reason}, rev, styles...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	english := regexp.MustCompile(`\b(?i:the|is|are|of|and|has|have|with|not|which|that|from|by|its|their|for|region|values?|profile|image)\b`)
+	said := func(where, s string) {
+		if w := english.FindString(s); w != "" {
+			t.Errorf("%s: %q has the English %q", where, s, w)
+		}
+	}
+	texts := 0
+	var compare func(where string, a, b *dicom.DataSet)
+	compare = func(where string, a, b *dicom.DataSet) {
+		language := codeIn(b, dicom.ConceptNameCodeSequence) == sr.Code{Value: "121049", Scheme: "DCM"}
+		for _, tag := range []dicom.Tag{dicom.ValueType, dicom.RelationshipType, dicom.UID} {
+			if a.String(tag) != b.String(tag) {
+				t.Errorf("%s: %s is %q and %q", where, tag, a.String(tag), b.String(tag))
+			}
+		}
+		for _, tag := range []dicom.Tag{dicom.ConceptNameCodeSequence, dicom.ConceptCodeSequence, dicom.MeasuredValueSequence} {
+			x, y := a.Seq(tag), b.Seq(tag)
+			if same := slices.EqualFunc(x, y, func(x, y *dicom.DataSet) bool { return encodedText(t, x) == encodedText(t, y) }); !same && !(language && tag == dicom.ConceptCodeSequence) {
+				t.Errorf("%s: %s differs", where, tag)
+			}
+		}
+		if b.String(dicom.ValueType) == "TEXT" && b.String(dicom.TextValue) != a.String(dicom.TextValue) {
+			texts++
+		}
+		name := b.Seq(dicom.ConceptNameCodeSequence)[0].String(dicom.CodeMeaning)
+		if s := b.String(dicom.TextValue); strings.HasPrefix(s, "Non calcolabili") { // names by the meanings of their codes follow
+			before, _, _ := strings.Cut(s, "): ")
+			said(where, before)
+		} else if !slices.Contains([]string{"Tracking Identifier", "Algorithm Name"}, name) {
+			said(where, s)
+		}
+		x, y := a.Seq(dicom.ContentSequence), b.Seq(dicom.ContentSequence)
+		if len(x) != len(y) {
+			t.Fatalf("%s: %d and %d items", where, len(x), len(y))
+		}
+		for i := range x {
+			compare(fmt.Sprintf("%s.%d", where, i+1), x[i], y[i])
+		}
+	}
+	for _, sets := range [][]Set{made.Sets, refused} {
+		for i, item := range sets[0].Items {
+			a, b := decoded(t, item.Instances[0]), decoded(t, sets[1].Items[i].Instances[0])
+			compare(string(item.Document), a, b)
+			said("Series Description", strings.Replace(b.String(dicom.SeriesDescription), "GTV", "", 1))
+		}
+	}
+	if texts < 20 {
+		t.Errorf("only %d texts in another language", texts)
+	}
+	w := &writing{Options: o, m: m, rev: rev}
+	s := w.sheet("it")
+	all := append([]string{s.Title}, s.Notes...)
+	for _, l := range s.Lesions {
+		all = append(append(all, l.Summary...), l.Comments...)
+		for _, v := range l.Key {
+			all = append(all, v.Name)
+		}
+		for _, f := range l.Families {
+			all = append(all, f.Name)
+		}
+	}
+	for _, line := range all {
+		if before, _, names := strings.Cut(line, "): "); names && strings.HasPrefix(line, "Non calcolabili") {
+			line = before
+		}
+		said("pages", line)
+	}
+}
+
+func encodedText(t *testing.T, d *dicom.DataSet) string {
+	t.Helper()
+	b, err := d.EncodedBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
