@@ -122,7 +122,8 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: reason,
 			Detail: detail{
-				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: rev.Number, Took: &m.Took, Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
+				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: rev.Number, Took: &m.Took,
+				Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
 				Documents: rev.standing(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
@@ -368,15 +369,15 @@ func codesOf(why []*refusal.Refusal) (codes []refusal.Code) {
 
 // notComputed makes the report that says why there are no values.
 func (p *Pipeline) notComputed(contours *dicom.File, images []*dicom.File, why []*refusal.Refusal, rev Revision, to []Destination) ([]Set, error) {
-	var header *dicom.DataSet
-	var list []sr.Instance
+	x := Refused{Contours: contours.DataSet, Reasons: why}
 	for _, f := range images {
-		if f.DataSet.String(dicom.SeriesInstanceUID) == images[0].DataSet.String(dicom.SeriesInstanceUID) && sr.ImageModality(images[0].DataSet.String(dicom.Modality)) {
-			header = images[0].DataSet
-			list = append(list, sr.Instance{SOPClassUID: f.DataSet.String(dicom.SOPClassUID), SOPInstanceUID: f.DataSet.String(dicom.SOPInstanceUID)})
+		first := images[0].DataSet
+		if f.DataSet.String(dicom.SeriesInstanceUID) == first.String(dicom.SeriesInstanceUID) && sr.ImageModality(first.String(dicom.Modality)) {
+			x.Image = first
+			x.Instances = append(x.Instances, document(f.DataSet).Instance)
 		}
 	}
-	return p.opt.NotComputed(contours.DataSet, header, list, why, rev, p.styles(to)...)
+	return p.opt.NotComputed(x, rev, p.styles(to)...)
 }
 
 func (p *Pipeline) countRefused(why []*refusal.Refusal) {

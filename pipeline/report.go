@@ -257,15 +257,15 @@ func (w *writing) writeSegmentation() (*dicom.DataSet, error) {
 	description := DefaultStyle.fill("Measured voxels", m)
 	in := roi.SEGInput{
 		Source: roi.Source{
-			Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series, SOPInstances: m.Volume.SOPInstances, FrameNumbers: m.Volume.FrameNumbers,
-			Geometry: m.Volume.Grid.Geometry,
+			Header: m.Volume.Header, SOPClass: m.Volume.SOPClass, Series: m.Volume.Series,
+			SOPInstances: m.Volume.SOPInstances, FrameNumbers: m.Volume.FrameNumbers, Geometry: m.Volume.Grid.Geometry,
 		},
 		StructureSet:   m.Source.DataSet,
 		SOPInstanceUID: w.uid("segmentation"), SeriesInstanceUID: w.seriesUID("segmentation", description), SeriesNumber: segmentationSeriesNumber,
 		SeriesDescription: description,
 		Equipment: roi.Equipment{
-			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName, SoftwareVersion: w.Equipment.SoftwareVersion,
-			DeviceUID: w.Equipment.DeviceUID,
+			Manufacturer: w.Equipment.Manufacturer, ModelName: w.Equipment.Model, SerialNumber: w.Equipment.StationName,
+			SoftwareVersion: w.Equipment.SoftwareVersion, DeviceUID: w.Equipment.DeviceUID,
 		},
 		ContentTime: w.at,
 	}
@@ -390,7 +390,8 @@ func (w *writing) remarks(l words.Language, x MeasuredRegion, ofImages bool) (li
 		lines = append(lines, l.Text(note))
 	}
 	source := w.m.Source.DataSet
-	return append(lines, l.Sprintf("Region: %s %d of %s %s", l.Text(x.Region.Kind()), x.Region.Number, l.Text(objectName(source)), source.String(dicom.SOPInstanceUID)))
+	return append(lines, l.Sprintf("Region: %s %d of %s %s",
+		l.Text(x.Region.Kind()), x.Region.Number, l.Text(objectName(source)), source.String(dicom.SOPInstanceUID)))
 }
 
 // codes says what a region is, by its codes or its RT ROI Interpreted Type (3006,00A4): where the structure set has neither,
@@ -523,16 +524,23 @@ func skippedText(skipped []SkippedRegion) string {
 	return strings.Join(parts, "; ")
 }
 
-// NotComputed writes, in each style, the report that says why there are no values. image is a header of the series that was to
-// be measured, nil where there is none; instances are its images.
-func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision, styles ...Style) (sets []Set, err error) {
+// A Refused is what could not be measured, and why.
+type Refused struct {
+	Contours  *dicom.DataSet
+	Image     *dicom.DataSet // header of the series that was to be measured; nil where there is none
+	Instances []sr.Instance  // its images
+	Reasons   []*refusal.Refusal
+}
+
+// NotComputed writes, in each style, the report that says why there are no values.
+func (o Options) NotComputed(x Refused, rev Revision, styles ...Style) (sets []Set, err error) {
 	for _, style := range styles {
 		style = style.Over(DefaultStyle)
 		d := Full // it stands where the first report would
 		if i := slices.IndexFunc(style.Documents, Document.report); i >= 0 {
 			d = style.Documents[i]
 		}
-		report, err := o.notComputed(contours, image, images, reasons, rev, style, d)
+		report, err := o.notComputed(x, rev, style, d)
 		if err != nil {
 			return nil, err
 		}
@@ -547,14 +555,16 @@ func (o Options) NotComputed(contours, image *dicom.DataSet, images []sr.Instanc
 	return sets, nil
 }
 
-func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instance, reasons []*refusal.Refusal, rev Revision, style Style, d Document) (*dicom.DataSet, error) {
+func (o Options) notComputed(x Refused, rev Revision, style Style, d Document) (*dicom.DataSet, error) {
 	l := style.Language
-	source, modality, series := contours, "", ""
-	if image != nil {
-		source, modality, series = image, image.String(dicom.Modality), image.String(dicom.SeriesInstanceUID)
+	description := l.Sprintf("Radiomics not computed")
+	source, series := x.Contours, ""
+	if x.Image != nil {
+		source, series = x.Image, x.Image.String(dicom.SeriesInstanceUID)
+		description += " - " + source.String(dicom.Modality)
 	}
 	var codes, lines []string
-	for _, r := range reasons {
+	for _, r := range x.Reasons {
 		text := l.Sprintf("Not computed: %s", l.Refusal(r))
 		if !slices.Contains(lines, text) {
 			lines = append(lines, text)
@@ -564,26 +574,27 @@ func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instanc
 		}
 	}
 	before := rev.before(style, Full, Key) // none of their values holds any more
-	description := strings.Join(slices.DeleteFunc([]string{l.Sprintf("Radiomics not computed"), modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - ")
+	description += " - " + strings.Join(codes, ", ")
 	r := sr.Report{
 		SOPClassUID: sopClasses[style.SOPClass],
 		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed "+string(d), rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID,
 			strings.Join(lines, "\n"), style.id(), strconv.Itoa(rev.Number), strings.Join(uids(before), " ")),
 		// Which profiles would have measured is not known: a series of its own.
-		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series "+string(d), contours.String(dicom.SOPInstanceUID), series, style.id(), description),
-		SeriesNumber:      style.number(d), InstanceNumber: rev.Number, SeriesDescription: description,
+		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series "+string(d),
+			x.Contours.String(dicom.SOPInstanceUID), series, style.id(), description),
+		SeriesNumber: style.number(d), InstanceNumber: rev.Number, SeriesDescription: description,
 		Title: titles[style.Title], Language: string(l),
-		ContentTime:  contentTime(contours, source),
+		ContentTime:  contentTime(x.Contours, source),
 		Source:       source,
 		Equipment:    o.author(),
-		Contours:     []sr.Document{document(contours)},
+		Contours:     []sr.Document{document(x.Contours)},
 		Summary:      lines,
 		Predecessors: before,
 	}
-	if len(images) > 0 {
+	if len(x.Instances) > 0 {
 		r.Images = []sr.Series{{
-			StudyInstanceUID: image.String(dicom.StudyInstanceUID), SeriesInstanceUID: series, Modality: modality,
-			FrameOfReferenceUID: image.String(dicom.FrameOfReferenceUID), Instances: images, Header: image,
+			StudyInstanceUID: source.String(dicom.StudyInstanceUID), SeriesInstanceUID: series, Modality: source.String(dicom.Modality),
+			FrameOfReferenceUID: source.String(dicom.FrameOfReferenceUID), Instances: x.Instances, Header: source,
 		}}
 	}
 	return sr.New(r)

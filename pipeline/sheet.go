@@ -41,8 +41,9 @@ func (w *writing) pages(set *Set) error {
 			ContentTime: w.at, Title: description, Concept: titles[style.Title],
 			Related: []sr.Document{document(w.segmentation), document(w.m.Source.DataSet)},
 		}
+		study := w.m.Volume.Header.String(dicom.StudyInstanceUID)
 		for _, in := range instances(w.m.Volume) {
-			h.Images = append(h.Images, sr.Document{StudyInstanceUID: w.m.Volume.Header.String(dicom.StudyInstanceUID), SeriesInstanceUID: w.m.Volume.Series, Instance: in})
+			h.Images = append(h.Images, sr.Document{StudyInstanceUID: study, SeriesInstanceUID: w.m.Volume.Series, Instance: in})
 		}
 		var objects []*dicom.DataSet
 		switch d {
@@ -109,7 +110,9 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	known, _ := w.known(x) // the report has been written with them
 	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region), Summary: summary(l, x, known)}
 	for _, m := range inCM3(known) {
-		p.Key = append(p.Key, pages.Value{Name: l.Text(cmp.Or(m.Display, m.Concept.Meaning)), Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
+		p.Key = append(p.Key, pages.Value{
+			Name: l.Text(cmp.Or(m.Display, m.Concept.Meaning)), Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value),
+		})
 	}
 	if x.Look != nil {
 		p.Views, p.Histogram = x.Look.Views, x.Look.Histogram

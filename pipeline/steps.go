@@ -156,7 +156,8 @@ func discretise(name sr.Code, d features.Discretise, unit string) []sr.Step {
 	switch d.Method {
 	case "fbs":
 		// The first bin begins where re-segmentation does, else at the lowest intensity: that is part of the definition.
-		return []sr.Step{{Name: name, Method: sr.Processing("Q3RU"), Numbers: []sr.Parameter{{Concept: binWidth, Value: d.Width, Unit: sr.Unit(unit)}}}}
+		width := sr.Parameter{Concept: binWidth, Value: d.Width, Unit: sr.Unit(unit)}
+		return []sr.Step{{Name: name, Method: sr.Processing("Q3RU"), Numbers: []sr.Parameter{width}}}
 	case "fbn":
 		return []sr.Step{{Name: name, Method: sr.Processing("K15C"), Numbers: []sr.Parameter{plain(binCount, float64(d.Bins))}}}
 	}
@@ -170,7 +171,11 @@ func matrices(t features.Texture, a features.Aggregation, has func(...features.F
 		family   features.Family
 		name     sr.Code
 		distance int
-	}{{features.GLCM, glcmDistance, t.GLCMDistance}, {features.NGTDM, ngtdmDistance, t.NGTDMDistance}, {features.NGLDM, ngldmDistance, t.NGLDMDistance}} {
+	}{
+		{features.GLCM, glcmDistance, t.GLCMDistance},
+		{features.NGTDM, ngtdmDistance, t.NGTDMDistance},
+		{features.NGLDM, ngldmDistance, t.NGLDMDistance},
+	} {
 		if has(d.family) {
 			distances = append(distances, plain(d.name, float64(d.distance)))
 		}

@@ -46,7 +46,8 @@ var DefaultStyle = Style{
 
 var (
 	titles = map[string]sr.Code{
-		"imaging": sr.ImagingMeasurementReport, "oncology": sr.OncologyMeasurementReport, "dynamic-mr": sr.DynamicMRReport, "pet": sr.PETMeasurementReport,
+		"imaging": sr.ImagingMeasurementReport, "oncology": sr.OncologyMeasurementReport,
+		"dynamic-mr": sr.DynamicMRReport, "pet": sr.PETMeasurementReport,
 	}
 	sopClasses = map[string]string{
 		"comprehensive-3d": dicom.Comprehensive3DSRStorage, "comprehensive": dicom.ComprehensiveSRStorage, "enhanced": dicom.EnhancedSRStorage,

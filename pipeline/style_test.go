@@ -418,7 +418,7 @@ func TestLanguagesDifferInTextAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused, err := o.NotComputed(contours.DataSet, m.Volume.Header, nil, []*refusal.Refusal{m.Skipped[0].Reason}, rev, styles...)
+	refused, err := o.NotComputed(Refused{Contours: contours.DataSet, Image: m.Volume.Header, Reasons: []*refusal.Refusal{m.Skipped[0].Reason}}, rev, styles...)
 	if err != nil {
 		t.Fatal(err)
 	}
