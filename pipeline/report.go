@@ -302,8 +302,6 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	if common {
 		r.Algorithm = w.algorithm(l, m.Regions[0])
 	}
-	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
-	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
 	var further []sr.Group // of regions, after the first of each
 	for i, x := range m.Regions {
 		known, err := w.known(x)
@@ -351,7 +349,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 			lacking := notComputable(l, share.values)
 			g.Comments = append(g.Comments, lacking...)
 			if k == 0 {
-				g.Comments = append(g.Comments, w.remarks(l, x, views)...)
+				g.Comments = append(g.Comments, w.remarks(l, x)...)
 			}
 			switch {
 			case len(g.Measurements) == 0: // TID 1419 wants one in a group
@@ -370,20 +368,29 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	for _, s := range m.Skipped {
 		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Detail(s.Reason)))
 	}
-	if !views {
-		for _, note := range m.Regions[0].Image.Notes {
-			r.Summary = append(r.Summary, l.Sprintf("Images: %s", l.Text(note)))
-		}
+	if !w.views() {
+		r.Summary = append(r.Summary, ofImages(l, m.Regions[0])...)
 	}
 	return sr.New(r)
 }
 
+// views says whether regions see the images in different ways, as SUV of different kinds: then each says which.
+func (w *writing) views() bool {
+	return slices.ContainsFunc(w.m.Regions, func(x MeasuredRegion) bool { return x.Image != w.m.Regions[0].Image })
+}
+
+// ofImages is what was noted of the images that a region was measured on.
+func ofImages(l words.Language, x MeasuredRegion) (lines []string) {
+	for _, note := range x.Image.Notes {
+		lines = append(lines, l.Sprintf("Images: %s", l.Text(note)))
+	}
+	return lines
+}
+
 // remarks are what the reader of a region's values should know; the region itself, for machines, comes last.
-func (w *writing) remarks(l words.Language, x MeasuredRegion, ofImages bool) (lines []string) {
-	if ofImages {
-		for _, note := range x.Image.Notes {
-			lines = append(lines, l.Sprintf("Images: %s", l.Text(note)))
-		}
+func (w *writing) remarks(l words.Language, x MeasuredRegion) (lines []string) {
+	if w.views() {
+		lines = ofImages(l, x)
 	}
 	lines = append(lines, voxels(l, x.Result))
 	for _, note := range slices.Concat(x.Notes, x.Result.Notes) {

@@ -97,8 +97,8 @@ func (w *writing) sheet(l words.Language) pages.Sheet {
 		}
 		s.Lesions = append(s.Lesions, w.lesion(l, x))
 	}
-	for _, note := range m.Regions[0].Image.Notes {
-		s.Notes = append(s.Notes, l.Sprintf("Images: %s", l.Text(note)))
+	if !w.views() {
+		s.Notes = append(s.Notes, ofImages(l, m.Regions[0])...)
 	}
 	for _, k := range m.Skipped {
 		s.Notes = append(s.Notes, l.Sprintf("%s: not measured, %s", k.Region.TrackingID, l.Detail(k.Reason)))
@@ -144,7 +144,7 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 		family := &p.Families[at[key]]
 		family.Values = append(family.Values, value)
 	}
-	p.Comments = append(notComputable(l, x.Result.Values), w.remarks(l, x, false)...)
+	p.Comments = append(notComputable(l, x.Result.Values), w.remarks(l, x)...)
 	return p
 }
 

@@ -97,6 +97,15 @@ func TestNormalisedRegions(t *testing.T) {
 			t.Errorf("region %d says %q", i+1, says)
 		}
 	}
+	sheet := (&writing{Options: testOptions(), m: m}).sheet("en")
+	for i, l := range sheet.Lesions {
+		if says := strings.Join(l.Comments, "\n"); strings.Contains(says, "z-score") != (i == 0) {
+			t.Errorf("the page of region %d says %q", i+1, says)
+		}
+	}
+	if says := strings.Join(sheet.Notes, "\n"); strings.Contains(says, "z-score") {
+		t.Errorf("the pages say of all regions %q", says)
+	}
 
 	m = measure(func(number int) features.Normalise {
 		if number == 1 {
