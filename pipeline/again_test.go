@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"io"
 	"slices"
 	"strings"
@@ -280,6 +281,43 @@ func TestStylesComeAndGo(t *testing.T) {
 	slices.Sort(want)
 	if state.Name != StateRefused || len(d.Documents) != 1 || !slices.Equal(got, want) {
 		t.Errorf("%s, %v names %v, want %v", state.Name, d.Documents, got, want)
+	}
+}
+
+// Whatever is made is delivered, also where some of it is the same as before: captures of the same pixels have the same UIDs.
+func TestEverythingIsDelivered(t *testing.T) {
+	contours, images := bundled(t)
+	st := emptyStore(t)
+	var queue string
+	for i, c := range []struct {
+		version   string
+		documents []Document
+	}{
+		{"1", []Document{Capture}}, {"1", []Document{PDF, Capture}}, {"2", []Document{PDF, Capture}}, {"1", []Document{PDF, Capture}}, {"1", []Document{Full, Capture}},
+	} {
+		b := newStepper(t, st, func(o *Options) { few(o); version(c.version)(o); o.Style = Style{Documents: c.documents} })
+		queue = deliverPrefix + b.p.opt.Deliver[0].String()
+		b.receive(append(images, contours)...)
+		b.compute()
+		sent := map[string]bool{}
+		for _, job := range st.Jobs(queue) {
+			var d delivery
+			if err := json.Unmarshal(job.Payload, &d); err != nil {
+				t.Fatal(err)
+			}
+			for _, uid := range d.Objects {
+				sent[uid] = true
+			}
+		}
+		study, err := st.Study(contours.String(dicom.StudyInstanceUID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range study.Instances {
+			if in.Origin == store.Computed && !sent[in.SOPInstanceUID] {
+				t.Errorf("%d: %s %s is not delivered", i, in.Modality, in.SOPInstanceUID)
+			}
+		}
 	}
 }
 

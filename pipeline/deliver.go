@@ -159,7 +159,8 @@ func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store
 		panic(err) // strings only
 	}
 	return store.Job{
-		Key: "deliver/" + d.To + "/" + d.Objects[len(d.Objects)-1], Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
+		// All objects are in the key: the last ones, captures of the same pixels, may have been delivered with others before.
+		Key: "deliver/" + d.To + "/" + dicom.UIDFrom(d.Objects...), Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
 	}
 }
 
