@@ -331,12 +331,17 @@ func TestSentAgainAfterUpdate(t *testing.T) {
 	first := detailOf(b.wait(study, is(StateComputed)))
 	stop()
 	b, _ = openBench(t, dir, version("2"))
-	time.Sleep(refresh / 5) // what comes again before the pipeline watches is lost
-	b.put(contours)
-	second := detailOf(b.wait(study, func(s store.State) bool { return s.Name == StateComputed && detailOf(s).report() != first.report() }))
+	again := func(s store.State) bool { return s.Name == StateComputed && detailOf(s).report() != first.report() }
+	for deadline := time.Now().Add(patience); !again(b.state(study)) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		b.put(contours) // what comes again before the pipeline watches is lost
+	}
+	second := detailOf(b.wait(study, again))
 	b.delivered(second.report())
 	if got := predecessors(b.stored(second.report())); !slices.Equal(got, []string{first.report()}) {
 		t.Errorf("it names %v, want %s", got, first.report())
+	}
+	if second.Revision != 2 {
+		t.Errorf("revision %d", second.Revision)
 	}
 }
 

@@ -22,7 +22,7 @@ type Look struct {
 // pages adds the PDF and the captures that a style asks for.
 func (w *writing) pages(set *Set) error {
 	style := set.Style
-	if !slices.Contains(style.Documents, PDF) && !slices.Contains(style.Documents, Capture) {
+	if !looks(style.Documents) {
 		return nil
 	}
 	drawn, err := pages.Draw(w.sheet(style.Language))
