@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"slices"
 	"strconv"
@@ -110,9 +109,11 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	known, _ := w.known(x) // the report has been written with them
 	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region), Summary: summary(l, x, known)}
 	for _, m := range inCM3(known) {
-		p.Key = append(p.Key, pages.Value{
-			Name: l.Text(cmp.Or(m.Display, m.Concept.Meaning)), Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value),
-		})
+		name := m.Concept.Meaning
+		if m.Display != "" {
+			name = l.Text(m.Display)
+		}
+		p.Key = append(p.Key, pages.Value{Name: name, Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
 	}
 	if x.Look != nil {
 		p.Views, p.Histogram = x.Look.Views, x.Look.Histogram
@@ -167,7 +168,10 @@ func (w *writing) trends(l words.Language, x MeasuredRegion, known []measurement
 			continue
 		}
 		now := inCM3(known[i : i+1])[0]
-		t := pages.Trend{Name: l.Text(cmp.Or(now.Display, now.Concept.Meaning)), Unit: plainUnit(now.Unit.Value)}
+		t := pages.Trend{Name: now.Concept.Meaning, Unit: plainUnit(now.Unit.Value)}
+		if now.Display != "" {
+			t.Name = l.Text(now.Display)
+		}
 		for _, past := range x.Past {
 			was, ok := past.Values[sr.Code{Value: now.Concept.Value, Scheme: now.Concept.Scheme}]
 			if !ok {

@@ -16,7 +16,6 @@ import (
 	"github.com/radnode/radnode/pipeline/pages"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/sr"
-	"github.com/radnode/radnode/pipeline/words"
 	"github.com/radnode/radnode/store"
 	"github.com/radnode/radnode/testdata"
 )
@@ -134,22 +133,6 @@ func TestDocumentsOfAStyle(t *testing.T) {
 					}
 				}
 			}
-		}
-	}
-}
-
-// What a radiologist knows has a name on Italian pages.
-func TestKnownNamesAreItalian(t *testing.T) {
-	concepts := []sr.Code{sr.StandardDeviation, sr.MetabolicVolume, sr.TotalLesionGlycolysis}
-	for _, tag := range slices.Concat(keys, keysPT) {
-		if f, _, ok := features.Lookup(tag); ok {
-			c, _ := sr.Concept(f.Code)
-			concepts = append(concepts, c)
-		}
-	}
-	for _, c := range concepts {
-		if words.Italian.Text(c.Meaning) == c.Meaning {
-			t.Errorf("%s stays English", c)
 		}
 	}
 }
