@@ -459,9 +459,6 @@ func TestLanguagesDifferInTextAlone(t *testing.T) {
 	all := append([]string{s.Title}, s.Notes...)
 	for _, l := range s.Lesions {
 		all = append(append(all, l.Summary...), l.Comments...)
-		for _, v := range l.Key {
-			all = append(all, v.Name)
-		}
 		for _, f := range l.Families {
 			all = append(all, f.Name)
 		}
