@@ -209,7 +209,7 @@ func (c Config) check() error {
 		if _, err := p.peer(); err != nil {
 			return fmt.Errorf("peers.%s: %w", name, err)
 		}
-		if err := p.Report.Check(); err != nil {
+		if err := p.Report.Over(c.Report).Check(); err != nil {
 			return fmt.Errorf("peers.%s.report.%w", name, err)
 		}
 	}

@@ -67,6 +67,7 @@ deliver: [PACS, "PACS@10.0.0.5:104", "OTHER@10.0.0.6:104"]
 		"report: {language: fr}":     "report.language",
 		`peers: {P: {aet: P, address: "h:1", report: {sop_class: basic}}}`: "peers.P.report.sop_class",
 		"report: {colour: red}": "colour",
+		"report: {series_number: 9800}\npeers: {P: {aet: P, address: \"h:1\", report: {documents: [key]}}}": "peers.P.report.series_number",
 	} {
 		if _, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
