@@ -98,7 +98,7 @@ const (
 func (o Options) Make(m *Measured, rev Revision, styles ...Style) (Made, error) {
 	var profiles []string
 	for _, r := range m.Regions {
-		profiles = append(profiles, fmt.Sprint(r.Region.Number, " ", r.Profile.Name, " ", r.Profile.Hash()))
+		profiles = append(profiles, fmt.Sprint(r.Region.Number, " ", r.Profile.Name, " ", r.Profile.Hash(), " ", r.Region.OtherSeries))
 	}
 	w := &writing{
 		Options: o, m: m, rev: rev, at: contentTime(m.Source.DataSet, m.Volume.Header),

@@ -28,8 +28,6 @@ func Processing(ibsi string) Code {
 var processing = map[string]string{
 	"VTM2": "Image interpolation",
 	"UMPJ": "Interpolation grid",
-	"58MB": "Fit to original grid",
-	"SBKJ": "Align grid origins",
 	"3WE3": "Align grid centres",
 	"68QD": "Intensity rounding",
 	"E8H9": "ROI partial volume",
