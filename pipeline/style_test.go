@@ -13,8 +13,10 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/pages"
 	"github.com/radnode/radnode/pipeline/refusal"
+	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
 	"github.com/radnode/radnode/testdata"
@@ -173,12 +175,19 @@ func TestKeyReport(t *testing.T) {
 		}
 		for k, m := range g.Measurements {
 			f := full[i].Measurements[k]
-			if m.Unit.Value == "cm3" {
+			if volume := m.Concept.Value == "RNU0"; volume != (m.Unit.Value == "cm3") {
+				t.Errorf("%s: %s in %s", g.TrackingIdentifier, m.Concept, m.Unit.Value)
+			} else if volume {
 				f.Value, f.Unit = f.Value/1000, sr.Unit("cm3")
 			}
 			if m.Concept != f.Concept || m.Value != f.Value || m.Unit != f.Unit {
 				t.Errorf("%s, value %d: %v %v %s in the key report, %v %v %s in the full one", g.TrackingIdentifier, k, m.Concept, m.Value, m.Unit, f.Concept, f.Value, f.Unit)
 			}
+		}
+	}
+	for number := range strings.SplitSeq(encodedText(t, decoded(t, items[1].Instances[0])), "DS") { // Numeric Value is DS, and the only one
+		if n := regexp.MustCompile(`^..-?([0-9.]+)`).FindStringSubmatch(number); n != nil && len(strings.Trim(strings.Replace(n[1], ".", "", 1), "0")) > 5 {
+			t.Errorf("%s has more than five digits", n[1])
 		}
 	}
 	for _, g := range full {
@@ -340,6 +349,63 @@ func TestUptake(t *testing.T) {
 		if !bytes.Contains(bytes.ToLower(data), bytes.ToLower([]byte(words))) {
 			t.Errorf("the summary does not say %q", words)
 		}
+	}
+}
+
+// A metabolic volume is that of a lesion drawn on the PET, and glycolysis is what FDG in grams per millilitre shows.
+func TestUptakeOfLesionsAlone(t *testing.T) {
+	for _, c := range []struct {
+		name, unit, tracer string
+		region             roi.Region
+		want               []string
+	}{
+		{"FDG by its code", "g/ml{SUVbw}", "35321007", roi.Region{}, []string{metabolic, glycolysis}},
+		{"FDG by its retired code", "g/ml{SUVlbm}", "C-B1031", roi.Region{InterpretedType: "GTV"}, []string{metabolic, glycolysis}},
+		{"FDG by its name", "g/ml{SUVbw}", "Fluorodeoxyglucose", roi.Region{}, []string{metabolic, glycolysis}},
+		{"another tracer", "g/ml{SUVbw}", "PSMA", roi.Region{}, []string{metabolic}},
+		{"no tracer", "g/ml{SUVbw}", "", roi.Region{}, []string{metabolic}},
+		{"by body surface", "cm2/ml{SUVbsa}", "35321007", roi.Region{}, []string{metabolic}},
+		{"activity", "Bq/ml", "35321007", roi.Region{}, []string{metabolic}},
+		{"an organ", "g/ml{SUVbw}", "35321007", roi.Region{InterpretedType: "ORGAN"}, nil},
+		{"an anatomical structure", "g/ml{SUVbw}", "35321007", roi.Region{Category: roi.Code{Value: "123037004", Scheme: "SCT"}}, nil},
+		{"drawn on the CT", "g/ml{SUVbw}", "35321007", roi.Region{InterpretedType: "GTV", OtherSeries: true}, nil},
+	} {
+		tracer := dicom.New()
+		tracer.SetString(dicom.Radiopharmaceutical, c.tracer)
+		code := dicom.New()
+		code.SetString(dicom.CodeValue, c.tracer)
+		tracer.SetSeq(dicom.RadiopharmaceuticalCodeSequence, code)
+		header := dicom.New()
+		header.SetSeq(dicom.RadiopharmaceuticalInformationSequence, tracer)
+		w := &writing{m: &Measured{Volume: &imaging.Volume{Modality: "PT", Header: header}}}
+		x := MeasuredRegion{Region: c.region, Image: &Intensities{Unit: c.unit}}
+		x.Result.Values = []features.Value{{Tag: "morph_vol_approx", Value: 2000}, {Tag: "stat_mean", Value: 3}}
+		known, err := w.known(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range known {
+			if m.tag == metabolic || m.tag == glycolysis {
+				got = append(got, m.tag)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// A Series Description that would be cut counts the regions.
+func TestLongDescriptions(t *testing.T) {
+	m := &Measured{Volume: &imaging.Volume{Modality: "CT"}}
+	for i := range 12 {
+		m.Regions = append(m.Regions, MeasuredRegion{
+			Region: roi.Region{TrackingID: fmt.Sprint("Metastasis ", i)}, Profile: features.Profile{Name: "ct-default"},
+		})
+	}
+	if got, want := DefaultStyle.description(Full, m), "Radiomics - 12 regions - CT - ct-default"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
