@@ -11,6 +11,7 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/store"
 )
 
@@ -202,6 +203,30 @@ func TestSentAgain(t *testing.T) {
 			if in.Conflicts > 0 {
 				t.Errorf("%s: %s has two contents", c.name, in.SOPInstanceUID)
 			}
+		}
+	}
+}
+
+// A report that lacks a region for want of memory does not stand, though nothing else that applies to it has changed.
+func TestLackingReportsDoNotStand(t *testing.T) {
+	contours, images := bundled(t)
+	b := newStepper(t, emptyStore(t), few)
+	b.receive(append(images, contours)...)
+	b.compute()
+	state := b.state(contours.String(dicom.StudyInstanceUID))
+	d := detailOf(state)
+	made := task{Subject: contours.String(dicom.SOPInstanceUID), Series: d.Series, Input: d.Input, Images: []string{images[0].String(dicom.SOPInstanceUID)}}
+	file, headers, done, err := b.p.load(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	for _, codes := range [][]refusal.Code{nil, {refusal.ContoursEmpty}, {refusal.MemoryLimit}} {
+		d.Codes = codes
+		state.Detail = d.raw()
+		stands, err := b.p.stands(state, made, file, headers)
+		if err != nil || stands != !slices.Contains(codes, refusal.MemoryLimit) {
+			t.Errorf("without %v: stands %v, %v", codes, stands, err)
 		}
 	}
 }

@@ -86,7 +86,9 @@ func requests(source *dicom.DataSet) (items []*dicom.DataSet) {
 				q.Copy(a, t)
 			}
 		}
-		q.Copy(source, dicom.IssuerOfAccessionNumberSequence)
+		if q.String(dicom.AccessionNumber) == source.String(dicom.AccessionNumber) { // else the issuer is that of another number
+			q.Copy(source, dicom.IssuerOfAccessionNumberSequence)
+		}
 		q.Copy(a, dicom.IssuerOfAccessionNumberSequence, dicom.ReferencedStudySequence, dicom.RequestedProcedureDescription,
 			dicom.RequestedProcedureCodeSequence, dicom.ReasonForTheRequestedProcedure)
 		if uid := a.String(dicom.StudyInstanceUID); dicom.AcceptableUID(uid) {

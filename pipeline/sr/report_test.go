@@ -756,6 +756,21 @@ func TestReferencedRequests(t *testing.T) {
 	}
 }
 
+// An accession number goes with its own issuer.
+func TestIssuerOfAccessionNumber(t *testing.T) {
+	r := sample(t)
+	issuer, known, other := dicom.New(), dicom.New(), dicom.New()
+	issuer.SetString(dicom.Tag(0x00400031), "HOSPITAL") // Local Namespace Entity ID
+	known.SetString(dicom.RequestedProcedureID, "1")
+	other.SetString(dicom.AccessionNumber, "OTHER")
+	r.Source.SetSeq(dicom.IssuerOfAccessionNumberSequence, issuer)
+	r.Source.SetSeq(dicom.RequestAttributesSequence, known, other)
+	requests := read(t, file(t, make1(t, r))).Seq(dicom.ReferencedRequestSequence)
+	if len(requests) != 2 || len(requests[0].Seq(dicom.IssuerOfAccessionNumberSequence)) != 1 || requests[1].Has(dicom.IssuerOfAccessionNumberSequence) {
+		t.Errorf("%v", requests)
+	}
+}
+
 // IHE AIR asks for the device, its version and its UID in Contributing Equipment; the observer of the content is the same one.
 func TestDeviceIsTheObserver(t *testing.T) {
 	d := read(t, file(t, make1(t, full(t))))
