@@ -114,7 +114,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			Reason: skippedText(m.Skipped),
 			Detail: detail{
 				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: last.Revision + 1, Took: &m.Took, Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
-				Documents: documentsOf(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
+				Documents: p.standing(last, made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
 			}.raw(),
 		}},
 	}
@@ -249,6 +249,27 @@ func documentsOf(sets []Set) map[string]string {
 	return out
 }
 
+// standing are the reports that the next ones supersede: those that were made now, and the earlier ones that none of them has
+// superseded, as where a destination got pages alone for a while, or was not configured.
+func (p *Pipeline) standing(last detail, sets []Set) map[string]string {
+	out := documentsOf(sets)
+	rev := Revision{Predecessors: p.predecessors(last)}
+	superseded := map[string]bool{}
+	for _, s := range sets {
+		for key := range s.Keys {
+			if was := rev.predecessor(s.Style, documentOf(key)); was != nil {
+				superseded[was.SOPInstanceUID] = true
+			}
+		}
+	}
+	for key, uid := range last.Documents {
+		if _, made := out[key]; !made && !superseded[uid] {
+			out[key] = uid
+		}
+	}
+	return out
+}
+
 // Took says where the time went when the report of a study was computed.
 func (p *Pipeline) Took(study string) (Timing, bool) {
 	s, err := p.store.Study(study)
@@ -307,7 +328,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		to := p.deliverTo(t.ReplyTo)
 		made, err := p.notComputed(contours, images, why, Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}, to)
 		if err == nil {
-			last.Documents, last.Segmentation, last.Revision = documentsOf(made), "", last.Revision+1
+			last.Documents, last.Segmentation, last.Revision = p.standing(last, made), "", last.Revision+1
 			p.outgoing(&change, to, job.Study, nil, made)
 		} else { // the state says why nothing was measured all the same
 			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)

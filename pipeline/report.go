@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,6 +47,12 @@ type Revision struct {
 
 // key is the name of a document for its successor.
 func (s Style) key(d Document) string { return string(d) + " " + s.id() }
+
+// documentOf is the document of a key.
+func documentOf(key string) Document {
+	d, _, _ := strings.Cut(key, " ")
+	return Document(d)
+}
 
 // predecessor is the report that a document supersedes: the one before it in the same style, else in another.
 func (r Revision) predecessor(s Style, d Document) *sr.Document {
@@ -253,7 +260,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 		predecessor, before = []sr.Document{*p}, p.SOPInstanceUID
 	}
 	r := sr.Report{
-		SOPClassUID: sopClasses[style.SOPClass], SOPInstanceUID: w.uid("report "+string(d), style.id(), before),
+		SOPClassUID: sopClasses[style.SOPClass], SOPInstanceUID: w.uid("report "+string(d), style.id(), before, strconv.Itoa(w.rev.Number)),
 		SeriesInstanceUID: w.seriesUID("report "+string(d), style.id()),
 		SeriesNumber:      style.number(d), InstanceNumber: w.rev.Number, SeriesDescription: style.description(d, m),
 		Title: titles[style.Title], Language: string(l), ContentTime: w.at,
@@ -540,7 +547,7 @@ func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instanc
 	subject := contours.String(dicom.SOPInstanceUID)
 	r := sr.Report{
 		SOPClassUID:    sopClasses[style.SOPClass],
-		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), before),
+		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), before, strconv.Itoa(rev.Number)),
 		// Which profiles would have measured is not known: a series of its own.
 		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series", subject, series, style.id()),
 		SeriesNumber:      style.number(d), InstanceNumber: rev.Number,
