@@ -117,7 +117,8 @@ func (p *Pipeline) deliverTo(sentBy string) []Destination {
 }
 
 // outgoing adds what was made to a change, with its deliveries. A report is the last of its delivery: a viewer finds what it
-// refers to when it arrives. What is for people alone is delivered by itself: a destination that takes no PDF gets its reports.
+// refers to when it arrives. What is for people alone is delivered by itself: a destination that takes no PDF gets its reports
+// and its captures.
 func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string, segmentation []store.NewInstance, sets []Set) {
 	change.Instances = append(change.Instances, segmentation...)
 	for _, s := range sets {
@@ -131,16 +132,16 @@ func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string
 		if i < 0 {
 			continue
 		}
-		reports, pages := slices.Clone(segmentation), []store.NewInstance(nil)
+		deliveries := [][]store.NewInstance{slices.Clone(segmentation)}
 		for _, item := range sets[i].Items {
 			switch {
 			case item.Document == "" || item.Document.report() && slices.Contains(style.Documents, item.Document):
-				reports = append(reports, item.Instances...)
+				deliveries[0] = append(deliveries[0], item.Instances...)
 			case slices.Contains(style.Documents, item.Document):
-				pages = append(pages, item.Instances...)
+				deliveries = append(deliveries, item.Instances)
 			}
 		}
-		for _, objects := range [][]store.NewInstance{reports, pages} {
+		for _, objects := range deliveries {
 			if len(objects) > 0 {
 				change.Jobs = append(change.Jobs, deliveryJob(d.Peer, study, objects))
 			}
@@ -159,8 +160,7 @@ func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store
 		panic(err) // strings only
 	}
 	return store.Job{
-		// All objects are in the key: the last ones, captures of the same pixels, may have been delivered with others before.
-		Key: "deliver/" + d.To + "/" + dicom.UIDFrom(d.Objects...), Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
+		Key: "deliver/" + d.To + "/" + d.Objects[len(d.Objects)-1], Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -95,10 +96,10 @@ func (s Style) Check() error {
 	}
 	rest := s.Description
 	for _, p := range placeholders {
-		rest = strings.ReplaceAll(rest, p, "")
+		rest = strings.ReplaceAll(rest, p, " ")
 	}
-	if strings.ContainsAny(rest, "{}\\") || strings.TrimSpace(s.Description) == "" {
-		return fmt.Errorf("description: %q; write text with any of %s, without backslash", s.Description, strings.Join(placeholders, " "))
+	if strings.ContainsAny(rest, "{}\\") || strings.ContainsFunc(rest, unicode.IsControl) || !utf8.ValidString(rest) || strings.TrimSpace(s.Description) == "" {
+		return fmt.Errorf("description: %q; write text in one line with any of %s, without backslash", s.Description, strings.Join(placeholders, " "))
 	}
 	return nil
 }

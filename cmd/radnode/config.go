@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,9 @@ type byteSize int64
 
 // leastMemory is a memory below which no study can be measured: a number that was meant in another unit.
 const leastMemory = 16 << 20
+
+// mostWorkers is more than any machine has processors for.
+const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
@@ -151,6 +155,12 @@ func parseProfile(b []byte) (features.Profile, error) {
 	return p, p.Validate()
 }
 
+// remedy says what to write where the library tells of Go.
+var remedy = strings.NewReplacer(
+	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
+	"of type bool", "of type bool: write true or false",
+)
+
 // decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
 // as a tag before a missing value (github.com/goccy/go-yaml issue 735), is an error too.
 func decodeYAML(b []byte, into any) (err error) {
@@ -159,9 +169,10 @@ func decodeYAML(b []byte, into any) (err error) {
 			err = errors.New("is no YAML that can be read; leave out tags (!name), anchors (&name) and aliases (*name)")
 		}
 	}()
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // as editors on Windows put it
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return errors.New(yaml.FormatError(err, false, true))
+		return errors.New(remedy.Replace(yaml.FormatError(err, false, true)))
 	}
 	if dec.Decode(new(any)) != io.EOF {
 		return errors.New("holds more than one document (---)")
@@ -199,8 +210,8 @@ func (c Config) check() error {
 	if c.DICOM.Idle <= 0 || c.Quiet <= 0 {
 		return errors.New("dicom.idle and quiet: must be longer than nothing, for example 60s")
 	}
-	if c.Workers < 0 {
-		return errors.New("workers: must be at least 1, or 0 for one a processor")
+	if c.Workers < 0 || c.Workers > mostWorkers {
+		return fmt.Errorf("workers: want 1 to %d, or 0 for one a processor", mostWorkers)
 	}
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)
@@ -248,13 +259,19 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		to := pipeline.Destination{Peer: peer, Style: c.Report}
-		for _, known := range c.replyTo() { // the same node, named by its address
-			if known.Peer == peer {
-				to = known
+		style, named := c.Report, ""
+		for _, name := range slices.Sorted(maps.Keys(c.Peers)) { // the same node, named by its address
+			p := c.Peers[name]
+			if known, err := p.peer(); err != nil || known != peer {
+				continue
 			}
+			other := p.Report.Over(c.Report)
+			if named != "" && !reflect.DeepEqual(style, other) {
+				return nil, fmt.Errorf("deliver: %q is the address of peers.%s and peers.%s, which want other reports; write their names", d, named, name)
+			}
+			style, named = other, name
 		}
-		out = append(out, to)
+		out = append(out, pipeline.Destination{Peer: peer, Style: style})
 	}
 	return out, nil
 }
