@@ -276,6 +276,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 	// Regions may see the images in different ways, as SUV of different kinds: then each says which.
 	views := slices.ContainsFunc(m.Regions, func(x MeasuredRegion) bool { return x.Image != m.Regions[0].Image })
 	var further []sr.Group // of regions, after the first of each
+	var first summaries
 	for i, x := range m.Regions {
 		known, err := w.known(x)
 		if err != nil {
@@ -335,9 +336,11 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 				further = append(further, g)
 			}
 		}
-		r.Summary = append(r.Summary, summary(l, x, known)...)
+		lines, count := summary(l, x, known)
+		first.add(x.Region, lines, count)
 	}
 	r.Groups = append(r.Groups, further...)
+	r.Summary = append(first.regions, r.Summary...)
 	for _, s := range m.Skipped {
 		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Detail(s.Reason)))
 	}
@@ -346,6 +349,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 			r.Summary = append(r.Summary, l.Sprintf("Images: %s", l.Text(note)))
 		}
 	}
+	r.Summary = append(r.Summary, first.counted()...)
 	return sr.New(r)
 }
 

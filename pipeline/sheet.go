@@ -3,6 +3,8 @@ package pipeline
 import (
 	"slices"
 	"strconv"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
@@ -58,6 +60,7 @@ func (w *writing) pages(set *Set) error {
 		case Capture:
 			// A page for each region: all their values are in the reports, and a picture of numbers serves nobody.
 			n := max(1, len(w.m.Regions))
+			drawn := drawn.First(n)
 			digest := []string{style.id()}
 			for i := range n {
 				digest = append(digest, string(drawn.Picture(i).Pix))
@@ -106,7 +109,11 @@ func (w *writing) sheet(l words.Language) pages.Sheet {
 
 func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	known, _ := w.known(x) // the report has been written with them
-	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region), Summary: summary(l, x, known)}
+	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region)}
+	lines, count := summary(l, x, known)
+	for _, line := range append(lines, count) {
+		p.Summary = append(p.Summary, capital(line))
+	}
 	for _, m := range inCM3(known) {
 		name := m.Concept.Meaning
 		if m.Display != "" {
@@ -146,6 +153,12 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	}
 	p.Comments = append(notComputable(l, x.Result.Values), w.remarks(l, x, false)...)
 	return p
+}
+
+// capital begins a line that stands alone.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // trends are the course of what a radiologist follows, from the earliest report that the store has to this one.

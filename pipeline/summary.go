@@ -221,8 +221,9 @@ func notComputable(l words.Language, values []features.Value) (lines []string) {
 	return lines
 }
 
-// summary is two or three lines in plain words about one region.
-func summary(l words.Language, x MeasuredRegion, known []measurement) []string {
+// summary is what a radiologist reads first of a region, in plain words: its size and its intensities, each where it has them,
+// and how many values there are.
+func summary(l words.Language, x MeasuredRegion, known []measurement) (lines []string, count string) {
 	find := func(tag string) (v float64, ok bool) {
 		i := slices.IndexFunc(known, func(m measurement) bool { return m.tag == tag })
 		if i < 0 {
@@ -264,20 +265,47 @@ func summary(l words.Language, x MeasuredRegion, known []measurement) []string {
 			lacking++
 		}
 	}
-	count := l.Sprintf("%d values by profile %s", len(x.Result.Values)-lacking, x.Profile.Name)
+	count = l.Sprintf("%d values by profile %s", len(x.Result.Values)-lacking, x.Profile.Name)
 	if lacking > 0 {
 		count = l.Sprintf("%d values by profile %s, %d not computable", len(x.Result.Values)-lacking, x.Profile.Name, lacking)
 	}
-	name := x.Region.TrackingID
-	if what := whatAndWhere(x.Region); what != "" {
-		name += " (" + what + ")"
-	}
-	var lines []string
-	for _, parts := range [][]string{size, intensity, {count}} {
+	for _, parts := range [][]string{size, intensity} {
 		if len(parts) > 0 {
-			lines = append(lines, name+": "+strings.Join(parts, ", "))
+			lines = append(lines, strings.Join(parts, ", "))
 		}
-		name = x.Region.TrackingID
+	}
+	return lines, count
+}
+
+// Summaries are the summary of all regions: a line for each, since viewers show about twenty before one has to scroll, then how
+// many values there are, regions with the same count together.
+type summaries struct {
+	regions []string
+	counts  []string
+	of      map[string][]string // the names of the regions by their count
+}
+
+func (s *summaries) add(r roi.Region, lines []string, count string) {
+	if len(lines) > 0 {
+		name := r.TrackingID
+		if what := whatAndWhere(r); what != "" {
+			name += " (" + what + ")"
+		}
+		s.regions = append(s.regions, name+": "+strings.Join(lines, ", "))
+	}
+	if s.of[count] == nil {
+		s.counts = append(s.counts, count)
+	}
+	if s.of == nil {
+		s.of = map[string][]string{}
+	}
+	s.of[count] = append(s.of[count], r.TrackingID)
+}
+
+// counted are the lines with the counts.
+func (s *summaries) counted() (lines []string) {
+	for _, c := range s.counts {
+		lines = append(lines, strings.Join(s.of[c], ", ")+": "+c)
 	}
 	return lines
 }
@@ -300,6 +328,11 @@ func plainUnit(unit string) string {
 		return ""
 	}
 	unit = strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "g/ml{SUV", "{SUV", "cm2/ml{SUV", "{SUV").Replace(unit)
+	for _, square := range []string{"g2/ml2{", "cm4/ml2{"} { // of a SUV
+		if kind, ok := strings.CutPrefix(unit, square); ok {
+			unit = "(" + strings.TrimSuffix(kind, "}") + ")2"
+		}
+	}
 	return strings.NewReplacer("{", "", "}", "").Replace(unit)
 }
 

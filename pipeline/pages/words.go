@@ -28,7 +28,7 @@ type words struct {
 var english = words{
 	language: "en",
 	page:     "Page %d of %d", lesion: "Lesion %d of %d", missing: "□ stands for a character that this document cannot show.",
-	key: "Key values", histogram: "Intensities in the region", voxels: "voxels", outside: "%d below and %d above not shown",
+	key: "Key values", histogram: "Intensities in the segmentation", voxels: "voxels", outside: "%d below and %d above not shown",
 	course: "Course", noEarlier: "No earlier report of this lesion is here to compare with.",
 	all: "All values", comments: "Comments", notes: "Notes", continued: "continued", shortened: "Shortened above", summary: "Summary",
 	noLesion: "No lesion was measured.", noPicture: "No picture", appendix: "more in the appendix", to: "to", oblique: "oblique",
@@ -42,7 +42,7 @@ var english = words{
 var italian = words{
 	language: "it", comma: true,
 	page: "Pagina %d di %d", lesion: "Lesione %d di %d", missing: "□ sta per un carattere che questo documento non può mostrare.",
-	key: "Valori principali", histogram: "Intensità nella regione", voxels: "voxel", outside: "%d sotto e %d sopra non mostrati",
+	key: "Valori principali", histogram: "Intensità nella segmentazione", voxels: "voxel", outside: "%d sotto e %d sopra non mostrati",
 	course: "Andamento", noEarlier: "Non è presente un report precedente di questa lesione per il confronto.",
 	all: "Tutti i valori", comments: "Commenti", notes: "Note", continued: "continua", shortened: "Abbreviato sopra", summary: "Sintesi",
 	noLesion: "Nessuna lesione è stata misurata.", noPicture: "Nessuna immagine", appendix: "altri in appendice", to: "a", oblique: "obliquo",
