@@ -115,11 +115,7 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 		p.Summary = append(p.Summary, capital(line))
 	}
 	for _, m := range inCM3(known) {
-		name := m.Concept.Meaning
-		if m.Display != "" {
-			name = l.Text(m.Display)
-		}
-		p.Key = append(p.Key, pages.Value{Name: name, Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
+		p.Key = append(p.Key, pages.Value{Name: m.plainName(l), Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
 	}
 	if x.Look != nil {
 		p.Views, p.Histogram = x.Look.Views, x.Look.Histogram
@@ -180,10 +176,7 @@ func (w *writing) trends(l words.Language, x MeasuredRegion, known []measurement
 			continue
 		}
 		now := inCM3(known[i : i+1])[0]
-		t := pages.Trend{Name: now.Concept.Meaning, Unit: plainUnit(now.Unit.Value)}
-		if now.Display != "" {
-			t.Name = l.Text(now.Display)
-		}
+		t := pages.Trend{Name: now.plainName(l), Unit: plainUnit(now.Unit.Value)}
 		for _, past := range x.Past {
 			was, ok := past.Values[sr.Code{Value: now.Concept.Value, Scheme: now.Concept.Scheme}]
 			if !ok {

@@ -370,6 +370,12 @@ func TestSheet(t *testing.T) {
 		if n != len(m.Regions[i].Result.Values) {
 			t.Errorf("%s: %d values on the pages, %d measured", l.Name, n, len(m.Regions[i].Result.Values))
 		}
+		it := w.sheet("it").Lesions[i]
+		for k, v := range l.Key {
+			if said := it.Key[k].Name; said == v.Name && v.Name != "Volume" {
+				t.Errorf("%s: %q is not said in Italian", l.Name, said)
+			}
+		}
 		if l.Views[0].Unit != unit || l.Histogram.Unit != unit {
 			t.Errorf("%s: unit %q of the grey scale, %q of the histogram, want %q", l.Name, l.Views[0].Unit, l.Histogram.Unit, unit)
 		}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -35,6 +36,21 @@ var (
 	// uptakes are what PET readers call them, where the values are SUV.
 	uptakes = map[string]string{"stat_mean": "SUV mean", "stat_median": "SUV median", "stat_max": "SUV maximum", "loc_peak_glob": "SUV peak"}
 )
+
+// plainNames are what the pages call the known measurements, in the reader's language; their appendix has the meanings of the
+// codes. An axis is not the long axis of RECIST: it is that of the ellipsoid with the region's moments.
+var plainNames = map[string]string{
+	"morph_volume": "Volume", "morph_diam": "Largest diameter", "morph_pca_maj_axis": "Major axis (ellipsoid)",
+	"morph_pca_min_axis": "Minor axis (ellipsoid)", "morph_pca_least_axis": "Least axis (ellipsoid)",
+	"stat_mean": "Mean intensity", deviation: "Standard deviation", "stat_median": "Median intensity", "stat_min": "Minimum intensity",
+	"stat_max": "Maximum intensity", "loc_peak_glob": "Peak intensity", "morph_sphericity": "Sphericity",
+	"ih_entropy": "Entropy of the histogram", metabolic: "Metabolic tumour volume", glycolysis: "Total lesion glycolysis",
+}
+
+// plainName is the measurement's name on the pages.
+func (m measurement) plainName(l words.Language) string {
+	return l.Text(cmp.Or(m.Display, plainNames[m.tag], m.Concept.Meaning))
+}
 
 func keysOf(modality string) []string {
 	if modality == "PT" {
