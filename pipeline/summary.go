@@ -210,7 +210,7 @@ func named(v features.Value) (features.Feature, sr.Code, error) {
 
 // voxels follows the region through the chain: the segmentation holds the voxels it begins with.
 func voxels(l words.Language, r features.Result) string {
-	return l.Sprintf("Voxels: %d in the segmentation, %d of %g x %g x %g mm after interpolation (morphology), %d after re-segmentation (intensities)",
+	return l.Sprintf("Voxels: %d in the segmentation, %d of %.4g x %.4g x %.4g mm after interpolation (morphology), %d after re-segmentation (intensities)",
 		r.VoxelsInitial, r.VoxelsInterpolated, r.Geometry.Spacing[0], r.Geometry.Spacing[1], r.Geometry.Spacing[2], r.VoxelsIntensity)
 }
 

@@ -19,7 +19,7 @@ var italian = table{
 	{"Not computed: %s", "Non calcolato: %t"},
 	{"%s: not measured, %s", "%s: non misurata, %t"},
 	{"Region: %s %d of %s %s", "Regione: %t %d di %t %w"},
-	{"Voxels: %d in the segmentation, %d of %g x %g x %g mm after interpolation (morphology), %d after re-segmentation (intensities)",
+	{"Voxels: %d in the segmentation, %d of %.4g x %.4g x %.4g mm after interpolation (morphology), %d after re-segmentation (intensities)",
 		"Voxel: %d nella segmentazione, %d di %n x %n x %n mm dopo l'interpolazione (morfologia), %d dopo la risegmentazione (intensità)"},
 	{"Intensity-volume histogram: fraction of 10%%; that of 90%% has a group of its own",
 		"Istogramma intensità-volume: frazione del 10%%; quella del 90%% ha un gruppo a parte"},
