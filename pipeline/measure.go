@@ -236,7 +236,11 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 					r.Diagnostics, err = features.Diagnostics(ctx, volume.Grid, r.Mask, profile)
 				}
 				if err == nil && looks(q.Documents) {
-					r.Look = &Look{Views: pages.Views(volume.Grid, r.Mask, volume.Modality, is.Unit), Histogram: pages.Count(volume.Grid, r.Mask)}
+					unit := plainUnit(is.Unit)
+					r.Look = &Look{Views: pages.Views(volume.Grid, r.Mask, volume.Modality, unit), Histogram: pages.Count(volume.Grid, r.Mask)}
+					if r.Look.Histogram != nil {
+						r.Look.Histogram.Unit = unit
+					}
 				}
 				extracted[i] = time.Since(start)
 				plan.results[i] = r

@@ -303,6 +303,7 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 		r.Algorithm = w.algorithm(l, m.Regions[0])
 	}
 	var further []sr.Group // of regions, after the first of each
+	var first summaries
 	for i, x := range m.Regions {
 		known, err := w.known(x)
 		if err != nil {
@@ -362,15 +363,18 @@ func (w *writing) report(style Style, d Document) (*dicom.DataSet, error) {
 				further = append(further, g)
 			}
 		}
-		r.Summary = append(r.Summary, summary(l, x, known)...)
+		lines, count := summary(l, x, known)
+		first.add(x.Region, lines, count)
 	}
 	r.Groups = append(r.Groups, further...)
+	r.Summary = append(first.regions, r.Summary...)
 	for _, s := range m.Skipped {
 		r.Summary = append(r.Summary, l.Sprintf("%s: not measured, %s", s.Region.TrackingID, l.Detail(s.Reason)))
 	}
 	if !w.views() {
 		r.Summary = append(r.Summary, ofImages(l, m.Regions[0])...)
 	}
+	r.Summary = append(r.Summary, first.counted()...)
 	return sr.New(r)
 }
 

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"slices"
 	"strconv"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
@@ -60,6 +62,7 @@ func (w *writing) pages(set *Set) error {
 			objects = append(objects, o)
 		case Capture:
 			// A page for each region: all their values are in the reports, and a picture of numbers serves nobody.
+			drawn := drawn.First(len(w.m.Regions))
 			var pictures []*pages.Picture
 			content := sha256.New()
 			for i := range w.m.Regions {
@@ -107,13 +110,13 @@ func (w *writing) sheet(l words.Language) pages.Sheet {
 
 func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	known, _ := w.known(x) // the report has been written with them
-	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region), Summary: summary(l, x, known)}
+	p := pages.Lesion{Name: x.Region.TrackingID, Subtitle: whatAndWhere(x.Region)}
+	lines, count := summary(l, x, known)
+	for _, line := range append(lines, count) {
+		p.Summary = append(p.Summary, capital(line))
+	}
 	for _, m := range inCM3(known) {
-		name := m.Concept.Meaning
-		if m.Display != "" {
-			name = l.Text(m.Display)
-		}
-		p.Key = append(p.Key, pages.Value{Name: name, Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
+		p.Key = append(p.Key, pages.Value{Name: m.plainName(l), Value: rounded(l, m.Value), Unit: plainUnit(m.Unit.Value)})
 	}
 	if x.Look != nil {
 		p.Views, p.Histogram = x.Look.Views, x.Look.Histogram
@@ -149,6 +152,12 @@ func (w *writing) lesion(l words.Language, x MeasuredRegion) pages.Lesion {
 	return p
 }
 
+// capital begins a line that stands alone.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
+}
+
 // trends are the course of what a radiologist follows, from the earliest report that the store has to this one.
 func (w *writing) trends(l words.Language, x MeasuredRegion, known []measurement) (list []pages.Trend) {
 	if len(x.Past) == 0 {
@@ -168,10 +177,7 @@ func (w *writing) trends(l words.Language, x MeasuredRegion, known []measurement
 			continue
 		}
 		now := inCM3(known[i : i+1])[0]
-		t := pages.Trend{Name: now.Concept.Meaning, Unit: plainUnit(now.Unit.Value)}
-		if now.Display != "" {
-			t.Name = l.Text(now.Display)
-		}
+		t := pages.Trend{Name: now.plainName(l), Unit: plainUnit(now.Unit.Value)}
 		for _, past := range x.Past {
 			was, ok := past.Values[sr.Code{Value: now.Concept.Value, Scheme: now.Concept.Scheme}]
 			if !ok {

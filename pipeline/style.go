@@ -36,13 +36,13 @@ type Style struct {
 	Title        string         `yaml:"title,omitempty"`         // of reports: oncology, imaging, dynamic-mr, pet
 	SOPClass     string         `yaml:"sop_class,omitempty"`     // of reports: comprehensive-3d, comprehensive, enhanced
 	SeriesNumber int            `yaml:"series_number,omitempty"` // of full reports; key reports, PDF and captures follow it
-	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {regions}, {modality}, {profile}
+	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {regions}, {modality}, {series}, {profile}
 }
 
 // DefaultStyle is what a destination gets that asks for nothing else.
 var DefaultStyle = Style{
 	Documents: []Document{Full}, Language: "en", Title: "oncology", SOPClass: "comprehensive-3d",
-	SeriesNumber: 9801, Description: "{document} - {regions} - {modality} - {profile}",
+	SeriesNumber: 9801, Description: "{document} - {regions} - {modality} {series} - {profile}",
 }
 
 var (
@@ -53,7 +53,7 @@ var (
 	sopClasses = map[string]string{
 		"comprehensive-3d": dicom.Comprehensive3DSRStorage, "comprehensive": dicom.ComprehensiveSRStorage, "enhanced": dicom.EnhancedSRStorage,
 	}
-	placeholders = []string{"{document}", "{modality}", "{profile}", "{regions}"}
+	placeholders = []string{"{document}", "{modality}", "{profile}", "{regions}", "{series}"}
 )
 
 // Over is s where it says something, else t.
@@ -169,11 +169,13 @@ func (s Style) description(d Document, m *Measured) string {
 	return s.fill(name, m)
 }
 
-// fill is the description of what is called name.
+// fill is the description of what is called name. {series} is the Series Number of the images, which tells the T1 from the T2 of a
+// study.
 func (s Style) fill(name string, m *Measured) string {
 	with := func(regions string) string {
-		return strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality,
+		text := strings.NewReplacer("{document}", name, "{modality}", m.Volume.Modality, "{series}", m.Volume.Header.String(dicom.SeriesNumber),
 			"{profile}", strings.Join(profileNames(m), "+"), "{regions}", regions).Replace(s.Description)
+		return strings.Join(strings.Fields(text), " ") // what is empty leaves no gap
 	}
 	text := with(strings.Join(names(m), ", "))
 	if utf8.RuneCountInString(text) > 64 { // LO: a list that is cut tells less than its length

@@ -82,10 +82,10 @@ func TestDocumentsOfAStyle(t *testing.T) {
 		objects                              int
 	}
 	want := [][]row{{
-		{Full, dicom.Comprehensive3DSRStorage, "SR", "9801", "Radiomics - GTV-1, Oedema - CT - ct-default", 1},
-		{Key, dicom.Comprehensive3DSRStorage, "SR", "9803", "Radiomics, key values - GTV-1, Oedema - CT - ct-default", 1},
-		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "9804", "Radiomics, PDF - GTV-1, Oedema - CT - ct-default", 1},
-		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "9805", "Radiomics, pictures - GTV-1, Oedema - CT - ct-default", 0},
+		{Full, dicom.Comprehensive3DSRStorage, "SR", "9801", "Radiomics - GTV-1, Oedema - CT 1 - ct-default", 1},
+		{Key, dicom.Comprehensive3DSRStorage, "SR", "9803", "Radiomics, key values - GTV-1, Oedema - CT 1 - ct-default", 1},
+		{PDF, dicom.EncapsulatedPDFStorage, "DOC", "9804", "Radiomics, PDF - GTV-1, Oedema - CT 1 - ct-default", 1},
+		{Capture, dicom.SecondaryCaptureImageStorage, "OT", "9805", "Radiomics, pictures - GTV-1, Oedema - CT 1 - ct-default", 0},
 	}, {
 		{Full, dicom.EnhancedSRStorage, "SR", "100", "GTV-1, Oedema: Radiomica (ct-default, CT)", 1},
 		{Key, dicom.EnhancedSRStorage, "SR", "102", "GTV-1, Oedema: Radiomica, valori chiave (ct-default, CT)", 1},
@@ -409,6 +409,33 @@ func TestLongDescriptions(t *testing.T) {
 	}
 }
 
+// A report begins with a line for each region, then says how many values there are, once where regions have as many.
+func TestSummary(t *testing.T) {
+	item := made(t, testOptions(), Revision{Input: "x", Number: 1}, Style{Documents: []Document{Full}}).Sets[0].Items[0]
+	var b bytes.Buffer
+	if err := sr.Text(&b, decoded(t, item.Instances[0])); err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(b.String(), "Summary\n")
+	text, _, _ = strings.Cut(text, "\n\n")
+	// The rest is in other tests: sizes and means are those of the values, rounded.
+	pattern := `^  GTV-1 \(GTV\): volume [\d.]+ cm3, largest diameter [\d.]+ mm, mean [-\d.]+ HU \(SD [\d.]+\)
+  Oedema \(Edema\): volume [\d.]+ cm3, largest diameter [\d.]+ mm, mean [-\d.]+ HU \(SD [\d.]+\)
+  GTV-1, Oedema: \d+ values by profile ct-default$`
+	if !regexp.MustCompile(pattern).MatchString(text) {
+		t.Errorf("summary:\n%s", text)
+	}
+}
+
+func TestPlainUnit(t *testing.T) {
+	for unit, want := range map[string]string{"1": "", "[hnsf'U]": "HU", "[arb'U]": "a.u.", "mm3": "mm3", "g/ml{SUVbw}": "SUVbw", "cm2/ml{SUVbsa}": "SUVbsa",
+		"g2/ml2{SUVbw}": "(SUVbw)2", "cm4/ml2{SUVbsa}": "(SUVbsa)2", "g/ml{SUVlbm(Janma)}": "SUVlbm(Janma)", "g/ml{SUVbw}.mm3": "SUVbw.mm3"} {
+		if got := plainUnit(unit); got != want {
+			t.Errorf("%s: %q, want %q", unit, got, want)
+		}
+	}
+}
+
 // The pages of the bundled study name every value, and show the regions.
 func TestSheet(t *testing.T) {
 	contours, images := readStudy(t, testdata.SyntheticCT)
@@ -419,6 +446,7 @@ func TestSheet(t *testing.T) {
 	}
 	w := &writing{Options: o, m: m}
 	s := w.sheet("en")
+	unit := plainUnit(m.Regions[0].Image.Unit)
 	for i, l := range s.Lesions {
 		n := 0
 		for _, f := range l.Families {
@@ -436,6 +464,18 @@ func TestSheet(t *testing.T) {
 		}
 		if n != len(m.Regions[i].Result.Values) {
 			t.Errorf("%s: %d values on the pages, %d measured", l.Name, n, len(m.Regions[i].Result.Values))
+		}
+		it := w.sheet("it").Lesions[i]
+		for k, v := range l.Key {
+			if said := it.Key[k].Name; said == v.Name && v.Name != "Volume" {
+				t.Errorf("%s: %q is not said in Italian", l.Name, said)
+			}
+		}
+		if l.Views[0].Unit != unit || l.Histogram.Unit != unit {
+			t.Errorf("%s: unit %q of the grey scale, %q of the histogram, want %q", l.Name, l.Views[0].Unit, l.Histogram.Unit, unit)
+		}
+		if strings.Contains(strings.Join(l.Summary, "\n"), l.Name) {
+			t.Errorf("%s: summary %q names it again", l.Name, l.Summary)
 		}
 		if len(l.Views) != 3 || l.Histogram == nil || len(l.Key) > 12 || len(l.Summary) < 2 {
 			t.Errorf("%s: %d views, %d key values, summary %q", l.Name, len(l.Views), len(l.Key), l.Summary)

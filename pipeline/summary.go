@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -35,6 +36,21 @@ var (
 	// uptakes are what PET readers call them, where the values are SUV.
 	uptakes = map[string]string{"stat_mean": "SUV mean", "stat_median": "SUV median", "stat_max": "SUV maximum", "loc_peak_glob": "SUV peak"}
 )
+
+// plainNames are what the pages call the known measurements, in the reader's language; their appendix has the meanings of the
+// codes. An axis is not the long axis of RECIST: it is that of the ellipsoid with the region's moments.
+var plainNames = map[string]string{
+	"morph_volume": "Volume", "morph_diam": "Largest diameter", "morph_pca_maj_axis": "Major axis (ellipsoid)",
+	"morph_pca_min_axis": "Minor axis (ellipsoid)", "morph_pca_least_axis": "Least axis (ellipsoid)",
+	"stat_mean": "Mean intensity", deviation: "Standard deviation", "stat_median": "Median intensity", "stat_min": "Minimum intensity",
+	"stat_max": "Maximum intensity", "loc_peak_glob": "Peak intensity", "morph_sphericity": "Sphericity",
+	"ih_entropy": "Entropy of the histogram", metabolic: "Metabolic tumour volume", glycolysis: "Total lesion glycolysis",
+}
+
+// plainName is the measurement's name on the pages.
+func (m measurement) plainName(l words.Language) string {
+	return l.Text(cmp.Or(m.Display, plainNames[m.tag], m.Concept.Meaning))
+}
 
 func keysOf(modality string) []string {
 	if modality == "PT" {
@@ -194,7 +210,7 @@ func named(v features.Value) (features.Feature, sr.Code, error) {
 
 // voxels follows the region through the chain: the segmentation holds the voxels it begins with.
 func voxels(l words.Language, r features.Result) string {
-	return l.Sprintf("Voxels: %d in the segmentation, %d of %g x %g x %g mm after interpolation (morphology), %d after re-segmentation (intensities)",
+	return l.Sprintf("Voxels: %d in the segmentation, %d of %.4g x %.4g x %.4g mm after interpolation (morphology), %d after re-segmentation (intensities)",
 		r.VoxelsInitial, r.VoxelsInterpolated, r.Geometry.Spacing[0], r.Geometry.Spacing[1], r.Geometry.Spacing[2], r.VoxelsIntensity)
 }
 
@@ -221,8 +237,9 @@ func notComputable(l words.Language, values []features.Value) (lines []string) {
 	return lines
 }
 
-// summary is two or three lines in plain words about one region.
-func summary(l words.Language, x MeasuredRegion, known []measurement) []string {
+// summary is what a radiologist reads first of a region, in plain words: its size and its intensities, each where it has them,
+// and how many values there are.
+func summary(l words.Language, x MeasuredRegion, known []measurement) (lines []string, count string) {
 	find := func(tag string) (v float64, ok bool) {
 		i := slices.IndexFunc(known, func(m measurement) bool { return m.tag == tag })
 		if i < 0 {
@@ -264,20 +281,47 @@ func summary(l words.Language, x MeasuredRegion, known []measurement) []string {
 			lacking++
 		}
 	}
-	count := l.Sprintf("%d values by profile %s", len(x.Result.Values)-lacking, x.Profile.Name)
+	count = l.Sprintf("%d values by profile %s", len(x.Result.Values)-lacking, x.Profile.Name)
 	if lacking > 0 {
 		count = l.Sprintf("%d values by profile %s, %d not computable", len(x.Result.Values)-lacking, x.Profile.Name, lacking)
 	}
-	name := x.Region.TrackingID
-	if what := whatAndWhere(x.Region); what != "" {
-		name += " (" + what + ")"
-	}
-	var lines []string
-	for _, parts := range [][]string{size, intensity, {count}} {
+	for _, parts := range [][]string{size, intensity} {
 		if len(parts) > 0 {
-			lines = append(lines, name+": "+strings.Join(parts, ", "))
+			lines = append(lines, strings.Join(parts, ", "))
 		}
-		name = x.Region.TrackingID
+	}
+	return lines, count
+}
+
+// Summaries are the summary of all regions: a line for each, since viewers show about twenty before one has to scroll, then how
+// many values there are, regions with the same count together.
+type summaries struct {
+	regions []string
+	counts  []string
+	of      map[string][]string // the names of the regions by their count
+}
+
+func (s *summaries) add(r roi.Region, lines []string, count string) {
+	if len(lines) > 0 {
+		name := r.TrackingID
+		if what := whatAndWhere(r); what != "" {
+			name += " (" + what + ")"
+		}
+		s.regions = append(s.regions, name+": "+strings.Join(lines, ", "))
+	}
+	if s.of[count] == nil {
+		s.counts = append(s.counts, count)
+	}
+	if s.of == nil {
+		s.of = map[string][]string{}
+	}
+	s.of[count] = append(s.of[count], r.TrackingID)
+}
+
+// counted are the lines with the counts.
+func (s *summaries) counted() (lines []string) {
+	for _, c := range s.counts {
+		lines = append(lines, strings.Join(s.of[c], ", ")+": "+c)
 	}
 	return lines
 }
@@ -300,6 +344,11 @@ func plainUnit(unit string) string {
 		return ""
 	}
 	unit = strings.NewReplacer("[hnsf'U]", "HU", "[arb'U]", "a.u.", "g/ml{SUV", "{SUV", "cm2/ml{SUV", "{SUV").Replace(unit)
+	for _, square := range []string{"g2/ml2{", "cm4/ml2{"} { // of a SUV
+		if kind, ok := strings.CutPrefix(unit, square); ok {
+			unit = "(" + strings.TrimSuffix(kind, "}") + ")2"
+		}
+	}
 	return strings.NewReplacer("{", "", "}", "").Replace(unit)
 }
 

@@ -15,6 +15,21 @@ type Document struct {
 	time  time.Time
 	words *words
 	pages [][]mark
+	// number marks page n, from 0, as one of several; it is the mark at place of each page.
+	number func(n, of int) mark
+	place  int
+}
+
+// First is a document of the first pages alone, counted as such. Lesions come first, each with a page.
+func (d *Document) First(n int) *Document {
+	first := *d
+	first.pages = nil
+	for i := range min(n, d.Len()) {
+		page := slices.Clone(d.pages[i])
+		page[d.place] = d.number(i, min(n, d.Len()))
+		first.pages = append(first.pages, page)
+	}
+	return &first
 }
 
 // Len is the number of pages.
@@ -70,10 +85,14 @@ func Draw(s Sheet) (*Document, error) {
 		l.end()
 	}
 	frame := l.frame()
+	d.place = len(frame)
+	d.number = func(n, of int) mark {
+		at := layout{}
+		at.textRight(margin+width, 40*point, 9*point, l.regular, black, fmt.Sprintf(l.words.page, n+1, of))
+		return at.page[0]
+	}
 	for n, body := range l.pages {
-		l.page = slices.Clone(frame)
-		l.textRight(margin+width, 40*point, 9*point, l.regular, black, fmt.Sprintf(l.words.page, n+1, len(l.pages)))
-		d.pages = append(d.pages, append(l.page, body...))
+		d.pages = append(d.pages, slices.Concat(frame, []mark{d.number(n, len(l.pages))}, body))
 	}
 	return d, nil
 }

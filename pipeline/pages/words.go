@@ -27,11 +27,11 @@ type words struct {
 
 var english = words{
 	language: "en",
-	page:     "Page %d of %d", lesion: "Lesion %d of %d", missing: "□ stands for a character that this document cannot show.",
-	key: "Key values", histogram: "Intensities in the region", voxels: "voxels", outside: "%d below and %d above not shown",
-	course: "Course", noEarlier: "No earlier report of this lesion is here to compare with.",
+	page:     "Page %d of %d", lesion: "Region %d of %d", missing: "□ stands for a character that this document cannot show.",
+	key: "Key values", histogram: "Intensities in the segmentation", voxels: "voxels", outside: "%d below and %d above not shown",
+	course: "Course", noEarlier: "No earlier report of this region is here to compare with.",
 	all: "All values", comments: "Comments", notes: "Notes", continued: "continued", shortened: "Shortened above", summary: "Summary",
-	noLesion: "No lesion was measured.", noPicture: "No picture", appendix: "more in the appendix", to: "to", oblique: "oblique",
+	noLesion: "No region was measured.", noPicture: "No picture", appendix: "more in the appendix", to: "to", oblique: "oblique",
 	planes: [3]string{"Axial", "Coronal", "Sagittal"},
 	months: [12]string{"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"},
 	name:   "Patient", id: "Patient ID", issuer: "Issuer of ID", born: "Born", sex: "Sex", study: "Study", date: "Study date", accession: "Accession no.",
@@ -41,11 +41,11 @@ var english = words{
 
 var italian = words{
 	language: "it", comma: true,
-	page: "Pagina %d di %d", lesion: "Lesione %d di %d", missing: "□ sta per un carattere che questo documento non può mostrare.",
-	key: "Valori principali", histogram: "Intensità nella regione", voxels: "voxel", outside: "%d sotto e %d sopra non mostrati",
-	course: "Andamento", noEarlier: "Non è presente un report precedente di questa lesione per il confronto.",
+	page: "Pagina %d di %d", lesion: "Regione %d di %d", missing: "□ sta per un carattere che questo documento non può mostrare.",
+	key: "Valori principali", histogram: "Intensità nella segmentazione", voxels: "voxel", outside: "%d sotto e %d sopra non mostrati",
+	course: "Andamento", noEarlier: "Non è presente un report precedente di questa regione per il confronto.",
 	all: "Tutti i valori", comments: "Commenti", notes: "Note", continued: "continua", shortened: "Abbreviato sopra", summary: "Sintesi",
-	noLesion: "Nessuna lesione è stata misurata.", noPicture: "Nessuna immagine", appendix: "altri in appendice", to: "a", oblique: "obliquo",
+	noLesion: "Nessuna regione è stata misurata.", noPicture: "Nessuna immagine", appendix: "altri in appendice", to: "a", oblique: "obliquo",
 	planes: [3]string{"Assiale", "Coronale", "Sagittale"},
 	months: [12]string{"gen", "feb", "mar", "apr", "mag", "giu", "lug", "ago", "set", "ott", "nov", "dic"},
 	name:   "Paziente", id: "ID paziente", issuer: "Emittente ID", born: "Data di nascita", sex: "Sesso", study: "Studio", date: "Data studio",
