@@ -595,8 +595,10 @@ func (s *Store) runIndex() {
 	}
 }
 
-// flushIndex writes what was applied to the index in one transaction. Only one goroutine at a time calls it.
+// flushIndex writes what was applied to the index in one transaction.
 func (s *Store) flushIndex() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	s.mu.Lock()
 	if s.frozen == nil {
 		s.frozen, s.active = s.active, newOverlay()

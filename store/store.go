@@ -140,6 +140,8 @@ type Store struct {
 
 	uids uidLocks
 
+	flushing sync.Mutex // held while the index is written
+
 	mu       sync.RWMutex // guards all below
 	active   *overlay     // applied, and not being written to the index
 	frozen   *overlay     // being written to the index; nil when none is
