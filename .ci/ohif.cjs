@@ -1,6 +1,7 @@
 // ohif.cjs BASE STUDY DIR: opens a study in the OHIF viewer at BASE as a radiologist does, opens each report and each
 // segmentation by a double click on its entry in the series panel, takes pictures into DIR and says what is there. Exit code
 // 1 where the viewer shows an error, or nothing, or counts other voxels than the report. Started by ohif beside it.
+const fs = require('fs');
 const puppeteer = require('puppeteer-core');
 
 const [base, study, dir] = process.argv.slice(2);
@@ -96,6 +97,7 @@ async function report(browser, s, name) {
   await sleep(4000);
   const text = await looks(page);
   await page.screenshot({ path: `${dir}/${name}.png` });
+  fs.writeFileSync(`${dir}/${name}.txt`, text);
   const summary = children(object).find(i => code(i) === '121111')?.['0040A160'].Value[0];
   const onScreen = await page.evaluate(summary => {
     const walk = document.createTreeWalker(document.querySelector('[data-cy="viewport-grid"]') ?? document.body, NodeFilter.SHOW_TEXT);
