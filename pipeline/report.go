@@ -547,9 +547,9 @@ func (o Options) notComputed(contours, image *dicom.DataSet, images []sr.Instanc
 	subject := contours.String(dicom.SOPInstanceUID)
 	r := sr.Report{
 		SOPClassUID:    sopClasses[style.SOPClass],
-		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), before, strconv.Itoa(rev.Number)),
+		SOPInstanceUID: dicom.UIDFrom("radnode", "not computed", rev.Input, o.Equipment.SoftwareVersion, o.Equipment.DeviceUID, strings.Join(lines, "\n"), style.id(), string(d), before, strconv.Itoa(rev.Number)),
 		// Which profiles would have measured is not known: a series of its own.
-		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series", subject, series, style.id()),
+		SeriesInstanceUID: dicom.UIDFrom("radnode", "not computed series", subject, series, style.id(), string(d)),
 		SeriesNumber:      style.number(d), InstanceNumber: rev.Number,
 		SeriesDescription: strings.Join(slices.DeleteFunc([]string{l.Sprintf("Radiomics not computed"), modality, strings.Join(codes, ", ")}, func(s string) bool { return s == "" }), " - "),
 		Title:             titles[style.Title], Language: string(l),
