@@ -393,3 +393,58 @@ func TestRefusedByChangingConfigurations(t *testing.T) {
 		}
 	}
 }
+
+// A report is superseded by the next of its kind, however many times pages alone were asked for in between, and no two
+// revisions share a UID: the store would keep the first.
+func TestChainOverPagesAlone(t *testing.T) {
+	contours, images := bundled(t)
+	study := contours.String(dicom.StudyInstanceUID)
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	italian := Style{Language: "it"}
+	var reports []string
+	for i, styles := range [][]Style{{{}}, {{Documents: []Document{PDF}}}, {{}}, {{}, italian}, {{}}, {{}, italian}} {
+		b := newStepper(t, st, func(o *Options) {
+			o.Deliver = nil
+			for k, s := range styles {
+				o.Deliver = append(o.Deliver, Destination{Peer: dimse.Peer{AETitle: string(rune('A' + k)), Address: "127.0.0.1:104"}, Style: s})
+			}
+		})
+		b.receive(append(images, contours)...)
+		b.compute()
+		d := detailOf(b.state(study))
+		if d.Revision != i+1 {
+			t.Fatalf("step %d: revision %d", i, d.Revision)
+		}
+		key := styles[len(styles)-1].Over(DefaultStyle).key(Full)
+		reports = append(reports, d.Documents[key])
+	}
+	for i, before := range map[int]int{2: 0, 3: 2, 5: 3} { // the Italian one of step 3 is that before the Italian one of step 5
+		in, err := st.OpenInstance(reports[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := dicom.ReadDataSet(in, in.Size, in.TransferSyntaxUID)
+		in.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := predecessors(f.DataSet); len(got) != 1 || got[0] != reports[before] {
+			t.Errorf("report %d supersedes %v, want %s", i, got, reports[before])
+		}
+		if n, _ := f.DataSet.Int(dicom.InstanceNumber); n != i+1 {
+			t.Errorf("report %d has Instance Number %d: it is another one", i, n)
+		}
+	}
+	for _, uid := range reports {
+		if uid == "" {
+			continue
+		}
+		if other, err := st.Conflicts(uid); err != nil || len(other) > 0 {
+			t.Errorf("%d objects with other bytes under the UID of a report (%v)", len(other), err)
+		}
+	}
+}

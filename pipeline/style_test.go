@@ -585,3 +585,34 @@ func encodedText(t *testing.T, d *dicom.DataSet) string {
 	}
 	return string(b)
 }
+
+// Each kind of pages has a delivery of its own: a destination that refuses PDF gets its captures.
+func TestPagesAreDeliveredApart(t *testing.T) {
+	style := Style{Documents: []Document{Full, PDF, Capture}}
+	m := made(t, testOptions(), Revision{Input: "x", Number: 1}, style)
+	p := &Pipeline{opt: testOptions()}
+	var change store.Change
+	p.outgoing(&change, []Destination{{Peer: dimse.Peer{AETitle: "A", Address: "127.0.0.1:104"}, Style: style}}, "1.2", []store.NewInstance{m.Segmentation}, m.Sets)
+	if len(change.Jobs) != 3 {
+		t.Errorf("%d deliveries, want one of segmentation and report, one of the PDF, one of the captures", len(change.Jobs))
+	}
+}
+
+// A refusal that stands for a key report is not the one that stands for a full report: it has another Series Number.
+func TestRefusalsOfTwoDocuments(t *testing.T) {
+	contours, images := bundled(t)
+	var reports []*dicom.DataSet
+	for _, d := range []Document{Full, Key} {
+		sets, err := testOptions().NotComputed(Refused{Contours: contours, Image: images[0], Reasons: []*refusal.Refusal{{Code: refusal.RulesNone, Text: "x"}}},
+			Revision{Input: "x", Number: 1}, Style{Documents: []Document{d}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reports = append(reports, decoded(t, sets[0].Items[0].Instances[0]))
+	}
+	for _, tag := range []dicom.Tag{dicom.SOPInstanceUID, dicom.SeriesInstanceUID} {
+		if reports[0].String(tag) == reports[1].String(tag) {
+			t.Errorf("both have the same %v", tag)
+		}
+	}
+}

@@ -68,9 +68,23 @@ deliver: [PACS, "PACS@10.0.0.5:104", "OTHER@10.0.0.6:104"]
 		`peers: {P: {aet: P, address: "h:1", report: {sop_class: basic}}}`: "peers.P.report.sop_class",
 		"report: {colour: red}": "colour",
 		"report: {series_number: 9800}\npeers: {P: {aet: P, address: \"h:1\", report: {documents: [key]}}}": "peers.P.report.series_number",
+		`report: {description: "a\nb"}`:                "in one line",
+		`report: {description: "{reg{modality}ions}"}`: "report.description",
+		`peers: {P: {aet: X, address: "h:1", report: {language: it}}, Q: {aet: X, address: "h:1"}}
+deliver: ["X@h:1"]`: "peers.P and peers.Q, which want other reports",
+		"workers: 1000000000":  "workers",
+		"quiet: 60":            "as 60s",
+		"report_refusals: yes": "write true or false",
 	} {
 		if _, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
+	}
+}
+
+// Editors on Windows begin a file with a byte order mark.
+func TestByteOrderMark(t *testing.T) {
+	if c, err := parseConfig([]byte("\ufeffworkers: 3\n")); err != nil || c.Workers != 3 {
+		t.Errorf("workers %d, %v", c.Workers, err)
 	}
 }

@@ -83,15 +83,19 @@ func (c srCmd) Run(e *env) error {
 
 // readReport reads the data set of one file.
 func readReport(file string) (*dicom.DataSet, error) {
+	// Before it is opened: a pipe that nobody writes to would be waited for.
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is a folder, pipe or device; name a file", file)
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	d, err := dicom.ReadFile(f, info.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
