@@ -616,3 +616,15 @@ func TestRefusalsOfTwoDocuments(t *testing.T) {
 		}
 	}
 }
+
+// A volume of three decimals keeps its comma: 0,927 is not taken for English thousands and turned into 0.927.
+func TestItalianSummaryNumbers(t *testing.T) {
+	known := []measurement{{tag: "morph_volume", Measurement: sr.Measurement{Value: 927.4}}, {tag: "stat_mean", Measurement: sr.Measurement{Value: 0.125}},
+		{tag: deviation, Measurement: sr.Measurement{Value: 0.0421}}}
+	got := strings.Join(summary("it", MeasuredRegion{Region: roi.Region{TrackingID: "A"}, Image: &Intensities{Unit: "[hnsf'U]"}}, known), "\n")
+	for _, want := range []string{"volume 0,927 cm3", "media 0,125 HU (dev. std. 0,0421)"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+}

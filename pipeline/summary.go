@@ -247,33 +247,33 @@ func summary(l words.Language, x MeasuredRegion, known []measurement) (lines []s
 		}
 		return known[i].Value, true
 	}
-	var size, intensity []string
+	var size, intensity []string // whose numbers the language writes: the text has a %n for them
 	if v, ok := find("morph_volume"); ok {
-		size = append(size, l.Sprintf("volume %s cm3", rounded(l, v/1000)))
+		size = append(size, l.Sprintf("volume %s cm3", rounded(words.English, v/1000)))
 	}
 	if v, ok := find("morph_diam"); ok {
-		size = append(size, l.Sprintf("largest diameter %s mm", rounded(l, v)))
+		size = append(size, l.Sprintf("largest diameter %s mm", rounded(words.English, v)))
 	}
 	unit := plainUnit(x.Image.Unit)
 	if mean, ok := find("stat_mean"); ok {
 		if sd, ok := find(deviation); ok {
-			intensity = append(intensity, strings.ReplaceAll(l.Sprintf("mean %s %s (SD %s)", rounded(l, mean), unit, rounded(l, sd)), "  ", " ")) // without a unit
+			intensity = append(intensity, strings.ReplaceAll(l.Sprintf("mean %s %s (SD %s)", rounded(words.English, mean), unit, rounded(words.English, sd)), "  ", " ")) // without a unit
 		} else {
-			intensity = append(intensity, strings.TrimSpace(l.Sprintf("mean %s %s", rounded(l, mean), unit)))
+			intensity = append(intensity, strings.TrimSpace(l.Sprintf("mean %s %s", rounded(words.English, mean), unit)))
 		}
 	}
 	uptake := strings.Contains(x.Image.Unit, "{SUV")
 	if v, ok := find("stat_max"); ok && uptake {
-		intensity = append(intensity, l.Sprintf("SUV maximum %s", rounded(l, v)))
+		intensity = append(intensity, l.Sprintf("SUV maximum %s", rounded(words.English, v)))
 	}
 	if v, ok := find("loc_peak_glob"); ok && uptake {
-		intensity = append(intensity, l.Sprintf("SUV peak %s", rounded(l, v)))
+		intensity = append(intensity, l.Sprintf("SUV peak %s", rounded(words.English, v)))
 	}
 	if v, ok := find(metabolic); ok {
-		intensity = append(intensity, l.Sprintf("metabolic tumour volume %s cm3", rounded(l, v)))
+		intensity = append(intensity, l.Sprintf("metabolic tumour volume %s cm3", rounded(words.English, v)))
 	}
 	if v, ok := find(glycolysis); ok {
-		intensity = append(intensity, l.Sprintf("total lesion glycolysis %s g", rounded(l, v)))
+		intensity = append(intensity, l.Sprintf("total lesion glycolysis %s g", rounded(words.English, v)))
 	}
 	lacking := 0
 	for _, v := range x.Result.Values {

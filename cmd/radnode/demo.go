@@ -35,6 +35,11 @@ const demoTimeout = 2 * time.Minute
 // Run starts a node and a small PACS in this process, pushes the bundled study over real sockets, contours first and images
 // scrambled, and prints the report that comes back.
 func (c demoCmd) Run(e *env) error {
+	if c.Out != "" {
+		if err := os.MkdirAll(c.Out, 0o755); err != nil {
+			return fmt.Errorf("--out: %w", err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(e.ctx, demoTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "radnode-demo-")
