@@ -621,7 +621,8 @@ func TestRefusalsOfTwoDocuments(t *testing.T) {
 func TestItalianSummaryNumbers(t *testing.T) {
 	known := []measurement{{tag: "morph_volume", Measurement: sr.Measurement{Value: 927.4}}, {tag: "stat_mean", Measurement: sr.Measurement{Value: 0.125}},
 		{tag: deviation, Measurement: sr.Measurement{Value: 0.0421}}}
-	got := strings.Join(summary("it", MeasuredRegion{Region: roi.Region{TrackingID: "A"}, Image: &Intensities{Unit: "[hnsf'U]"}}, known), "\n")
+	lines, _ := summary("it", MeasuredRegion{Region: roi.Region{TrackingID: "A"}, Image: &Intensities{Unit: "[hnsf'U]"}}, known)
+	got := strings.Join(lines, "\n")
 	for _, want := range []string{"volume 0,927 cm3", "media 0,125 HU (dev. std. 0,0421)"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
