@@ -230,7 +230,7 @@ var unsaid = map[string][]string{
 		"{document} - {regions} - {modality} - {profile}", "documents: %q is none; write any of full, key, pdf, capture",
 		"documents: %q is there twice", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
 		"sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", "series_number: %d, want 1 to %d",
-		"description: %q; write text with any of %s, without backslash",
+		"description: %q; write text in one line with any of %s, without backslash",
 	},
 	"enters a UID": {"%s series", "report %s"},
 	"the log":      {"it is about several series of images"},
