@@ -143,7 +143,7 @@ func TestCompareReports(t *testing.T) {
 		v.SetFloat(dicom.FloatingPointValue, 1.5*old)
 		name := nums[1].Seq(dicom.ConceptNameCodeSequence)[0]
 		name.SetString(dicom.CodeValue, "OTHER")
-		nums[2].Seq(dicom.MeasuredValueSequence)[0].Seq(dicom.MeasurementUnitsCodeSequence)[0].SetString(dicom.CodeValue, "mm")
+		nums[5].Seq(dicom.MeasuredValueSequence)[0].Seq(dicom.MeasurementUnitsCodeSequence)[0].SetString(dicom.CodeValue, "mm")
 	})
 
 	code, out, errs := run(first, first)
@@ -154,7 +154,7 @@ func TestCompareReports(t *testing.T) {
 	if got := strings.Join(table[0], ","); got != "roi,feature,code,scheme,how,unit,value_1,value_2,difference,relative_difference,note" {
 		t.Errorf("heading %s", got)
 	}
-	if len(table) != 1+2*174 || errs != "348 of 348 values equal to the bit, largest relative difference 0\n" {
+	if len(table) != 1+2*175 || errs != "350 of 350 values equal to the bit, largest relative difference 0\n" {
 		t.Errorf("%d rows, %q", len(table)-1, errs)
 	}
 	for _, r := range table[1:] {
@@ -168,7 +168,7 @@ func TestCompareReports(t *testing.T) {
 	if code != exitDone || out != "" {
 		t.Errorf("exit %d, standard output %q", code, out)
 	}
-	if want := "345 of 347 values equal to the bit, largest relative difference 0.5 (Volume of Mesh of GTV-1), 1 in other units, 1 only in the first, 1 only in the second\n"; errs != want {
+	if want := "347 of 349 values equal to the bit, largest relative difference 0.5 (Volume of Mesh of GTV-1), 1 in other units, 1 only in the first, 1 only in the second\n"; errs != want {
 		t.Errorf("%q, want %q", errs, want)
 	}
 	b, err := os.ReadFile(file)
@@ -176,7 +176,7 @@ func TestCompareReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rows []comparedRow
-	if err := json.Unmarshal(b, &rows); err != nil || len(rows) != 349 {
+	if err := json.Unmarshal(b, &rows); err != nil || len(rows) != 351 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	if r := rows[0]; r.ROI != "GTV-1" || r.Code != "RNU0" || r.Scheme != "IBSI" || r.Unit != "mm3" || *r.First != 6772.5 || *r.Second != 1.5*6772.5 || *r.Differ != 0.5*6772.5 || *r.Relative != 0.5 {
@@ -185,7 +185,7 @@ func TestCompareReports(t *testing.T) {
 	if r := rows[1]; r.Second != nil || r.Note != "only in first" {
 		t.Errorf("%+v", r)
 	}
-	if r := rows[2]; r.Differ != nil || r.Note != "units differ: [hnsf'U] / mm" {
+	if r := rows[5]; r.Differ != nil || r.Note != "units differ: [hnsf'U] / mm" {
 		t.Errorf("%+v", r)
 	}
 
@@ -215,7 +215,7 @@ func TestCompareReportOfAnotherProgram(t *testing.T) {
 	if code != exitDone || !strings.Contains(out, "\nprimary tumor,SUVbw,126401,DCM,Derivation: Mean,{SUVbw}g/ml,,6.01529,,,only in second\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if errs != "0 of 0 values equal to the bit, largest relative difference 0, 348 only in the first, 22 only in the second\n" {
+	if errs != "0 of 0 values equal to the bit, largest relative difference 0, 350 only in the first, 22 only in the second\n" {
 		t.Errorf("%q", errs)
 	}
 }
