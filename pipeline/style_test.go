@@ -409,7 +409,7 @@ func TestLongDescriptions(t *testing.T) {
 	}
 }
 
-// A report begins with a line for each region, then says how many values there are, once where regions have as many.
+// A report begins with two lines for each region, its size and its intensities, then says how many values there are, once where regions have as many.
 func TestSummary(t *testing.T) {
 	item := made(t, testOptions(), Revision{Input: "x", Number: 1}, Style{Documents: []Document{Full}}).Sets[0].Items[0]
 	var b bytes.Buffer
@@ -419,8 +419,10 @@ func TestSummary(t *testing.T) {
 	_, text, _ := strings.Cut(b.String(), "Summary\n")
 	text, _, _ = strings.Cut(text, "\n\n")
 	// The rest is in other tests: sizes and means are those of the values, rounded.
-	pattern := `^  GTV-1 \(GTV\): volume [\d.]+ cm3, largest diameter [\d.]+ mm, mean [-\d.]+ HU \(SD [\d.]+\)
-  Oedema \(Edema\): volume [\d.]+ cm3, largest diameter [\d.]+ mm, mean [-\d.]+ HU \(SD [\d.]+\)
+	pattern := `^  GTV-1 \(GTV\): volume [\d.]+ cm3, largest diameter [\d.]+ mm
+  GTV-1: mean [-\d.]+ HU \(SD [\d.]+\)
+  Oedema \(Edema\): volume [\d.]+ cm3, largest diameter [\d.]+ mm
+  Oedema: mean [-\d.]+ HU \(SD [\d.]+\)
   GTV-1, Oedema: \d+ values by profile ct-default$`
 	if !regexp.MustCompile(pattern).MatchString(text) {
 		t.Errorf("summary:\n%s", text)

@@ -293,8 +293,8 @@ func summary(l words.Language, x MeasuredRegion, known []measurement) (lines []s
 	return lines, count
 }
 
-// Summaries are the summary of all regions: a line for each, since viewers show about twenty before one has to scroll, then how
-// many values there are, regions with the same count together.
+// Summaries are the summary of all regions: two lines for each, then how many values there are, regions with the same count
+// together, since viewers show about twenty lines before one has to scroll.
 type summaries struct {
 	regions []string
 	counts  []string
@@ -302,12 +302,13 @@ type summaries struct {
 }
 
 func (s *summaries) add(r roi.Region, lines []string, count string) {
-	if len(lines) > 0 {
-		name := r.TrackingID
-		if what := whatAndWhere(r); what != "" {
-			name += " (" + what + ")"
-		}
-		s.regions = append(s.regions, name+": "+strings.Join(lines, ", "))
+	name := r.TrackingID
+	if what := whatAndWhere(r); what != "" {
+		name += " (" + what + ")"
+	}
+	for _, line := range lines {
+		s.regions = append(s.regions, name+": "+line)
+		name = r.TrackingID // once is enough
 	}
 	if s.of[count] == nil {
 		s.counts = append(s.counts, count)

@@ -72,6 +72,8 @@ type regionValues struct {
 type value struct {
 	Measurement
 	quantity string      // equal for two values of the same quantity: concept, derivation and aggregation
+	loose    string      // the same without the aggregation of the group, which says nothing of a volume or a mean
+	stated   bool        // the group has an aggregation
 	how      [][2]string // every other step and parameter, sorted: name, and what was chosen
 	key      string      // equal for two values that also agree in unit, steps and parameters
 	words    string
@@ -145,7 +147,7 @@ func newValue(m Measurement, g MeasurementGroup, algorithm Algorithm) *value {
 	v := &value{Measurement: m}
 	concept := m.Concept.canonical()
 	kind := []string{concept.Scheme + " " + concept.Value}
-	var words []string
+	var words, ofGroup []string
 	choose := func(name, method Code, chosen string, itsOwn bool) {
 		isKind := isKind(name, method)
 		if isKind || itsOwn {
@@ -168,6 +170,9 @@ func newValue(m Measurement, g MeasurementGroup, algorithm Algorithm) *value {
 		for _, n := range s.Numbers {
 			chosen += fmt.Sprintf(", %s %s", cmp.Or(n.Concept.Meaning, n.Concept.Value), n)
 		}
+		if isKind(s.Name, s.Method) {
+			ofGroup = append(ofGroup, s.Method.canonical().Scheme+" "+s.Method.canonical().Value)
+		}
 		choose(s.Name, s.Method, chosen, false)
 	}
 	if !g.Method.zero() {
@@ -176,6 +181,9 @@ func newValue(m Measurement, g MeasurementGroup, algorithm Algorithm) *value {
 	if len(g.Steps) == 0 && len(algorithm.Parameters) > 0 { // the whole configuration, in words
 		choose(algorithmParameters, Code{}, strings.Join(algorithm.Parameters, "; "), false)
 	}
+	kindOfItsOwn := slices.DeleteFunc(slices.Clone(kind), func(k string) bool { return slices.Contains(ofGroup, k) })
+	slices.Sort(kindOfItsOwn[1:])
+	v.loose, v.stated = strings.Join(kindOfItsOwn, "\n"), len(ofGroup) > 0
 	slices.Sort(kind[1:])
 	slices.SortFunc(v.how, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 	v.quantity = strings.Join(kind, "\n")
@@ -274,9 +282,10 @@ func (r *regionValues) compare() []Comparison {
 		copy(there[1:best+1], there[:best])
 		left[x.quantity] = there[1:]
 	}
+	notes := r.pairLoosely(other, partner)
 	var out []Comparison
 	for i, x := range r.values {
-		out = append(out, comparison(name, x, partner[i], r.note))
+		out = append(out, comparison(name, x, partner[i], notes[i]))
 	}
 	for _, y := range other.values {
 		if !y.taken {
@@ -284,6 +293,39 @@ func (r *regionValues) compare() []Comparison {
 		}
 	}
 	return out
+}
+
+// pairLoosely finds partners where one report states an aggregation and the other none, as for the volume in a report with
+// texture and in one without. Either must have one such value alone. It returns a note for each value.
+func (r *regionValues) pairLoosely(other *regionValues, partner []*value) []string {
+	notes := make([]string, len(r.values))
+	mine, theirs := map[string]int{}, map[string][]*value{}
+	for i, x := range r.values {
+		if notes[i] = r.note; partner[i] == nil {
+			mine[x.loose]++
+		}
+	}
+	for _, y := range other.values {
+		if !y.taken {
+			theirs[y.loose] = append(theirs[y.loose], y)
+		}
+	}
+	for i, x := range r.values {
+		there := theirs[x.loose]
+		if partner[i] != nil || mine[x.loose] != 1 || len(there) != 1 || x.stated == there[0].stated {
+			continue
+		}
+		partner[i], there[0].taken = there[0], true
+		note := "aggregation is stated in the first alone"
+		if !x.stated {
+			note = "aggregation is stated in the second alone"
+		}
+		if notes[i] != "" {
+			note = notes[i] + "; " + note
+		}
+		notes[i] = note
+	}
+	return notes
 }
 
 // distance counts the steps and parameters that two values do not share.

@@ -256,3 +256,25 @@ func TestCompareIsBounded(t *testing.T) {
 		t.Errorf("%d rows", len(all))
 	}
 }
+
+// A report without texture states no aggregation: its volume is compared with that of a report with texture, where either has one.
+func TestCompareWithoutAggregation(t *testing.T) {
+	group := func(value float64, steps ...Step) MeasurementGroup {
+		return MeasurementGroup{Group: Group{TrackingIdentifier: "GTV", TrackingUID: "2.25.1", Steps: steps, Measurements: []Measurement{measure(t, "RNU0", value)}}}
+	}
+	merged := Step{Name: featureAggregation, Method: Code{"IAZD", IBSI, "merged"}}
+	averaged := Step{Name: featureAggregation, Method: Code{"ITBB", IBSI, "averaged"}}
+	with, without := &Content{Groups: []MeasurementGroup{group(5, merged)}}, &Content{Groups: []MeasurementGroup{group(5)}}
+	for _, c := range []struct {
+		a, b *Content
+		note string
+	}{{with, without, "aggregation is stated in the first alone"}, {without, with, "aggregation is stated in the second alone"}} {
+		if all := Compare(c.a, c.b); len(all) != 1 || !all[0].Equal() || all[0].Note != c.note {
+			t.Errorf("%+v, want %q", all, c.note)
+		}
+	}
+	two := &Content{Groups: []MeasurementGroup{group(5, merged), group(6, averaged)}}
+	if all := Compare(two, without); len(all) != 3 { // which of the two is not known
+		t.Errorf("%+v", all)
+	}
+}
