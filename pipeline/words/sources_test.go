@@ -231,10 +231,7 @@ var unsaid = map[string][]string{
 		"documents: %q is there twice", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
 		"sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", "series_number: %d, want 1 to %d",
 		"description: %q; write text in one line with any of %s, without backslash",
-<<<<<<< HEAD
 		"series_number: %d gives %s reports the number of the segmentation, %d",
-=======
->>>>>>> breaker
 	},
 	"enters a UID": {"%s series", "report %s"},
 	"the log":      {"it is about several series of images"},
