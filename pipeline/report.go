@@ -400,6 +400,9 @@ func (w *writing) remarks(l words.Language, x MeasuredRegion) (lines []string) {
 	for _, note := range slices.Concat(x.Notes, x.Result.Notes) {
 		lines = append(lines, l.Text(note))
 	}
+	if known, err := w.known(x); err == nil && slices.ContainsFunc(known, func(m measurement) bool { return m.tag == metabolic }) {
+		lines = append(lines, l.Sprintf("Metabolic volume: all voxels of the region, without a threshold of uptake"))
+	}
 	source := w.m.Source.DataSet
 	return append(lines, l.Sprintf("Region: %s %d of %s %s",
 		l.Text(x.Region.Kind()), x.Region.Number, l.Text(objectName(source)), source.String(dicom.SOPInstanceUID)))

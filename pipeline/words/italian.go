@@ -42,6 +42,8 @@ var italian = table{
 	{"Entropy of the histogram", "Entropia dell'istogramma"},
 	{"Metabolic tumour volume", "Volume metabolico tumorale"},
 	{"Total lesion glycolysis", "Glicolisi totale della lesione"},
+	{"Metabolic volume: all voxels of the region, without a threshold of uptake",
+		"Volume metabolico: tutti i voxel della regione, senza soglia di captazione"},
 	{"SUV mean", "SUV medio"},
 	{"SUV median", "SUV mediano"},
 	{"SUV maximum", "SUV massimo"},
