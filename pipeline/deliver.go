@@ -132,7 +132,10 @@ func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string
 		if i < 0 {
 			continue
 		}
-		deliveries := [][]store.NewInstance{slices.Clone(segmentation)}
+		deliveries := make([][]store.NewInstance, 1)
+		if style.Segmentation == "send" {
+			deliveries[0] = slices.Clone(segmentation)
+		}
 		for _, item := range sets[i].Items {
 			switch {
 			case item.Document == "" || item.Document.report() && slices.Contains(style.Documents, item.Document):

@@ -36,13 +36,14 @@ type Style struct {
 	Title        string         `yaml:"title,omitempty"`         // of reports: oncology, imaging, dynamic-mr, pet
 	SOPClass     string         `yaml:"sop_class,omitempty"`     // of reports: comprehensive-3d, comprehensive, enhanced
 	SeriesNumber int            `yaml:"series_number,omitempty"` // of full reports; key reports, PDF and captures follow it
+	Segmentation string         `yaml:"segmentation,omitempty"`  // send, or keep it in the store where the destination takes none
 	Description  string         `yaml:"description,omitempty"`   // Series Description, with {document}, {regions}, {modality}, {series}, {profile}
 }
 
 // DefaultStyle is what a destination gets that asks for nothing else.
 var DefaultStyle = Style{
 	Documents: []Document{Full}, Language: "en", Title: "oncology", SOPClass: "comprehensive-3d",
-	SeriesNumber: 9801, Description: "{document} - {regions} - {modality} {series} - {profile}",
+	SeriesNumber: 9801, Segmentation: "send", Description: "{document} - {regions} - {modality} {series} - {profile}",
 }
 
 var (
@@ -62,7 +63,8 @@ func (s Style) Over(t Style) Style {
 		s.Documents = t.Documents
 	}
 	s.Language, s.Title, s.SOPClass = cmp.Or(s.Language, t.Language), cmp.Or(s.Title, t.Title), cmp.Or(s.SOPClass, t.SOPClass)
-	s.SeriesNumber, s.Description = cmp.Or(s.SeriesNumber, t.SeriesNumber), cmp.Or(s.Description, t.Description)
+	s.SeriesNumber, s.Segmentation = cmp.Or(s.SeriesNumber, t.SeriesNumber), cmp.Or(s.Segmentation, t.Segmentation)
+	s.Description = cmp.Or(s.Description, t.Description)
 	return s
 }
 
@@ -85,6 +87,9 @@ func (s Style) Check() error {
 	}
 	if _, ok := sopClasses[s.SOPClass]; !ok {
 		return fmt.Errorf("sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", s.SOPClass)
+	}
+	if s.Segmentation != "send" && s.Segmentation != "keep" {
+		return fmt.Errorf("segmentation: %q; write send or keep", s.Segmentation)
 	}
 	if s.SeriesNumber < 1 || s.SeriesNumber > 1<<31-1-len(documents) { // IS, PS3.5 Table 6.2-1
 		return fmt.Errorf("series_number: %d, want 1 to %d", s.SeriesNumber, 1<<31-1-len(documents))
@@ -135,7 +140,7 @@ func written(styles []Style) (all []Document) {
 
 // id names what a style does to content: two destinations with the same one get the same instances.
 func (s Style) id() string {
-	s.Documents = nil // each is made or not, and is the same
+	s.Documents, s.Segmentation = nil, "" // each is made or sent, or not, and is the same
 	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", s))
 	return hex.EncodeToString(sum[:8])
 }

@@ -35,6 +35,7 @@ func TestStyleCheck(t *testing.T) {
 		"series_number: 2147483647":     {SeriesNumber: math.MaxInt32},
 		"series_number: 9800 gives key": {Documents: []Document{Full, Key}, SeriesNumber: 9800},
 		"description: \"{patient}\"":    {Description: "{patient}"},
+		"segmentation: \"no\"":          {Segmentation: "no"},
 		"description: \" \"":            {Description: " "},
 	} {
 		err := s.Check()
@@ -259,7 +260,8 @@ func TestDestinations(t *testing.T) {
 	b := newBenchWith(t, func(o *Options) {
 		o.Quiet = time.Hour
 		o.Style = Style{Documents: []Document{Key}}
-		o.Deliver = []Destination{peer("A", Style{}), peer("B", Style{Documents: []Document{Full, PDF}}), peer("C", Style{Language: "it"}), peer("D", Style{Documents: []Document{Capture}})}
+		o.Deliver = []Destination{peer("A", Style{}), peer("B", Style{Documents: []Document{Full, PDF}}), peer("C", Style{Language: "it"}), peer("D", Style{Documents: []Document{Capture}}),
+			peer("E", Style{Segmentation: "keep"})}
 	})
 	b.put(append(images, contours)...)
 	d := detailOf(b.wait(contours.String(dicom.StudyInstanceUID), is(StateComputed)))
@@ -277,7 +279,7 @@ func TestDestinations(t *testing.T) {
 		slices.Sort(list)
 		return strings.Join(slices.Compact(list), " ")
 	}
-	for aet, want := range map[string]string{"A": "SEG SR", "B": "DOC SEG SR", "C": "SEG SR", "D": "OT SEG"} {
+	for aet, want := range map[string]string{"A": "SEG SR", "B": "DOC SEG SR", "C": "SEG SR", "D": "OT SEG", "E": "SR"} {
 		for deadline := time.Now().Add(patience); classes(aet) != want; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s got %s, want %s", aet, classes(aet), want)

@@ -228,7 +228,7 @@ var elsewhere = map[string]string{
 var unsaid = map[string][]string{
 	"answers whoever writes the configuration": {
 		"{document} - {regions} - {modality} {series} - {profile}", "documents: %q is none; write any of full, key, pdf, capture",
-		"documents: %q is there twice", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
+		"documents: %q is there twice", "segmentation: %q; write send or keep", "language: %s", "title: %q is none; write oncology, imaging, dynamic-mr or pet (PS3.16 CID 7021)",
 		"sop_class: %q is none; write comprehensive-3d, comprehensive or enhanced", "series_number: %d, want 1 to %d",
 		"description: %q; write text in one line with any of %s, without backslash",
 		"series_number: %d gives %s reports the number of the segmentation, %d",
