@@ -448,3 +448,52 @@ func TestChainOverPagesAlone(t *testing.T) {
 		}
 	}
 }
+
+// A destination that is configured later gets what stands of a study once that is sent again, and nobody gets it twice.
+func TestNewDestination(t *testing.T) {
+	contours, images := bundled(t)
+	st, err := store.Open(t.TempDir(), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	at := func(aet string, documents ...Document) Destination {
+		return Destination{Peer: dimse.Peer{AETitle: aet, Address: "127.0.0.1:104"}, Style: Style{Documents: documents}}
+	}
+	queued := func(aet string) (objects [][]string) {
+		for _, j := range st.Jobs(deliverPrefix + aet + "@127.0.0.1:104") {
+			var d delivery
+			if err := json.Unmarshal(j.Payload, &d); err != nil {
+				t.Fatal(err)
+			}
+			objects = append(objects, d.Objects)
+		}
+		slices.SortFunc(objects, slices.Compare)
+		return objects
+	}
+	deliver := func(to ...Destination) func(*Options) { return func(o *Options) { o.Deliver = to } }
+	first := newStepper(t, st, deliver(at("OLD", Full, PDF)))
+	first.receive(append(images, contours)...)
+	first.compute()
+	want := queued("OLD")
+	if len(want) != 2 {
+		t.Fatalf("%d deliveries, want that of the reports and that of the PDF", len(want))
+	}
+	for range 2 {
+		next := newStepper(t, st, deliver(at("OLD", Full, PDF), at("NEW", Full, PDF), at("PART", Full)))
+		next.receive(contours)
+		next.compute()
+		if n := next.p.Stats().Computed; n != 0 {
+			t.Errorf("%d reports computed, want none", n)
+		}
+		if got := queued("OLD"); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("OLD gets %v, want %v", got, want)
+		}
+		if got := queued("NEW"); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("NEW gets %v, want %v", got, want)
+		}
+		if got := queued("PART"); len(got) != 1 || !slices.ContainsFunc(want, func(w []string) bool { return slices.Equal(w, got[0]) }) {
+			t.Errorf("PART gets %v, want the reports alone", got)
+		}
+	}
+}

@@ -125,6 +125,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: rev.Number, Took: &m.Took,
 				Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
 				Documents: rev.standing(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
+				Pages: pagesOf(made.Sets), To: addresses(to),
 			}.raw(),
 		}},
 	}
@@ -191,7 +192,8 @@ func (p *Pipeline) stands(old store.State, t task, contours *dicom.File, images 
 	return now.digest() == last.Shape, nil
 }
 
-// kept ends a task whose report stands as it is, and remembers that this configuration makes no difference to it.
+// kept ends a task whose report stands as it is, and remembers that this configuration makes no difference to it. A destination
+// that is new gets what stands.
 func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
 	study, err := p.store.Study(job.Study)
 	if err != nil {
@@ -201,11 +203,19 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
 	if state, _ := stateOf(study, t.key()); state.Name == StateComputed {
 		if d := detailOf(state); d.Input == t.Input {
 			d.Config = p.config
+			change.Jobs = p.standing(&d, p.deliverTo(t.ReplyTo), job.Study)
+			urgency(change.Jobs, job)
 			state.Detail = d.raw()
 			change.States = []store.State{state}
 		}
 	}
-	return p.store.Done(ctx, job.Key, change)
+	if err := p.store.Done(ctx, job.Key, change); err != nil {
+		return err
+	}
+	for _, j := range change.Jobs {
+		p.outbox.serve(j.Queue)
+	}
+	return nil
 }
 
 // urgency makes deliveries as urgent as the computation that they come from.
@@ -248,6 +258,26 @@ func (p *Pipeline) predecessors(last detail) map[string]sr.Document {
 			Instance: sr.Instance{SOPClassUID: in.SOPClassUID, SOPInstanceUID: in.SOPInstanceUID}}
 	}
 	return out
+}
+
+// pagesOf are the SOP Instance UIDs of PDF and captures of all styles.
+func pagesOf(sets []Set) map[string][]string {
+	out := map[string][]string{}
+	for _, s := range sets {
+		for _, item := range s.Items {
+			if item.Document != "" && !item.Document.report() {
+				out[s.Style.key(item.Document)] = uidsOf(item.Instances)
+			}
+		}
+	}
+	return out
+}
+
+func addresses(to []Destination) (list []string) {
+	for _, d := range to {
+		list = append(list, d.String())
+	}
+	return list
 }
 
 // reportsOf are the SOP Instance UIDs of the reports of all styles.

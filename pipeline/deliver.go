@@ -132,32 +132,68 @@ func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string
 		if i < 0 {
 			continue
 		}
-		deliveries := make([][]store.NewInstance, 1)
-		if style.Segmentation == "send" {
-			deliveries[0] = slices.Clone(segmentation)
-		}
+		made := map[Document][]string{}
 		for _, item := range sets[i].Items {
-			switch {
-			case item.Document == "" || item.Document.report() && slices.Contains(style.Documents, item.Document):
-				deliveries[0] = append(deliveries[0], item.Instances...)
-			case slices.Contains(style.Documents, item.Document):
-				deliveries = append(deliveries, item.Instances)
-			}
+			made[item.Document] = uidsOf(item.Instances)
 		}
-		for _, objects := range deliveries {
-			if len(objects) > 0 {
-				change.Jobs = append(change.Jobs, deliveryJob(d.Peer, study, objects))
-			}
-		}
+		change.Jobs = append(change.Jobs, deliveries(d.Peer, style, study, uidsOf(segmentation), made)...)
 	}
 }
 
-// deliveryJob puts objects into the outbox of one destination.
-func deliveryJob(to dimse.Peer, study string, objects []store.NewInstance) store.Job {
-	d := delivery{To: to.String()}
+func uidsOf(objects []store.NewInstance) (uids []string) {
 	for _, o := range objects {
-		d.Objects = append(d.Objects, o.Identity.SOPInstanceUID)
+		uids = append(uids, o.Identity.SOPInstanceUID)
 	}
+	return uids
+}
+
+// deliveries bring what was made to a destination.
+func deliveries(to dimse.Peer, style Style, study string, segmentation []string, made map[Document][]string) (jobs []store.Job) {
+	var reports []string
+	if style.Segmentation == "send" {
+		reports = slices.Clone(segmentation)
+	}
+	reports = append(reports, made[""]...)
+	var all [][]string
+	for _, d := range style.Documents {
+		if d.report() {
+			reports = append(reports, made[d]...)
+		} else {
+			all = append(all, made[d])
+		}
+	}
+	for _, objects := range append([][]string{reports}, all...) {
+		if len(objects) > 0 {
+			jobs = append(jobs, deliveryJob(to, study, objects))
+		}
+	}
+	return jobs
+}
+
+// standing brings what stands to the destinations that have not got it, since they were not configured when it was made.
+func (p *Pipeline) standing(d *detail, to []Destination, study string) (jobs []store.Job) {
+	for _, peer := range to {
+		if slices.Contains(d.To, peer.String()) {
+			continue
+		}
+		style := peer.Style.Over(p.opt.Style).Over(DefaultStyle)
+		made := map[Document][]string{}
+		for _, document := range style.Documents {
+			if uid := d.Documents[style.key(document)]; uid != "" {
+				made[document] = []string{uid}
+			} else {
+				made[document] = d.Pages[style.key(document)]
+			}
+		}
+		jobs = append(jobs, deliveries(peer.Peer, style, study, []string{d.Segmentation}, made)...)
+		d.To = append(d.To, peer.String())
+	}
+	return jobs
+}
+
+// deliveryJob puts objects into the outbox of one destination.
+func deliveryJob(to dimse.Peer, study string, objects []string) store.Job {
+	d := delivery{To: to.String(), Objects: objects}
 	payload, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // strings only

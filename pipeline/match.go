@@ -50,8 +50,11 @@ type detail struct {
 	Images       int               `json:"images,omitempty"`
 	Documents    map[string]string `json:"documents,omitempty"`    // SOP Instance UIDs of the reports that stand, by [Style.key]
 	Segmentation string            `json:"segmentation,omitempty"` // SOP Instance UID
+	To           []string          `json:"to,omitempty"`           // destinations of all these, AET@HOST:PORT
 	Revision     int               `json:"revision,omitempty"`     // Instance Number of the report
 	Took         *Timing           `json:"took,omitempty"`
+
+	Pages map[string][]string `json:"pages,omitempty"` // SOP Instance UIDs of PDF and captures, by [Style.key]
 
 	Codes  []refusal.Code `json:"codes,omitempty"`  // why nothing, or not every region, was measured
 	Config string         `json:"config,omitempty"` // digest of all that was configured

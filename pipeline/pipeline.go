@@ -142,7 +142,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 // digest names what decides whether a study can be measured and what its report says, beside the study.
 func (o Options) digest(memory int64) string {
 	h := sha256.New()
-	fmt.Fprintln(h, o.settings(o.allStyles()), memory)
+	fmt.Fprintln(h, o.settings(o.allStyles()), addresses(o.Deliver), addresses(o.ReplyTo), memory)
 	for _, r := range o.Rules {
 		fmt.Fprintf(h, "%+v\n", r)
 	}
