@@ -90,8 +90,11 @@ func (w *writing) sheet(l words.Language) pages.Sheet {
 	s := pages.Sheet{Language: string(l), Title: l.Sprintf("Radiomics (IBSI)"), Time: w.at}
 	s.Patient, s.Study = pages.Identity(m.Volume.Header, string(l))
 	e := w.Equipment
-	s.Notes = append(s.Notes,
-		l.Sprintf("This report was made by software and has not been verified by a person"),
+	foot := l.Sprintf("This report was made by software and has not been verified by a person")
+	if n := w.rev.Number; n > 1 { // no attribute of a PDF or a picture says it
+		foot += ". " + l.Sprintf("Revision %d, which replaces those before it", n)
+	}
+	s.Notes = append(s.Notes, foot,
 		l.Sprintf("Software: %s %s", e.Model, e.SoftwareVersion), l.Sprintf("definitions: %s", manual))
 	for i, x := range m.Regions {
 		if !slices.ContainsFunc(m.Regions[:i], func(y MeasuredRegion) bool { return y.Profile.Hash() == x.Profile.Hash() }) {

@@ -450,6 +450,10 @@ func TestSheet(t *testing.T) {
 	}
 	w := &writing{Options: o, m: m}
 	s := w.sheet("en")
+	w.rev.Number = 2
+	if foot := w.sheet("it").Notes[0]; !strings.Contains(foot, "Revisione 2") || strings.Contains(s.Notes[0], "Revision") {
+		t.Errorf("the second revision has the foot %q, the first %q", foot, s.Notes[0])
+	}
 	unit := plainUnit(m.Regions[0].Image.Unit)
 	for i, l := range s.Lesions {
 		n := 0
