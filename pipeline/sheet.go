@@ -92,7 +92,7 @@ func (w *writing) sheet(l words.Language) pages.Sheet {
 	e := w.Equipment
 	foot := l.Sprintf("This report was made by software and has not been verified by a person")
 	if n := w.rev.Number; n > 1 { // no attribute of a PDF or a picture says it
-		foot += ". " + l.Sprintf("Revision %d, which replaces those before it", n)
+		foot = l.Sprintf("%s. Revision %d, which replaces those before it", foot, n)
 	}
 	s.Notes = append(s.Notes, foot,
 		l.Sprintf("Software: %s %s", e.Model, e.SoftwareVersion), l.Sprintf("definitions: %s", manual))

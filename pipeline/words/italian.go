@@ -54,7 +54,7 @@ var italian = table{
 	{"Radiomics, pictures", "Radiomica, immagini"},
 	{"%d regions", "%d regioni"},
 	{"Software: %s %s", "Software: %s %w"},
-	{"Revision %d, which replaces those before it", "Revisione %d, che sostituisce le precedenti"},
+	{"%s. Revision %d, which replaces those before it", "%s. Revisione %d, che sostituisce le precedenti"},
 	{"Profile: %s, %s", "Profilo: %s, %s"},
 	{"The region that is named %s", "La regione che ha nome %s"},
 	{"Radiomics (IBSI)", "Radiomica (IBSI)"},
