@@ -223,13 +223,11 @@ func contentTime(contours, image *dicom.DataSet) time.Time {
 	return time.Date(1970, 1, 1, 0, 0, 0, 0, zone)
 }
 
-// zoneOf is the zone of the first data set that says it: its times are those of its Timezone Offset From UTC (0008,0201),
-// PS3.3 C.12.1.1.8.
+// zoneOf is the zone of the first data set that says it.
 func zoneOf(sets ...*dicom.DataSet) *time.Location {
 	for _, d := range sets {
-		if t, err := time.Parse("-0700", d.String(dicom.TimezoneOffsetFromUTC)); err == nil {
-			_, offset := t.Zone()
-			return time.FixedZone("", offset)
+		if zone, ok := d.Zone(); ok {
+			return zone
 		}
 	}
 	return time.UTC

@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"slices"
+	"time"
 	"unicode/utf8"
 )
 
@@ -101,4 +102,23 @@ func (d *DataSet) CopyEntities(source *DataSet) {
 	if source.String(DeidentificationMethod) != "" || len(source.Seq(DeidentificationMethodCodeSequence)) > 0 {
 		d.Copy(source, PatientIdentityRemoved, DeidentificationMethod, DeidentificationMethodCodeSequence)
 	}
+}
+
+// Zone is that of the dates and times of the data set, Timezone Offset From UTC (0008,0201): PS3.3 C.12.1.1.8. ok is false where
+// it does not say.
+func (d *DataSet) Zone() (zone *time.Location, ok bool) {
+	t, err := time.Parse("-0700", d.String(TimezoneOffsetFromUTC))
+	if err != nil {
+		return nil, false
+	}
+	_, east := t.Zone()
+	return time.FixedZone("", east), true
+}
+
+// InZone is t as the dates and times of the data set show it; where it names no zone, as t does.
+func (d *DataSet) InZone(t time.Time) time.Time {
+	if zone, ok := d.Zone(); ok {
+		return t.In(zone)
+	}
+	return t
 }

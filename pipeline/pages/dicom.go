@@ -34,8 +34,7 @@ const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200 // PS3.6;
 
 // Codes, PS3.16.
 var (
-	processingEquipment = sr.Code{Value: "109102", Scheme: "DCM", Meaning: "Processing Equipment"}
-	sourceImage         = sr.Code{Value: "121322", Scheme: "DCM", Meaning: "Source image for image processing operation"} // CID 7202
+	sourceImage = sr.Code{Value: "121322", Scheme: "DCM", Meaning: "Source image for image processing operation"} // CID 7202
 )
 
 // Encapsulate puts a PDF into a DICOM object: Encapsulated PDF Storage, PS3.3 A.45.1.
@@ -155,12 +154,7 @@ func (h Header) dataSet(class, uid, modality string, number int) (*dicom.DataSet
 	if s := dicom.CleanLine(h.SeriesDescription, 64); s != "" {
 		d.SetString(dicom.SeriesDescription, s)
 	}
-	at := h.ContentTime
-	if t, err := time.Parse("-0700", h.Source.String(dicom.TimezoneOffsetFromUTC)); err == nil {
-		_, east := t.Zone()
-		// Timezone Offset From UTC, which is copied, rules every time in the object: C.12.1.1.8.
-		at = at.In(time.FixedZone("", east))
-	}
+	at := h.Source.InZone(h.ContentTime) // the zone is copied, and rules every time in the object
 	for _, t := range []dicom.Tag{dicom.SeriesDate, dicom.ContentDate} {
 		d.SetString(t, at.Format("20060102"))
 	}
@@ -172,20 +166,7 @@ func (h Header) dataSet(class, uid, modality string, number int) (*dicom.DataSet
 	// General Equipment, C.7.5.1; SC Equipment, C.8.6.1: a workstation made it; the item of Contributing Equipment is what
 	// IHE AIR asks of whoever runs an algorithm.
 	e := h.Equipment
-	contributing := dicom.New()
-	contributing.SetSeq(dicom.PurposeOfReferenceCodeSequence, code(processingEquipment))
-	if e.DeviceUID != "" {
-		contributing.SetString(dicom.DeviceUID, e.DeviceUID)
-	}
-	for _, o := range []*dicom.DataSet{d, contributing} {
-		o.SetString(dicom.Manufacturer, dicom.CleanLine(e.Manufacturer, 64))
-		o.SetString(dicom.ManufacturerModelName, dicom.CleanLine(e.ModelName, 64))
-		o.SetString(dicom.SoftwareVersions, dicom.CleanLine(e.SoftwareVersion, 64))
-		if e.SerialNumber != "" {
-			o.SetString(dicom.DeviceSerialNumber, dicom.CleanLine(e.SerialNumber, 64))
-		}
-	}
-	d.SetSeq(dicom.ContributingEquipmentSequence, contributing)
+	e.Describe(d)
 	d.SetString(dicom.ConversionType, "WSD")
 	d.SetString(dicom.SecondaryCaptureDeviceManufacturer, dicom.CleanLine(e.Manufacturer, 64))
 	d.SetString(dicom.SecondaryCaptureDeviceManufacturerModelName, dicom.CleanLine(e.ModelName, 64))

@@ -71,11 +71,7 @@ func WriteSEG(in SEGInput) (*dicom.DataSet, error) {
 	digest := sha256.Sum256(pixels)
 	uid := cmp.Or(in.SOPInstanceUID, dicom.UIDFrom("segmentation", in.Source.Series, origin, hex.EncodeToString(digest[:]), in.Equipment.SoftwareVersion, in.ContentTime.Format(time.RFC3339Nano)))
 
-	at := in.ContentTime
-	if t, err := time.Parse("-0700", in.Source.Header.String(dicom.TimezoneOffsetFromUTC)); err == nil {
-		_, east := t.Zone()
-		at = at.In(time.FixedZone("", east)) // Timezone Offset From UTC, which is copied, rules every time in the object: PS3.3 C.12.1.1.8
-	}
+	at := in.Source.Header.InZone(in.ContentTime) // the zone is copied, and rules every time in the object
 
 	d := dicom.New()
 	// SOP Common, PS3.3 C.12.1.

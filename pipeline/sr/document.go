@@ -3,9 +3,7 @@ package sr
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
 )
@@ -27,10 +25,10 @@ func (r Report) header(d *dicom.DataSet, root *item, e evidence) {
 	}
 	d.SetSeq(dicom.ReferencedPerformedProcedureStepSequence) // type 2
 
-	r.Equipment.header(d)
+	r.Equipment.Describe(d)
 
 	// SR Document General, C.17.2.
-	at := inZone(r.ContentTime, r.Source.String(dicom.TimezoneOffsetFromUTC))
+	at := r.Source.InZone(r.ContentTime)
 	d.SetString(dicom.SeriesDate, at.Format("20060102"))
 	d.SetString(dicom.SeriesTime, at.Format("150405"))
 	d.SetString(dicom.ContentDate, at.Format("20060102"))
@@ -99,39 +97,23 @@ func requests(source *dicom.DataSet) (items []*dicom.DataSet) {
 	return items
 }
 
-// header is General Equipment and the item of Contributing Equipment that IHE
-// AIR asks of whoever runs an algorithm.
-func (e Equipment) header(d *dicom.DataSet) {
+// Describe writes General Equipment, PS3.3 C.7.5.1, and the item of
+// Contributing Equipment that IHE AIR asks of whoever runs an algorithm.
+func (e Equipment) Describe(d *dicom.DataSet) {
 	contributing := dicom.New()
 	contributing.SetSeq(dicom.PurposeOfReferenceCodeSequence, processingEquipment.encode())
-	contributing.SetString(dicom.DeviceUID, e.DeviceUID)
+	if e.DeviceUID != "" {
+		contributing.SetString(dicom.DeviceUID, e.DeviceUID)
+	}
 	for _, d := range []*dicom.DataSet{d, contributing} {
-		d.SetString(dicom.Manufacturer, e.Manufacturer)
-		d.SetString(dicom.ManufacturerModelName, e.ModelName)
-		d.SetString(dicom.SoftwareVersions, e.SoftwareVersion)
+		d.SetString(dicom.Manufacturer, dicom.CleanLine(e.Manufacturer, 64))
+		d.SetString(dicom.ManufacturerModelName, dicom.CleanLine(e.ModelName, 64))
+		d.SetString(dicom.SoftwareVersions, dicom.CleanLine(e.SoftwareVersion, 64))
 		if e.SerialNumber != "" {
-			d.SetString(dicom.DeviceSerialNumber, e.SerialNumber)
+			d.SetString(dicom.DeviceSerialNumber, dicom.CleanLine(e.SerialNumber, 64))
 		}
 	}
 	d.SetSeq(dicom.ContributingEquipmentSequence, contributing)
-}
-
-// inZone gives the time as a clock shows it in the zone "+HHMM"; without one, as
-// the caller's clock does. Timezone Offset From UTC holds for the whole data
-// set, PS3.3 C.12.1.1.8.
-func inZone(t time.Time, offset string) time.Time {
-	if len(offset) != 5 || !strings.ContainsRune("+-", rune(offset[0])) {
-		return t
-	}
-	hhmm, err := strconv.ParseUint(offset[1:], 10, 16)
-	if err != nil {
-		return t
-	}
-	seconds := int(hhmm/100)*3600 + int(hhmm%100)*60
-	if offset[0] == '-' {
-		seconds = -seconds
-	}
-	return t.In(time.FixedZone(offset, seconds))
 }
 
 // codingSchemes describes the private schemes that the tree uses, PS3.3 C.12.1.
