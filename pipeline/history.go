@@ -167,46 +167,25 @@ func (p *Pipeline) readEarlier(uid string, who patient) (*earlier, error) {
 
 // readReport reads what report.go has written.
 func readReport(d *dicom.DataSet) (*earlier, error) {
-	groups, err := sr.Measurements(d)
+	c, err := sr.Read(d)
 	if err != nil {
 		return nil, err
 	}
-	e := &earlier{
-		study: d.String(dicom.StudyInstanceUID), report: d.String(dicom.SOPInstanceUID),
-		at: examined(d), drawn: contentTime(d, d), predecessors: instancesIn(d.Seq(dicom.PredecessorDocumentsSequence)),
-	}
+	e := &earlier{study: c.StudyInstanceUID, report: c.SOPInstanceUID, at: examined(d), drawn: contentTime(d, d), predecessors: uids(c.Predecessors)}
 	e.revision, _ = d.Int(dicom.InstanceNumber)
 	if e.at.day == "" {
 		e.at = momentOf(e.drawn)
 	}
-	common := "" // profile of all groups
-	for _, it := range d.Seq(dicom.ContentSequence) {
-		switch codeIn(it, dicom.ConceptNameCodeSequence) {
-		case sr.Code{Value: "111028", Scheme: "DCM"}: // Image Library
-			for _, group := range it.Seq(dicom.ContentSequence) {
-				for _, entry := range group.Seq(dicom.ContentSequence) {
-					switch {
-					case codeIn(entry, dicom.ConceptNameCodeSequence) == sr.Code{Value: "121139", Scheme: "DCM"}: // Modality
-						if e.modality != "" {
-							return nil, errors.New("it is about several series of images")
-						}
-						e.modality = codeIn(entry, dicom.ConceptCodeSequence).Value
-					case entry.String(dicom.ValueType) == "COMPOSITE":
-						for _, ref := range entry.Seq(dicom.ReferencedSOPSequence) {
-							e.contours = ref.String(dicom.ReferencedSOPInstanceUID)
-						}
-					}
-				}
-			}
-		case sr.Code{Value: "126010", Scheme: "DCM"}: // Imaging Measurements
-			for _, entry := range it.Seq(dicom.ContentSequence) {
-				if codeIn(entry, dicom.ConceptNameCodeSequence) == (sr.Code{Value: "111002", Scheme: "DCM"}) { // Algorithm Parameters
-					common += entry.String(dicom.TextValue) + "\n"
-				}
-			}
-		}
+	if len(c.Images) > 1 {
+		return nil, errors.New("it is about several series of images")
 	}
-	for _, g := range groups {
+	for _, s := range c.Images {
+		e.modality = s.Modality
+	}
+	for _, contours := range c.Contours {
+		e.contours = contours.SOPInstanceUID
+	}
+	for _, g := range c.Groups {
 		if e.series = cmp.Or(e.series, g.SourceSeries); e.series != g.SourceSeries {
 			return nil, errors.New("it is about several series of images")
 		}
@@ -215,7 +194,7 @@ func readReport(d *dicom.DataSet) (*earlier, error) {
 			i = len(e.regions)
 			e.regions = append(e.regions, earlierRegion{
 				uid: g.TrackingUID, name: plainName(g.TrackingIdentifier), segment: g.Segment.Number, values: map[sr.Code]sr.Measurement{},
-				hash: profileHash(strings.Join(g.Algorithm.Parameters, "\n") + "\n" + common),
+				hash: profileHash(strings.Join(slices.Concat(g.Algorithm.Parameters, c.Algorithm.Parameters), "\n")),
 			})
 		}
 		e.regions[i].add(g.Measurements)
@@ -235,26 +214,6 @@ func (r *earlierRegion) add(values []sr.Measurement) {
 		}
 		r.values[key] = v
 	}
-}
-
-// codeIn is a code of a content item, without its meaning.
-func codeIn(it *dicom.DataSet, t dicom.Tag) (c sr.Code) {
-	for _, code := range it.Seq(t) {
-		c = sr.Code{Value: code.String(dicom.CodeValue), Scheme: code.String(dicom.CodingSchemeDesignator)}
-	}
-	return c
-}
-
-// instancesIn are the instances that a Hierarchical SOP Instance Reference Macro names, PS3.3 C.17.2.1.
-func instancesIn(studies []*dicom.DataSet) (uids []string) {
-	for _, study := range studies {
-		for _, series := range study.Seq(dicom.ReferencedSeriesSequence) {
-			for _, in := range series.Seq(dicom.ReferencedSOPSequence) {
-				uids = append(uids, in.String(dicom.ReferencedSOPInstanceUID))
-			}
-		}
-	}
-	return uids
 }
 
 // profileText is how [Options.algorithm] names a profile in Algorithm Parameters, in any language.

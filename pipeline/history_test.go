@@ -460,3 +460,11 @@ func TestHistoryIsBounded(t *testing.T) {
 	fill(60, maxStudiesOfPatient+1)
 	want(0)
 }
+
+// codeIn is a code of a content item, without its meaning.
+func codeIn(it *dicom.DataSet, t dicom.Tag) (c sr.Code) {
+	for _, code := range it.Seq(t) {
+		c = sr.Code{Value: code.String(dicom.CodeValue), Scheme: code.String(dicom.CodingSchemeDesignator)}
+	}
+	return c
+}
