@@ -679,6 +679,8 @@ const (
 	FailedSOPSequence      Tag = 0x00081198
 	StorageMediaFileSetUID Tag = 0x00880140
 
+	StudiesContainingOtherReferencedInstancesSequence Tag = 0x00081200
+
 	// Private and encapsulated.
 	EncapsulatedDocument           Tag = 0x00420011
 	MIMETypeOfEncapsulatedDocument Tag = 0x00420012

@@ -30,12 +30,7 @@ type Header struct {
 	Related []sr.Document // the report, the segmentation, the contours that the pages show
 }
 
-const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200 // PS3.6; only this file names it
-
-// Codes, PS3.16.
-var (
-	sourceImage = sr.Code{Value: "121322", Scheme: "DCM", Meaning: "Source image for image processing operation"} // CID 7202
-)
+var sourceImage = sr.Code{Value: "121322", Scheme: "DCM", Meaning: "Source image for image processing operation"} // PS3.16 CID 7202
 
 // Encapsulate puts a PDF into a DICOM object: Encapsulated PDF Storage, PS3.3 A.45.1.
 func Encapsulate(h Header, pdf []byte) (*dicom.DataSet, error) {
@@ -251,7 +246,7 @@ func (h Header) refer(d *dicom.DataSet) {
 		elsewhere = append(elsewhere, o)
 	}
 	if len(elsewhere) > 0 {
-		d.SetSeq(studiesContainingOtherReferencedInstances, elsewhere...)
+		d.SetSeq(dicom.StudiesContainingOtherReferencedInstancesSequence, elsewhere...)
 	}
 }
 

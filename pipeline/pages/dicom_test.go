@@ -244,7 +244,7 @@ func TestHeaders(t *testing.T) {
 		for _, s := range d.Seq(dicom.ReferencedSeriesSequence) {
 			named += len(s.Seq(dicom.ReferencedInstanceSequence))
 		}
-		other := d.Seq(studiesContainingOtherReferencedInstances)
+		other := d.Seq(dicom.StudiesContainingOtherReferencedInstancesSequence)
 		if named != 4 || len(other) != 1 || len(other[0].Seq(dicom.ReferencedSeriesSequence)) != 1 {
 			t.Errorf("object %d: %d instances of the study and %d other studies are named", i, named, len(other))
 		}

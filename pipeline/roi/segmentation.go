@@ -17,9 +17,6 @@ import (
 // SegmentRule states how the frames of a Segmentation become voxels of the images, for those who read the result.
 const SegmentRule = "Frames that lie on the voxels of the images, in whatever order and direction, are copied voxel by voxel, and frames that are not there are empty. Frames on another grid: a voxel belongs to the region if its centre lies in a voxel of the segmentation that does (a border belongs to the voxel of the higher index); a plane reaches half way to the next one or, where planes are missing, half of Spacing Between Slices, else of the smallest distance of planes. Nothing is interpolated. Fractions count from the threshold on."
 
-// studiesContainingOtherReferencedInstances is an attribute of PS3.6 that only this file names.
-const studiesContainingOtherReferencedInstances dicom.Tag = 0x00081200
-
 // Tolerances of the geometry.
 const (
 	onLattice   = 1e-3    // of a voxel, in the plane: a frame whose pixels are all this close to voxels is copied
@@ -550,7 +547,7 @@ func listed(d *dicom.DataSet) (list []listedSeries) {
 		}
 	}
 	add(d.String(dicom.StudyInstanceUID), d.Seq(dicom.ReferencedSeriesSequence))
-	for _, study := range d.Seq(studiesContainingOtherReferencedInstances) {
+	for _, study := range d.Seq(dicom.StudiesContainingOtherReferencedInstancesSequence) {
 		add(study.String(dicom.StudyInstanceUID), study.Seq(dicom.ReferencedSeriesSequence))
 	}
 	return list
