@@ -216,15 +216,11 @@ func TestLackingReportsDoNotStand(t *testing.T) {
 	state := b.state(contours.String(dicom.StudyInstanceUID))
 	d := detailOf(state)
 	made := task{Subject: contours.String(dicom.SOPInstanceUID), Series: d.Series, Input: d.Input, Images: []string{images[0].String(dicom.SOPInstanceUID)}}
-	file, headers, done, err := b.p.load(made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
+	styles := b.p.styles(b.p.deliverTo(made.ReplyTo))
 	for _, codes := range [][]refusal.Code{nil, {refusal.ContoursEmpty}, {refusal.MemoryLimit}} {
 		d.Codes = codes
 		state.Detail = d.raw()
-		stands, err := b.p.stands(state, made, file, headers)
+		stands, err := b.p.stands(state, made, styles)
 		if err != nil || stands != !slices.Contains(codes, refusal.MemoryLimit) {
 			t.Errorf("without %v: stands %v, %v", codes, stands, err)
 		}

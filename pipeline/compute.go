@@ -55,6 +55,17 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	old, _ := stateOf(study, t.key())
 	last := detailOf(old)
 
+	to := p.deliverTo(t.ReplyTo)
+	styles := p.styles(to)
+	applied := p.opt.newShape(styles)
+	if t.Anew {
+		if stands, err := p.stands(old, t, styles); err != nil {
+			return p.failed(ctx, job, err)
+		} else if stands {
+			return p.kept(ctx, job, t, to)
+		}
+	}
+
 	start := time.Now()
 	contours, images, done, err := p.load(t)
 	if err != nil {
@@ -64,18 +75,9 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	loaded := time.Since(start)
 
 	defer p.keep(job)()
-	to := p.deliverTo(t.ReplyTo)
-	styles := p.styles(to)
-	applied := p.opt.newShape(styles)
-	if t.Anew {
-		if stands, err := p.stands(old, t, contours, images); err != nil {
-			return p.refused(ctx, job, t, last, contours, images, nil, err)
-		} else if stands {
-			return p.kept(ctx, job, t)
-		}
-	}
+	documents := written(styles)
 	m, err := p.memory.Measure(ctx, Request{
-		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Documents: written(styles),
+		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Documents: documents,
 	})
 	if ctx.Err() != nil {
 		if m != nil {
@@ -90,7 +92,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	m.Took.Load = loaded
 
 	start = time.Now()
-	if looks(written(styles)) {
+	if looks(documents) {
 		past, err := p.history(m)
 		if err != nil {
 			return p.failed(ctx, job, err)
@@ -134,9 +136,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
-	for _, j := range change.Jobs {
-		p.outbox.serve(j.Queue)
-	}
+	p.serve(change.Jobs)
 	p.count(func(s *Stats) { s.Computed++ })
 	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "reports", reportsOf(made.Sets),
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
@@ -169,8 +169,8 @@ func (s *shape) choose(image *dicom.DataSet, r roi.Region) (features.Profile, bo
 func (s *shape) digest() string { return hex.EncodeToString(s.h.Sum(nil)[:8]) }
 
 // stands says whether the report that a state tells of would be made again as it is: of all that was configured anew, nothing
-// applies to it.
-func (p *Pipeline) stands(old store.State, t task, contours *dicom.File, images []*dicom.File) (bool, error) {
+// applies to it. One image tells: an archive that is sent again has thousands for each report.
+func (p *Pipeline) stands(old store.State, t task, styles []Style) (bool, error) {
 	last := detailOf(old)
 	switch {
 	case old.Name != StateComputed || last.Input != t.Input:
@@ -178,15 +178,21 @@ func (p *Pipeline) stands(old store.State, t task, contours *dicom.File, images 
 	case last.Shape == "" || slices.Contains(last.Codes, refusal.MemoryLimit):
 		return false, nil // made before shapes were kept, or of regions that fitted into the memory of then
 	}
-	regions, err := roi.Regions(contours)
+	t.Images = t.Images[:1]
+	contours, images, done, err := p.load(t)
 	if err != nil {
 		return false, err
 	}
-	now := p.opt.newShape(p.styles(p.deliverTo(t.ReplyTo)))
+	defer done()
+	regions, err := roi.Regions(contours)
+	if err != nil {
+		return false, nil // the computation refuses them
+	}
+	now := p.opt.newShape(styles)
 	for _, r := range regions {
 		r.OtherSeries = t.Elsewhere
 		if _, _, err := now.choose(images[0].DataSet, r); err != nil {
-			return false, err
+			return false, nil
 		}
 	}
 	return now.digest() == last.Shape, nil
@@ -194,7 +200,7 @@ func (p *Pipeline) stands(old store.State, t task, contours *dicom.File, images 
 
 // kept ends a task whose report stands as it is, and remembers that this configuration makes no difference to it. A destination
 // that is new gets what stands.
-func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
+func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task, to []Destination) error {
 	study, err := p.store.Study(job.Study)
 	if err != nil {
 		return p.failed(ctx, job, err)
@@ -203,7 +209,7 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
 	if state, _ := stateOf(study, t.key()); state.Name == StateComputed {
 		if d := detailOf(state); d.Input == t.Input {
 			d.Config = p.config
-			change.Jobs = p.standing(&d, p.deliverTo(t.ReplyTo), job.Study)
+			change.Jobs = p.standing(&d, to, job.Study)
 			urgency(change.Jobs, job)
 			state.Detail = d.raw()
 			change.States = []store.State{state}
@@ -212,9 +218,7 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task) error {
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
-	for _, j := range change.Jobs {
-		p.outbox.serve(j.Queue)
-	}
+	p.serve(change.Jobs)
 	return nil
 }
 
@@ -361,9 +365,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
 	}
-	for _, j := range change.Jobs {
-		p.outbox.serve(j.Queue)
-	}
+	p.serve(change.Jobs)
 	p.countRefused(why)
 	p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
 	return nil

@@ -74,6 +74,9 @@ type Destination struct {
 	Style Style
 }
 
+// styleOf is the style of a destination, with what it leaves to the general one and that to the default.
+func (o Options) styleOf(d Destination) Style { return d.Style.Over(o.Style).Over(DefaultStyle) }
+
 // allStyles are those that are configured.
 func (o Options) allStyles() []Style {
 	styles := []Style{o.Style}
@@ -86,7 +89,7 @@ func (o Options) allStyles() []Style {
 // styles are those of the destinations, each once; without a destination that of the options: the reports stay in the store.
 func (p *Pipeline) styles(to []Destination) (styles []Style) {
 	for _, d := range to {
-		style := d.Style.Over(p.opt.Style).Over(DefaultStyle)
+		style := p.opt.styleOf(d)
 		if i := slices.IndexFunc(styles, func(s Style) bool { return s.id() == style.id() }); i < 0 {
 			styles = append(styles, style)
 		} else { // what both want
@@ -127,7 +130,7 @@ func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string
 		}
 	}
 	for _, d := range to {
-		style := d.Style.Over(p.opt.Style).Over(DefaultStyle)
+		style := p.opt.styleOf(d)
 		i := slices.IndexFunc(sets, func(s Set) bool { return s.Style.id() == style.id() })
 		if i < 0 {
 			continue
@@ -176,7 +179,7 @@ func (p *Pipeline) standing(d *detail, to []Destination, study string) (jobs []s
 		if slices.Contains(d.To, peer.String()) {
 			continue
 		}
-		style := peer.Style.Over(p.opt.Style).Over(DefaultStyle)
+		style := p.opt.styleOf(peer)
 		made := map[Document][]string{}
 		for _, document := range style.Documents {
 			if uid := d.Documents[style.key(document)]; uid != "" {
@@ -189,6 +192,13 @@ func (p *Pipeline) standing(d *detail, to []Destination, study string) (jobs []s
 		d.To = append(d.To, peer.String())
 	}
 	return jobs
+}
+
+// serve starts what works on the deliveries of a change that is in the store.
+func (p *Pipeline) serve(deliveries []store.Job) {
+	for _, j := range deliveries {
+		p.outbox.serve(j.Queue)
+	}
 }
 
 // deliveryJob puts objects into the outbox of one destination.

@@ -598,9 +598,7 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	if err := m.p.store.Commit(ctx, change); err != nil {
 		return err
 	}
-	for _, j := range change.Jobs {
-		m.p.outbox.serve(j.Queue)
-	}
+	m.p.serve(change.Jobs)
 	m.p.log.Warn("contours refused", "study", study.UID, "contours", subject.SOPInstanceUID, "reason", text)
 	m.p.countRefused(why)
 	return nil
