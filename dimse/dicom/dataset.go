@@ -476,3 +476,21 @@ func (d *DataSet) Remove(tags ...Tag) {
 		delete(d.bad, t)
 	}
 }
+
+// Within is the data set that holds an attribute of an image: d itself or, in enhanced images, an item of the shared functional
+// groups, one of which holds the attributes of converted single-frame images (PS3.3 C.7.6.16.2.25). It is d where none has it.
+func (d *DataSet) Within(t Tag) *DataSet {
+	if d.Has(t) {
+		return d
+	}
+	for _, g := range d.Seq(SharedFunctionalGroupsSequence) {
+		for e := range g.Elements() {
+			for _, item := range e.Items() {
+				if item.Has(t) {
+					return item
+				}
+			}
+		}
+	}
+	return d
+}

@@ -203,9 +203,9 @@ func (s *uptake) warn(format string, a ...any) {
 // oneScale refuses slices whose values do not mean the same.
 func oneScale(headers []*dicom.DataSet) *refusal.Refusal {
 	for _, t := range []dicom.Tag{dicom.Units, dicom.SUVType, dicom.DecayCorrection} {
-		first := attribute(headers[0], t).String(t)
+		first := headers[0].Within(t).String(t)
 		for d := range distinct(headers) {
-			if v := attribute(d, t).String(t); v != first {
+			if v := d.Within(t).String(t); v != first {
 				return refusal.New(refusal.PETMixed, d.String(dicom.SOPInstanceUID), "%s %s is %s, and %s in image %s",
 					t.Keyword(), t, orNone(v), orNone(first), headers[0].String(dicom.SOPInstanceUID))
 			}
@@ -217,8 +217,8 @@ func oneScale(headers []*dicom.DataSet) *refusal.Refusal {
 // values tells the unit of the images, and the kind of SUV that they are already, "" for none.
 func (s *uptake) values() (unit string, own SUVKind) {
 	d := s.headers[0]
-	term := attribute(d, dicom.Units).String(dicom.Units)
-	switch kind := attribute(d, dicom.SUVType).String(dicom.SUVType); {
+	term := d.Within(dicom.Units).String(dicom.Units)
+	switch kind := d.Within(dicom.SUVType).String(dicom.SUVType); {
 	case term == "GML" || term == "CM2ML":
 		if kind == "" { // PS3.3 C.8.9.1: absent, and g/ml, means body weight
 			own = suvUnit(petUnits[term])
@@ -302,7 +302,7 @@ func (s *uptake) factors(kind, own SUVKind, unit string) ([]float64, *refusal.Re
 	case "{counts}":
 		return s.fromCounts(p, kind, to)
 	}
-	return nil, refusal.New(refusal.PETUnits, "", "Units (0054,1001) is %s", orNone(attribute(s.headers[0], dicom.Units).String(dicom.Units)))
+	return nil, refusal.New(refusal.PETUnits, "", "Units (0054,1001) is %s", orNone(s.headers[0].Within(dicom.Units).String(dicom.Units)))
 }
 
 // fromCounts are the factors from the counts of a Philips scanner, whose private elements (7053,xx00) and (7053,xx09) lead to
@@ -311,7 +311,7 @@ func (s *uptake) fromCounts(p patient, kind SUVKind, to float64) ([]float64, *re
 	toWeight, okWeight := s.philips(0x00)
 	toActivity, okActivity := s.philips(0x09)
 	// The factor to SUV is one for the series, which is right for decay-corrected slices only.
-	corrected := attribute(s.headers[0], dicom.DecayCorrection).String(dicom.DecayCorrection) != "NONE"
+	corrected := s.headers[0].Within(dicom.DecayCorrection).String(dicom.DecayCorrection) != "NONE"
 	switch {
 	case okWeight && corrected:
 		if r := s.attenuation(); r != nil {
@@ -376,8 +376,8 @@ func (s *uptake) fromActivity(to float64, scale []float64) ([]float64, *refusal.
 // attenuation refuses images that do not say that they are corrected for it.
 func (s *uptake) attenuation() *refusal.Refusal {
 	for d := range distinct(s.headers) {
-		corrected := slices.Contains(attribute(d, dicom.CorrectedImage).Strings(dicom.CorrectedImage), "ATTN") ||
-			attribute(d, dicom.AttenuationCorrected).String(dicom.AttenuationCorrected) == "YES"
+		corrected := slices.Contains(d.Within(dicom.CorrectedImage).Strings(dicom.CorrectedImage), "ATTN") ||
+			d.Within(dicom.AttenuationCorrected).String(dicom.AttenuationCorrected) == "YES"
 		if !corrected {
 			return refusal.New(refusal.PETNotCorrected, d.String(dicom.SOPInstanceUID), "CorrectedImage (0028,0051) does not hold ATTN")
 		}
@@ -531,7 +531,7 @@ func agree(a, b *dicom.DataSet, instance string, tags ...dicom.Tag) *refusal.Ref
 func (s *uptake) tracer() (*dicom.DataSet, *refusal.Refusal) {
 	var first *dicom.DataSet
 	for d := range distinct(s.headers) {
-		items := attribute(d, dicom.RadiopharmaceuticalInformationSequence).Seq(dicom.RadiopharmaceuticalInformationSequence)
+		items := d.Within(dicom.RadiopharmaceuticalInformationSequence).Seq(dicom.RadiopharmaceuticalInformationSequence)
 		switch {
 		case len(items) == 0:
 			return nil, refusal.New(refusal.PETNoDose, "", "RadiopharmaceuticalInformationSequence (0054,0016) is absent or empty")
@@ -569,9 +569,9 @@ func (s *uptake) dose(tracer *dicom.DataSet) (float64, *refusal.Refusal) {
 // left is the part of the dose that is left at the time the values of each slice are corrected to.
 func (s *uptake) left(tracer *dicom.DataSet) ([]float64, *refusal.Refusal) {
 	d := s.headers[0]
-	mode := attribute(d, dicom.DecayCorrection).String(dicom.DecayCorrection)
-	enhanced := attribute(d, dicom.DecayCorrected).String(dicom.DecayCorrected)
-	corrected := slices.ContainsFunc(attribute(d, dicom.CorrectedImage).Strings(dicom.CorrectedImage), func(v string) bool {
+	mode := d.Within(dicom.DecayCorrection).String(dicom.DecayCorrection)
+	enhanced := d.Within(dicom.DecayCorrected).String(dicom.DecayCorrected)
+	corrected := slices.ContainsFunc(d.Within(dicom.CorrectedImage).Strings(dicom.CorrectedImage), func(v string) bool {
 		return v == "DECY" || v == "DECAY" // the second before PS3.3 settled on four letters
 	})
 	switch {
@@ -845,7 +845,7 @@ func meanTime(d *dicom.DataSet, life float64) (time.Duration, bool) {
 func (s *uptake) enhancedStart() ([]time.Time, string, *refusal.Refusal) {
 	at := make([]time.Time, len(s.headers))
 	for i, d := range s.headers {
-		in := attribute(d, dicom.DecayCorrectionDateTime)
+		in := d.Within(dicom.DecayCorrectionDateTime)
 		t, ok := parseDateTime(in.String(dicom.DecayCorrectionDateTime), d)
 		if !ok {
 			return nil, "", refusal.New(refusal.PETNoReferenceTime, "", "DecayCorrectionDateTime (0018,9701) is absent or malformed")
@@ -932,24 +932,6 @@ func (s *uptake) injection(tracer *dicom.DataSet, life float64, scan []time.Time
 		s.warn("Radiopharmaceutical Start Time (0018,1072) is later than the scan: it is that of the day before")
 	}
 	return at, nil
-}
-
-// attribute is the data set that holds an attribute of the image: the header itself or, in enhanced images, an item of its
-// shared functional groups, one of which holds the attributes of converted single-frame images (PS3.3 C.7.6.16.2.25).
-func attribute(d *dicom.DataSet, t dicom.Tag) *dicom.DataSet {
-	if d.Has(t) {
-		return d
-	}
-	for _, g := range d.Seq(dicom.SharedFunctionalGroupsSequence) {
-		for e := range g.Elements() {
-			for _, item := range e.Items() {
-				if item.Has(t) {
-					return item
-				}
-			}
-		}
-	}
-	return d
 }
 
 // private is the text of a private element. Some programs drop the private creator and leave the element in the block where

@@ -57,7 +57,7 @@ func (s Series) context(g *item) {
 	number(g, pixelDataRows, h, dicom.Rows, 1, "{pixels}")       // row 11
 	number(g, pixelDataColumns, h, dicom.Columns, 1, "{pixels}") // row 12
 	// TID 1604. Pixel Spacing is that of rows, which is vertical, then that of columns: PS3.3 10.7.1.3.
-	if spacing, err := within(h, dicom.PixelSpacing).Floats(dicom.PixelSpacing); err == nil && len(spacing) == 2 {
+	if spacing, err := h.Within(dicom.PixelSpacing).Floats(dicom.PixelSpacing); err == nil && len(spacing) == 2 {
 		quantity(g, horizontalSpacing, spacing[1], "mm")
 		quantity(g, verticalSpacing, spacing[0], "mm")
 	}
@@ -66,7 +66,7 @@ func (s Series) context(g *item) {
 	switch s.Modality {
 	case "MR": // TID 1606
 		for _, t := range []dicom.Tag{dicom.PulseSequenceName, dicom.SequenceName} {
-			if name := dicom.CleanText(within(h, t).String(t)); name != "" {
+			if name := dicom.CleanText(h.Within(t).String(t)); name != "" {
 				g.add(hasAcqContext, newText(pulseSequenceName, name))
 				break
 			}
@@ -128,27 +128,9 @@ func administered(tracer, h *dicom.DataSet) (string, bool) {
 	return at.Format("20060102") + start, true
 }
 
-// within is the data set that has an attribute of an image: the header, or in an enhanced image an item of its shared
-// functional groups, PS3.3 C.7.6.16.
-func within(h *dicom.DataSet, t dicom.Tag) *dicom.DataSet {
-	if h.Has(t) {
-		return h
-	}
-	for _, g := range h.Seq(dicom.SharedFunctionalGroupsSequence) {
-		for e := range g.Elements() {
-			for _, in := range e.Items() {
-				if in.Has(t) {
-					return in
-				}
-			}
-		}
-	}
-	return h
-}
-
 // number adds an attribute that is a positive number, times a factor.
 func number(g *item, name Code, d *dicom.DataSet, t dicom.Tag, factor float64, unit string) {
-	if v, ok := within(d, t).Float(t); ok {
+	if v, ok := d.Within(t).Float(t); ok {
 		quantity(g, name, float64(v*factor), unit)
 	}
 }
