@@ -29,6 +29,13 @@ type Job struct {
 	RunAt     time.Time `json:"runAt"`              // not before; now when zero
 	Tries     int       `json:"tries,omitempty"`    // how often it was given back by Retry
 	LastError string    `json:"lastError,omitempty"`
+
+	// Serial, when not empty, puts the jobs of a queue that share it into the order of their creation: only the first of them that is
+	// neither done nor parked is handed out.
+	Serial string `json:"serial,omitempty"`
+	// Begun counts the tries that were begun and had no outcome, see [Store.Begin].
+	Begun int `json:"begun,omitempty"`
+
 	State     JobState  `json:"state,omitempty"` // set by the store
 }
 
@@ -91,6 +98,10 @@ func (s *Store) Retry(ctx context.Context, key string, at time.Time, reason stri
 func (s *Store) Park(ctx context.Context, key string, reason string, c Change) error {
 	return s.commit(ctx, c, step{Park: &park{Key: key, Reason: reason}})
 }
+
+// Begin makes durable that a try of a claimed job begins. A process that dies within it leaves the count behind; Retry and Park
+// set it back. So a job that takes the whole process down with it is known at the next start.
+func (s *Store) Begin(ctx context.Context, key string) error { return errNotYet }
 
 // Extend makes the lease of a claimed job end this long from now.
 func (s *Store) Extend(key string, lease time.Duration) error {

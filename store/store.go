@@ -42,6 +42,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrFinished: the job has been done already; nothing of the change was kept.
 	ErrFinished = errors.New("job is done already")
+	// ErrBusy: a job of the study is not done.
+	ErrBusy = errors.New("a job of the study is not done")
 	// ErrLeaseLost: the job is not leased any more, so another worker may have it.
 	ErrLeaseLost = errors.New("the lease of the job has ended")
 )
@@ -88,6 +90,9 @@ type Instance struct {
 	Received          time.Time
 	Origin            Origin
 	Conflicts         int // how many other data sets arrived under the same UID; they are kept as evidence
+
+	// Quarantine says why the instance takes no part in its study, though it is kept; "" when it does. See Release.
+	Quarantine string
 }
 
 // A State is what became of one subject of a study; the latest for a pair of Study and Subject is the valid one.
