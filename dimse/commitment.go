@@ -48,4 +48,6 @@ func (c *Client) AwaitCommitment(ctx context.Context, transactionUID string) (Co
 }
 
 // ReportCommitment tells the peer the result of its request.
-func (c *Client) ReportCommitment(ctx context.Context, result CommitmentResult) error { return errNotYet }
+func (c *Client) ReportCommitment(ctx context.Context, result CommitmentResult) error {
+	return errNotYet
+}

@@ -36,7 +36,7 @@ type Job struct {
 	// Begun counts the tries that were begun and had no outcome, see [Store.Begin].
 	Begun int `json:"begun,omitempty"`
 
-	State     JobState  `json:"state,omitempty"` // set by the store
+	State JobState `json:"state,omitempty"` // set by the store
 }
 
 // QueueStats counts the jobs of a queue.
