@@ -118,11 +118,17 @@ func newLogger(w io.Writer, debugLevel bool) *slog.Logger {
 	}}))
 }
 
-type versionCmd struct{}
+type versionCmd struct {
+	SBOM bool `name:"sbom" help:"Print what this binary was built from, as CycloneDX JSON."`
+}
 
-func (versionCmd) Run(e *env) error {
+func (c versionCmd) Run(e *env) error {
 	commit := "unknown commit"
-	if info, ok := debug.ReadBuildInfo(); ok {
+	info, ok := debug.ReadBuildInfo()
+	if c.SBOM {
+		return writeSBOM(e.stdout, info)
+	}
+	if ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
 				commit = s.Value
