@@ -27,13 +27,23 @@ type CommitmentResult struct {
 	Failed         []CommitmentFailure
 }
 
-// A Committer answers Storage Commitment both ways.
+// A Committer answers Storage Commitment both ways. An error of type [*Status] is told to the peer as it is, any other as what
+// it resembles.
 type Committer interface {
-	// CommitmentRequested takes a request from a peer; nil means that it survives a power cut. The result is reported on an
-	// association of its own, or on the same one when answer is called before it ends.
-	CommitmentRequested(ctx context.Context, calling string, rq CommitmentRequest) error
+	// CommitmentRequested takes a request from a peer; a nil error means that it survives a power cut. A report that it
+	// returns is sent on this association; where it is nil, the result goes by [Client.ReportCommitment] on a new one.
+	CommitmentRequested(ctx context.Context, calling string, rq CommitmentRequest) (*CommitmentReport, error)
 	// CommitmentReported takes the result of a request of ours.
 	CommitmentReported(ctx context.Context, calling string, result CommitmentResult) error
+}
+
+// A CommitmentReport is a result that is known when its request comes, for the association on which it came: the only way to
+// a peer that nobody can call back, and what scanners that wait a few seconds before they release expect.
+type CommitmentReport struct {
+	CommitmentResult
+	// Done is called once, maybe by another goroutine: nil says that the peer took the result, an error that it is to be
+	// reported on an association of its own, if at all. A [*Status] is the peer's refusal.
+	Done func(error)
 }
 
 var errNotYet = errors.New("not there yet")
