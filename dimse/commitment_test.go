@@ -462,7 +462,7 @@ func TestCommitmentReportWaits(t *testing.T) {
 	kept := &committer{requested: func(rq CommitmentRequest) (*CommitmentReport, error) {
 		return &CommitmentReport{CommitmentResult{rq.TransactionUID, rq.Instances, nil}, func(err error) { done <- err }}, nil
 	}}
-	addr, _, _ := serve(t, &Server{Storage: &memory{}, Committer: kept, ARTIM: 300 * time.Millisecond})
+	addr, _, _ := serve(t, &Server{Storage: &memory{}, Committer: kept, ARTIM: time.Second})
 	s := scriptCommitment(t, addr, dicom.ExplicitVRLittleEndian)
 	// In one segment with the request, so that it is there when the response is sent.
 	data := encoded(t, CommitmentRequest{"1.2.1", refs(1)}, dicom.ExplicitVRLittleEndian)
@@ -480,10 +480,16 @@ func TestCommitmentReportWaits(t *testing.T) {
 		s.command(3, actionRQ(true)).data(data).flush()
 		s.took(fmt.Sprint(i), StatusSuccess)
 	}
+	refused := 0
 	for range maxReports + 1 {
 		if err := <-done; err == nil {
 			t.Error("reported")
+		} else if strings.Contains(err.Error(), "wait for this association already") {
+			refused++
 		}
+	}
+	if refused != 2 { // the first one, whose time is over, is still unanswered
+		t.Errorf("%d results were not to wait, want 2", refused)
 	}
 	s.alive()
 }
