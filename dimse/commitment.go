@@ -32,8 +32,9 @@ const (
 // CommitmentProposal asks for Storage Commitment in [DialOptions]. [Client.ReportCommitment] needs CommitmentSCP in the roles, too:
 // who requests an association is the SCU unless it says otherwise, PS3.7 D.3.3.4.
 var (
-	CommitmentProposal = Proposal{dicom.StorageCommitmentPushModelSOPClass, []string{dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}}
-	CommitmentSCP      = Role{SOPClass: dicom.StorageCommitmentPushModelSOPClass, SCP: true}
+	CommitmentProposal = Proposal{dicom.StorageCommitmentPushModelSOPClass,
+		[]string{dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}}
+	CommitmentSCP = Role{SOPClass: dicom.StorageCommitmentPushModelSOPClass, SCP: true}
 )
 
 // An SOPReference names an instance, as Referenced SOP Sequence (0008,1199) does.
@@ -426,7 +427,8 @@ func (a *association) action(ctx context.Context, m *ActionRequest, pc *ul.Conte
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.log.Warn("request for storage commitment refused", "transaction", rq.TransactionUID, "status", rsp.Status.String(), "error", refusal)
+		a.log.Warn("request for storage commitment refused", "transaction", rq.TransactionUID,
+			"status", rsp.Status.String(), "error", refusal)
 		return a.respond(pc, rsp)
 	}
 	a.log.Info("storage commitment requested", "transaction", rq.TransactionUID, "instances", len(rq.Instances))
@@ -462,9 +464,11 @@ func (a *association) eventReport(ctx context.Context, m *EventReportRequest, pc
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.log.Warn("report of storage commitment refused", "transaction", result.TransactionUID, "status", rsp.Status.String(), "error", refusal)
+		a.log.Warn("report of storage commitment refused", "transaction", result.TransactionUID,
+			"status", rsp.Status.String(), "error", refusal)
 	} else {
-		a.log.Info("storage commitment reported", "transaction", result.TransactionUID, "committed", len(result.Committed), "failed", len(result.Failed))
+		a.log.Info("storage commitment reported", "transaction", result.TransactionUID,
+			"committed", len(result.Committed), "failed", len(result.Failed))
 	}
 	return a.respond(pc, rsp)
 }
@@ -497,7 +501,8 @@ func (a *association) report(report *CommitmentReport, pc *ul.Context) {
 	r.data, err = report.encode(pc.TransferSyntax)
 	switch {
 	case err != nil:
-		a.log.Error("the result of a request for storage commitment cannot be reported", "transaction", report.TransactionUID, "error", err)
+		a.log.Error("the result of a request for storage commitment cannot be reported",
+			"transaction", report.TransactionUID, "error", err)
 	case len(r.data) > maxReport:
 		err = fmt.Errorf("a result of %d bytes needs an association of its own", len(r.data))
 	case len(a.reports) == maxReports:
@@ -541,11 +546,13 @@ func (a *association) reported(m *EventReportResponse) {
 	a.reports = slices.Delete(a.reports, 0, 1)
 	r.timer.Stop()
 	if m.Status.Success() {
-		a.log.Info("storage commitment reported to the peer", "transaction", r.TransactionUID, "committed", len(r.Committed), "failed", len(r.Failed))
+		a.log.Info("storage commitment reported to the peer", "transaction", r.TransactionUID,
+			"committed", len(r.Committed), "failed", len(r.Failed))
 		r.settle(nil)
 		return
 	}
-	a.log.Warn("the peer refused the result of its request for storage commitment", "transaction", r.TransactionUID, "status", m.Status.String())
+	a.log.Warn("the peer refused the result of its request for storage commitment",
+		"transaction", r.TransactionUID, "status", m.Status.String())
 	r.settle(&m.Status)
 }
 
@@ -656,8 +663,8 @@ func (c *Client) AwaitCommitment(ctx context.Context, transactionUID string) (Co
 	return *c.results[transactionUID], nil
 }
 
-// messageGrace is for the message that is under way when a wait is over.
-const messageGrace = 10 * time.Second
+// messageGrace is for the message that is under way when a wait is over. A variable for tests.
+var messageGrace = 10 * time.Second
 
 // interruptible makes a wait between two messages end with ctx, and one inside of a message a little later, which ends the
 // association. The returned function must be called when the wait is over.
@@ -698,7 +705,8 @@ func (c *Client) event(m *EventReportRequest, pc *ul.Context) error {
 		}
 		status = commitmentStatus(err)
 	}
-	c.reply = c.conn.AppendCommand(c.reply[:0], pc.ID, encodeCommand(&EventReportResponse{MessageIDBeingRespondedTo: m.MessageID,
-		AffectedSOPClassUID: clip(m.AffectedSOPClassUID), AffectedSOPInstanceUID: clip(m.AffectedSOPInstanceUID), EventTypeID: m.EventTypeID, Status: status}))
+	rsp := encodeCommand(&EventReportResponse{MessageIDBeingRespondedTo: m.MessageID, AffectedSOPClassUID: clip(m.AffectedSOPClassUID),
+		AffectedSOPInstanceUID: clip(m.AffectedSOPInstanceUID), EventTypeID: m.EventTypeID, Status: status})
+	c.reply = c.conn.AppendCommand(c.reply[:0], pc.ID, rsp)
 	return c.conn.SendData(c.reply)
 }

@@ -699,6 +699,43 @@ func TestClientAwaitsInVain(t *testing.T) {
 	}
 }
 
+// A result that has begun when the time is over may be finished, but not for ever.
+func TestClientAwaitsHalfAResult(t *testing.T) {
+	defer func(d time.Duration) { messageGrace = d }(messageGrace)
+	for _, patient := range []bool{true, false} {
+		messageGrace = 20 * time.Second
+		if !patient {
+			messageGrace = 50 * time.Millisecond
+		}
+		sent, over, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		p := scp(t, 0, func(conn *ul.Conn) {
+			data := encoded(t, CommitmentResult{"1.2.1", refs(1), nil}, conn.Accepted(5).TransferSyntax)
+			half := func(b []byte, last bool) []byte {
+				h := make([]byte, ul.DataHeaderLen)
+				ul.PutPDVHeader(h, 5, last, len(b))
+				return append(h, b...)
+			}
+			_ = conn.SendData(append(conn.AppendCommand(nil, 5, encodeCommand(eventRQ(1))), half(data[:20], false)...))
+			close(sent)
+			<-over
+			if patient {
+				_ = conn.SendData(half(data[20:], true))
+			}
+			<-ended
+		})
+		c := dialCommitment(t, p)
+		<-sent
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		context.AfterFunc(ctx, func() { close(over) })
+		got, err := c.AwaitCommitment(ctx, "1.2.1")
+		if patient != (err == nil && len(got.Committed) == 1) || !patient && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("patient %v: %+v, %v", patient, got, err)
+		}
+		cancel()
+		close(ended)
+	}
+}
+
 // Our client and our server, all the ways.
 func TestCommitmentBetweenOurselves(t *testing.T) {
 	kept := &committer{requested: func(rq CommitmentRequest) (*CommitmentReport, error) {
