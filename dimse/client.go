@@ -230,7 +230,7 @@ func sendMessage(conn *ul.Conn, buf []byte, context uint8, command []byte, body 
 
 // next reads the next command.
 func (c *Client) next() (Message, *ul.Context, error) {
-	for {
+	for stray := 0; ; {
 		v, err := c.conn.Await()
 		switch {
 		case errors.Is(err, ul.ErrInterrupted): // the association lives
@@ -238,6 +238,9 @@ func (c *Client) next() (Message, *ul.Context, error) {
 		case err != nil:
 			return nil, nil, c.ended(err)
 		case !v.Command: // a data set nobody announced
+			if stray += v.Len; stray > maxStray {
+				return nil, nil, c.conn.Abort(errors.New("the peer sends a data set instead of a message"))
+			}
 			continue
 		}
 		m, err := readCommand(c.conn, v, &c.reply)

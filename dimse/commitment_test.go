@@ -306,17 +306,18 @@ func TestCommitmentNegotiation(t *testing.T) {
 		t.Error("objects of the class Storage Commitment would be stored")
 	}
 	for _, role := range []ul.Role{{SCU: true}, {SCP: true}, {SCU: true, SCP: true}} {
-		rq := &ul.AssociateRQ{Called: ul.AETitle([]byte("RADNODE         ")), Calling: ul.AETitle([]byte("PACS            ")), Contexts: []ul.ProposedContext{
+		rq := &ul.AssociateRQ{Contexts: []ul.ProposedContext{
 			{ID: 1, AbstractSyntax: commitmentClass, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian}},
 			{ID: 3, AbstractSyntax: dicom.CTImageStorage, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian}},
 		}}
 		for _, class := range []string{commitmentClass, dicom.CTImageStorage} {
 			rq.User.Roles = append(rq.User.Roles, ul.Role{SOPClass: class, SCU: role.SCU, SCP: role.SCP})
 		}
-		ac, refusal := s.decide(rq, nil)
+		ac := ul.Negotiate(rq, 1, s.choose)
+		grantRoles(rq, ac)
 		want := []ul.Role{{SOPClass: commitmentClass, SCU: role.SCU, SCP: role.SCP}, {SOPClass: dicom.CTImageStorage, SCU: role.SCU}}
-		if refusal != nil || !cmp.Equal(ac.User.Roles, want) {
-			t.Errorf("%+v: %v, %+v, want %+v", role, refusal, ac.User.Roles, want)
+		if !cmp.Equal(ac.User.Roles, want) {
+			t.Errorf("%+v: %+v, want %+v", role, ac.User.Roles, want)
 		}
 	}
 }
@@ -680,6 +681,12 @@ func TestClientAwaitsInVain(t *testing.T) {
 		"closes":             func(r reporting) { r.conn.Kill() },
 		"asks for something": func(r reporting) { r.send(1, &EchoRequest{MessageID: 1}, nil); _, _, _ = r.take() },
 		"answers something":  func(r reporting) { r.send(1, &EchoResponse{MessageIDBeingRespondedTo: 9}, nil); _, _, _ = r.take() },
+		"sends a data set of its own": func(r reporting) {
+			h := make([]byte, ul.DataHeaderLen+100<<10)
+			ul.PutPDVHeader(h, 5, false, 100<<10)
+			_ = r.conn.SendData(bytes.Repeat(h, maxStray/(100<<10)+1))
+			_, _, _ = r.take()
+		},
 		"never ends": func(r reporting) {
 			b := r.conn.AppendCommand(nil, 5, encodeCommand(eventRQ(1)))
 			for range 2*maxInformation/(100<<10) + 3 {

@@ -34,7 +34,8 @@ type Server struct {
 	Storage Storage
 	Logger  *slog.Logger // default: none
 	// Committer answers Storage Commitment; nil leaves it out.
-	Committer Committer
+	Committer  Committer
+	commitment commitmentBounds
 
 	// AcceptCalled and AcceptCalling list the AE titles that are answered. Empty: any, as most nodes of a clinical
 	// network are configured, and because a wrong title is the commonest reason for a study that never arrives.
@@ -65,9 +66,8 @@ type Server struct {
 	Grace   time.Duration // for the objects in flight when the server is told to stop; default 10 s
 
 	counters
-	commitment commitmentBounds
-	mu         sync.Mutex
-	pending    []*pendingConn // guarded by mu; oldest first
+	mu      sync.Mutex
+	pending []*pendingConn // guarded by mu; oldest first
 }
 
 type counters struct {
@@ -267,8 +267,9 @@ func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul
 	return ac, nil
 }
 
-// choose accepts a presentation context: Verification, Storage Commitment where there is a Committer, and storage SOP classes; of several transfer syntaxes the first
-// whose pixels radnode can decode and that loses nothing, then the first that it can decode, otherwise the first that it accepts.
+// choose accepts a presentation context: Verification, Storage Commitment where there is a Committer, and storage SOP classes; of
+// several transfer syntaxes the first whose pixels radnode can decode and that loses nothing, then the first that it can decode,
+// otherwise the first that it accepts.
 func (s *Server) choose(abstract string, transfer []string) (string, ul.Result) {
 	if abstract == dicom.StorageCommitmentPushModelSOPClass && s.Committer != nil {
 		return chooseCommitment(transfer)
