@@ -26,8 +26,8 @@ type doing struct {
 	look func(s *Store, id string) (there []string, err error)
 }
 
-// crashLarge is above the size of a chunk, below which no object gets a file of its own.
-const crashLarge = 300 << 10
+// crashLarge: what is longer than a chunk gets a file of its own.
+const crashLarge = chunkSize
 
 var doings = []doing{
 	{"object", func(s *Store, id string, answered func(string)) error {
