@@ -131,6 +131,7 @@ func newSimDisk(dir, to string, rnd *rand.Rand, left int) *simDisk {
 		return errors.Join(real.truncate(f, size), d.tick(nil))
 	}
 	d.sync = func(f *os.File) error {
+		time.Sleep(300 * time.Microsecond) // as a disk does, so that others gather meanwhile
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if err := d.tick(nil); err != nil {
