@@ -84,7 +84,7 @@ type segmentLog struct {
 
 	unsealed atomic.Bool // what was refused last may still be found by a restart
 
-	sick     int       // syncs that failed in a row
+	sick     int       // segments that failed in a row
 	sickness error     // of the last
 	until    time.Time // and so nothing is tried before
 
@@ -243,16 +243,16 @@ func (l *segmentLog) write(group []*write) error {
 // beginAgain is how long after a failure a segment is tried again when nobody asks for one.
 const beginAgain = 10 * time.Second
 
-// Each sync that fails leaves a segment behind, so a disk that fails again and again is left in peace for ever longer.
+// A segment whose sync fails stays behind, so a disk that fails again and again is left in peace for ever longer.
 const (
-	sickLimit = 8 // syncs that fail in a row until then
+	sickLimit = 8 // segments that fail in a row until then
 	sickMost  = time.Minute
 )
 
 // ready begins a segment where none is open.
 func (l *segmentLog) ready() error {
 	if time.Now().Before(l.until) {
-		return diskError("wait for the disk", fmt.Errorf("%d syncs failed in a row, the last: %w", l.sick, l.sickness))
+		return diskError("wait for the disk", fmt.Errorf("it failed %d times in a row, the last: %w", l.sick, l.sickness))
 	}
 	if err := l.begin(); err != nil {
 		l.trouble.fail(err)
@@ -261,7 +261,7 @@ func (l *segmentLog) ready() error {
 	return nil
 }
 
-// failedSync counts the syncs that fail in a row.
+// failedSync counts the segments that fail in a row.
 func (l *segmentLog) failedSync(err error) {
 	l.sick++
 	l.sickness = err
@@ -360,6 +360,7 @@ func (l *segmentLog) begin() error {
 		_ = f.Close()
 		if l.disk.remove(name) != nil {
 			l.lastNum = num
+			l.failedSync(err) // this one too leaves a file behind
 		}
 		return err
 	}
