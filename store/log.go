@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -287,7 +288,11 @@ func (l *segmentLog) tellUse() {
 // poison gives a segment up at its last durable byte. After a failed fsync the kernel may have dropped the pages and
 // marked them clean, so a second fsync that succeeds would prove nothing.
 func (l *segmentLog) poison(err error) {
-	l.logger.Error("store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
+	level := slog.LevelError
+	if l.sick > 0 {
+		level = slog.LevelDebug // the first of a row tells of it
+	}
+	l.logger.Log(context.Background(), level, "store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
 	_ = l.disk.truncate(l.cur, l.end) // a courtesy: the next segment's header says where this one ends
 	_ = l.cur.Close()
 	l.cur = nil
