@@ -327,6 +327,8 @@ func (l *segmentLog) prepare() (more bool) {
 			l.logger.Warn("store: cannot prepare space for the log", "file", l.cur.Name(), "offset", at, "error", err)
 			_ = l.disk.truncate(l.cur, l.end) // what is left of a full disk is not for zeros
 			l.zeroed = l.maxSize              // not again in this segment
+			l.has = l.disk.allocated(l.cur)
+			l.tellUse()
 			return false
 		}
 		at += int64(n)
@@ -336,6 +338,12 @@ func (l *segmentLog) prepare() (more bool) {
 		return false
 	}
 	l.zeroed = to
+	if grown := to - l.has; grown > 0 {
+		l.has = to
+		if l.used != nil {
+			l.used(l.has-l.end, grown)
+		}
+	}
 	return to < target
 }
 
@@ -382,7 +390,7 @@ func (l *segmentLog) begin() error {
 func (l *segmentLog) writeSegmentHeader(f *os.File, h segmentHeader) error {
 	ahead := l.maxSize
 	if l.room != nil {
-		ahead = min(ahead, l.room())
+		ahead = min(ahead, l.room()/2) // others want some of it too
 	}
 	if ahead > segmentHeaderSize {
 		l.disk.reserve(f, ahead)

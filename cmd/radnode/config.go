@@ -34,9 +34,9 @@ type Config struct {
 	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
 	Quiet    time.Duration               `yaml:"quiet"`
 	Workers  int                         `yaml:"workers"`
-	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Memory   byteSize                    `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
 	Reserve  diskReserve                 `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
-	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
+	Also     []string                    `yaml:"also"`    // modalities on which contours of another series are measured too
 	Refusals bool                        `yaml:"report_refusals"`
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
