@@ -193,6 +193,9 @@ func (p *Pipeline) count(f func(*Stats)) {
 	f(&p.stats)
 }
 
+// outcomeRetry is when a job comes again whose outcome could not be stored, as on a full disk.
+const outcomeRetry = 10 * time.Second
+
 // work claims the jobs of one queue, one after the other.
 func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, do func(context.Context, *store.Job) error) error {
 	for {
@@ -204,9 +207,10 @@ func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, 
 			return fmt.Errorf("claim from %s: %w", queue, err)
 		}
 		if err := p.guarded(ctx, job, do); err != nil {
-			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and
+			// The store could not take the outcome. The lease runs out soon and the job comes again: it must not be lost, and
 			// it must not spin.
 			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)
+			_ = p.store.Extend(job.Key, outcomeRetry)
 			select {
 			case <-ctx.Done():
 				return nil

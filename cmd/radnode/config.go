@@ -34,8 +34,9 @@ type Config struct {
 	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
 	Quiet    time.Duration               `yaml:"quiet"`
 	Workers  int                         `yaml:"workers"`
-	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
+	Memory   byteSize                    `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Reserve  diskReserve                 `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
+	Also     []string                    `yaml:"also"`    // modalities on which contours of another series are measured too
 	Refusals bool                        `yaml:"report_refusals"`
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
@@ -77,7 +78,20 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	text := strings.Trim(strings.TrimSpace(string(b)), `"'`)
+	n, err := parseSize("memory", string(b))
+	if err != nil {
+		return err
+	}
+	if n < leastMemory {
+		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", strings.TrimSpace(string(b)))
+	}
+	*s = byteSize(n)
+	return nil
+}
+
+// parseSize reads the size that a key has.
+func parseSize(key, text string) (int64, error) {
+	text = strings.Trim(strings.TrimSpace(text), `"'`)
 	factor, digits := float64(1), text
 	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
 		if d, ok := strings.CutSuffix(text, unit); ok {
@@ -86,13 +100,9 @@ func (s *byteSize) UnmarshalYAML(b []byte) error {
 	}
 	n, err := strconv.ParseFloat(digits, 64)
 	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
-		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+		return 0, sizeError(key, text)
 	}
-	if n*factor < leastMemory {
-		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
-	}
-	*s = byteSize(n * factor)
-	return nil
+	return int64(n * factor), nil
 }
 
 // defaultConfig is what holds where neither file nor flag says otherwise.

@@ -106,7 +106,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 			log.Warn("no monitoring page: its port is taken; choose another with --http", "address", cfg.HTTP.Listen, "err", err)
 		}
 	}
-	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log}); err != nil {
+	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve)}); err != nil {
 		closeAll()
 		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
 	}
@@ -172,7 +172,7 @@ func (n *node) monitoring() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		err := json.NewEncoder(w).Encode(map[string]any{
-			"version": version, "dicom": n.server.Stats(), "pipeline": n.pipeline.Stats(), "queues": n.store.Queues(),
+			"version": version, "dicom": n.server.Stats(), "pipeline": n.pipeline.Stats(), "queues": n.store.Queues(), "disk": space(n.store.Space()),
 		})
 		if err != nil {
 			n.log.Debug("monitoring", "err", err)
