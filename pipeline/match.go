@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
@@ -84,6 +85,8 @@ type matcher struct {
 	resent  map[string]*resent   // study -> what of it came again and was not looked at yet
 	asOf    time.Time            // when the study was read that is looked at
 	asked   *resent              // what of it was sent again; nil: it is looked at for another reason
+	used    map[string]bool      // states of [stateUsed] that are in the store, by study and subject; forgetting one is harmless
+	pokes   pokes
 }
 
 // What is resent is what a peer sent once more: the way to ask for a report by the present configuration.
@@ -101,6 +104,7 @@ func (r *resent) of(contours, series string) bool {
 // A waiter is a contour object that is not complete, with what it names, read once.
 type waiter struct {
 	study string
+	bytes [32]byte // digest of the contour object
 	refs  []roi.Reference
 	lacks map[string]bool // named images that are not here
 	other bool            // something besides named images decides: the rest of a series, a quiet period, a report that stands
@@ -114,7 +118,8 @@ const (
 )
 
 func newMatcher(p *Pipeline) *matcher {
-	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, resent: map[string]*resent{}, again: time.NewTimer(time.Hour)}
+	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, resent: map[string]*resent{}, again: time.NewTimer(time.Hour),
+		used: map[string]bool{}, pokes: pokes{wake: make(chan struct{}, 1)}}
 }
 
 // run looks at every study once, and then at those that change.
@@ -138,6 +143,10 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 				return nil
 			}
 			m.arrived(ctx, e)
+		case <-m.pokes.wake:
+			for uid := range m.pokes.take() {
+				m.look(ctx, uid)
+			}
 		case <-m.again.C:
 			now := time.Now()
 			for uid, at := range m.due {
@@ -178,6 +187,7 @@ func (m *matcher) lookBy(study string, at time.Time) {
 // arrived looks at the studies for which something is decided by what arrived: at once for contours, and for the last image
 // that they name and wait for. Any other image makes the study due soon: one of thousands of images is not read again for each.
 func (m *matcher) arrived(ctx context.Context, e store.Event) {
+	m.p.tally.change(e.Study)
 	looks := map[string]bool{}
 	soon := time.Now().Add(refresh)
 	if len(e.Again) > 0 {
@@ -252,15 +262,73 @@ func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
 	}
 }
 
+// pokes are studies to look at because somebody asked for it, or because they have left. Where no pipeline runs they are looked
+// at at the next start, as all are.
+type pokes struct {
+	mu      sync.Mutex // guards studies
+	studies map[string]bool
+	wake    chan struct{} // capacity 1: studies is not empty
+}
+
+func (p *pokes) add(study string) {
+	p.mu.Lock()
+	if p.studies == nil {
+		p.studies = map[string]bool{}
+	}
+	p.studies[study] = true
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pokes) take() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	studies := p.studies
+	p.studies = nil
+	return studies
+}
+
+// forget drops what is known of a study that has left.
+func (m *matcher) forget(study string) {
+	delete(m.calm, study)
+	delete(m.due, study)
+	delete(m.resent, study)
+	for uid, w := range m.waiting {
+		if w.study == study {
+			delete(m.waiting, uid)
+		}
+	}
+	clear(m.used)
+	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting) })
+}
+
+// takingPart is a study without what is quarantined.
+func takingPart(study store.Study) store.Study {
+	apart := func(in store.Instance) bool { return in.Quarantine != "" }
+	if slices.ContainsFunc(study.Instances, apart) {
+		study.Instances = slices.DeleteFunc(slices.Clone(study.Instances), apart)
+	}
+	return study
+}
+
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
 // itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
 	m.asOf = time.Now()
+	defer m.p.tally.change(uid)
 	study, err := m.p.store.Study(uid)
+	if errors.Is(err, store.ErrNotFound) {
+		m.forget(uid)
+		return
+	}
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
 		return
 	}
+	study = takingPart(study)
 	if len(m.calm) >= maxCalm {
 		clear(m.calm)
 	}
@@ -286,9 +354,12 @@ func (m *matcher) look(ctx context.Context, uid string) {
 
 // consider decides for one contour object.
 func (m *matcher) consider(ctx context.Context, study store.Study, subject store.Instance) error {
+	if old, ok := stateOf(study, subject.SOPInstanceUID); ok && old.Name == stateOwn {
+		return nil
+	}
 	refs, err := m.references(subject)
 	if errors.Is(err, errOwn) {
-		return nil
+		return m.p.store.Commit(ctx, store.Change{States: []store.State{{Study: study.UID, Subject: subject.SOPInstanceUID, Name: stateOwn, At: time.Now()}}})
 	}
 	if err != nil && !ofTheInput(err) {
 		return err // the disk, perhaps: it may work at the next look
@@ -301,7 +372,7 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	if err != nil {
 		return err
 	}
-	w := &waiter{study: study.UID, refs: refs, lacks: map[string]bool{}}
+	w := &waiter{study: study.UID, bytes: subject.Digest, refs: refs, lacks: map[string]bool{}}
 	for _, ref := range refs {
 		if err := m.decide(ctx, study, subject, ref, false, w); err != nil {
 			return err
@@ -328,7 +399,7 @@ var errOwn = errors.New("a segmentation of radnode")
 
 // references reads what a contour object names, once for as long as it waits.
 func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
-	if w := m.waiting[subject.SOPInstanceUID]; w != nil {
+	if w := m.waiting[subject.SOPInstanceUID]; w != nil && w.bytes == subject.Digest {
 		return w.refs, nil
 	}
 	f, done, err := m.p.open(subject.SOPInstanceUID)
@@ -357,6 +428,8 @@ type verdict struct {
 	reason  string           // why it waits, in words
 	quiet   bool             // the fallback applies once no image comes any more
 	last    time.Time        // when the latest image of the series came
+	series  string           // Series Instance UID of the images; "" while none is here that tells
+	abroad  []string         // other studies that hold images of it
 }
 
 // decide starts the computation of a contour object on one series where everything is here, and keeps a visible state
@@ -375,6 +448,9 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	case err != nil && ofTheInput(err):
 		return m.refuse(ctx, study, subject, key, err)
 	case err != nil:
+		return err
+	}
+	if err := m.use(ctx, study.UID, key, v.abroad); err != nil {
 		return err
 	}
 	input := inputDigest(subject, v.images)
@@ -415,7 +491,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
 		}
 		return m.p.store.Commit(ctx, store.Change{States: []store.State{{
-			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: ref.SeriesUID}.raw(), At: time.Now(),
+			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: v.series}.raw(), At: time.Now(),
 		}}})
 	}
 
@@ -447,6 +523,32 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	})
 }
 
+// use keeps in the studies of images that contours of another study refer to them: so those images are in the state of the
+// contours too, and do not leave while these wait.
+func (m *matcher) use(ctx context.Context, contourStudy, key string, studies []string) error {
+	for _, uid := range studies {
+		subject := usedSubject(contourStudy, key)
+		if m.used[uid+" "+subject] {
+			continue
+		}
+		study, err := m.p.store.Study(uid)
+		if err != nil {
+			return err
+		}
+		if _, known := stateOf(study, subject); !known {
+			if err := m.p.store.Commit(ctx, store.Change{States: []store.State{{Study: uid, Subject: subject, Name: stateUsed, At: time.Now()}}}); err != nil {
+				return err
+			}
+		}
+		if len(m.used) >= maxCalm {
+			clear(m.used)
+		}
+		m.used[uid+" "+subject] = true
+		m.p.tally.change(uid)
+	}
+	return nil
+}
+
 // judge compares what a contour object names in one series with what is here.
 func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Reference) (verdict, error) {
 	var v verdict
@@ -456,6 +558,7 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		inStudy[in.SOPInstanceUID] = in
 	}
 	named := make(map[string]bool, len(ref.Instances))
+	apart := 0 // of the missing ones: quarantined
 	for _, uid := range ref.Instances {
 		if named[uid] {
 			continue
@@ -470,6 +573,14 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 			} else if err != nil {
 				return v, err
 			}
+			if in.Quarantine != "" {
+				v.missing = append(v.missing, uid)
+				apart++
+				continue
+			}
+			if in.StudyInstanceUID != study.UID && !slices.Contains(v.abroad, in.StudyInstanceUID) {
+				v.abroad = append(v.abroad, in.StudyInstanceUID)
+			}
 		}
 		here = append(here, in)
 	}
@@ -477,6 +588,7 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 	if series == "" && len(here) > 0 {
 		series = here[0].SeriesInstanceUID
 	}
+	v.series = series
 	all := slices.Clone(here) // with the rest of the series
 	if len(ref.Instances) == 0 && series == "" {
 		var err error
@@ -505,6 +617,9 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		v.images, v.quiet = all, m.gapless(all, nil)
 	case len(v.missing) > 0:
 		v.reason = fmt.Sprintf("%d of %d named images are missing", len(v.missing), len(named))
+		if apart > 0 {
+			v.reason = fmt.Sprintf("%d of %d named images are missing; of these %d are here in quarantine", len(v.missing), len(named), apart)
+		}
 	case ref.Listed:
 		// Images without a contour are named too: the list is the series as the contours know it.
 		v.images, v.rule = here, RuleNamed

@@ -14,6 +14,8 @@
 //   - sheet.go: the same on pages, as a PDF and as captures
 //   - history.go: what earlier reports of the patient say
 //   - deliver.go: a durable outbox for each destination
+//   - account.go: what became of every instance that was received; hand.go: what a person may do about it
+//   - retention.go: what may leave when the disk is to hold more
 //
 // Start at [New] and [Pipeline.Run].
 package pipeline
@@ -59,6 +61,9 @@ type Options struct {
 	Also           []string
 	ReportRefusals bool // what cannot be measured is said in a report of its own
 
+	Retention Retention             // when finished studies leave; the zero value keeps everything
+	Space     func() (Space, error) // what the store takes up, for the retention
+
 	Backoff Backoff // between tries of a delivery
 	Logger  *slog.Logger
 }
@@ -86,6 +91,7 @@ type Pipeline struct {
 
 	matcher *matcher
 	outbox  outbox
+	tally   tally
 
 	mu    sync.Mutex // guards stats
 	stats Stats
@@ -120,6 +126,10 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Space == nil {
+		o.Retention.Share = 0 // of nothing that is known
+		o.Retention.Quota = 0
 	}
 	o.Backoff = o.Backoff.withDefaults()
 	if e := o.Equipment; e.Manufacturer == "" || e.Model == "" || e.SoftwareVersion == "" || e.StationName == "" || !dicom.ValidUID(e.DeviceUID) {
@@ -163,6 +173,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	changed := p.store.Watch(ctx) // before the first look, so that nothing falls between the two
 	g.Go(func() error { return p.matcher.run(ctx, changed) })
+	g.Go(func() error { return p.retain(ctx) })
 	for range p.opt.Workers {
 		g.Go(func() error { return p.work(ctx, computeQueue, computeLease, p.compute) })
 	}
@@ -203,7 +214,9 @@ func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, 
 			}
 			return fmt.Errorf("claim from %s: %w", queue, err)
 		}
-		if err := p.guarded(ctx, job, do); err != nil {
+		err = p.guarded(ctx, job, do)
+		p.tally.change(job.Study)
+		if err != nil {
 			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and
 			// it must not spin.
 			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)

@@ -42,6 +42,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrFinished: the job has been done already; nothing of the change was kept.
 	ErrFinished = errors.New("job is done already")
+	// ErrInUse: another process has the folder open.
+	ErrInUse = errors.New("in use by another radnode")
 	// ErrBusy: a job of the study is not done.
 	ErrBusy = errors.New("a job of the study is not done")
 	// ErrLeaseLost: the job is not leased any more, so another worker may have it.
@@ -270,7 +272,7 @@ func (s *Store) takeLock() error {
 	}
 	if err := lockFile(f); err != nil {
 		_ = f.Close()
-		return fmt.Errorf("data folder %s is in use by another radnode: stop it, or choose another folder (%w)", s.dir, err)
+		return fmt.Errorf("data folder %s is %w: stop it, or choose another folder (%w)", s.dir, ErrInUse, err)
 	}
 	s.lock = f
 	return nil
