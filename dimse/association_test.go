@@ -138,6 +138,15 @@ func TestUnsupportedOperations(t *testing.T) {
 	store := &memory{}
 	addr, _, _ := serve(t, &Server{Storage: store})
 	s := script(t, addr)
+	// Without a Committer, nobody here knows Storage Commitment.
+	s.command(3, &ActionRequest{50, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, true}).data([]byte("information"), nil).
+		command(3, &EventReportRequest{51, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, false}).flush()
+	if r, ok := s.response().(*ActionResponse); !ok || r.MessageIDBeingRespondedTo != 50 || r.Status.Code != StatusNoSuchClass || r.Status.Comment == "" {
+		t.Errorf("N-ACTION answered with %+v", r)
+	}
+	if r, ok := s.response().(*EventReportResponse); !ok || r.MessageIDBeingRespondedTo != 51 || r.Status.Code != StatusNoSuchClass || r.Status.Comment == "" {
+		t.Errorf("N-EVENT-REPORT answered with %+v", r)
+	}
 	for i, c := range []struct {
 		m    *Request
 		want uint16
@@ -145,7 +154,7 @@ func TestUnsupportedOperations(t *testing.T) {
 		{&Request{Field: 0x0999}, StatusUnrecognisedOperation},
 		{&Request{Field: CFindRQ, HasDataSet: true}, StatusUnrecognisedOperation},
 		{&Request{Field: CMoveRQ, HasDataSet: true}, StatusUnrecognisedOperation},
-		{&Request{Field: NActionRQ, SOPClassUID: "1.2.840.10008.1.20.1", SOPInstanceUID: "1.2.840.10008.1.20.1.1", HasDataSet: true}, StatusNoSuchClass},
+		{&Request{Field: NSetRQ, SOPClassUID: "1.2.840.10008.1.20.1", SOPInstanceUID: "1.2.840.10008.1.20.1.1", HasDataSet: true}, StatusNoSuchClass},
 		{&Request{Field: NGetRQ, SOPClassUID: "1.2", SOPInstanceUID: "1.3"}, StatusNoSuchClass},
 	} {
 		c.m.MessageID = uint16(i + 1)

@@ -33,6 +33,8 @@ type Server struct {
 	AETitle string // default RADNODE
 	Storage Storage
 	Logger  *slog.Logger // default: none
+	// Committer answers Storage Commitment; nil leaves it out.
+	Committer Committer
 
 	// AcceptCalled and AcceptCalling list the AE titles that are answered. Empty: any, as most nodes of a clinical
 	// network are configured, and because a wrong title is the commonest reason for a study that never arrives.
@@ -63,8 +65,9 @@ type Server struct {
 	Grace   time.Duration // for the objects in flight when the server is told to stop; default 10 s
 
 	counters
-	mu      sync.Mutex
-	pending []*pendingConn // guarded by mu; oldest first
+	commitment commitmentBounds
+	mu         sync.Mutex
+	pending    []*pendingConn // guarded by mu; oldest first
 }
 
 type counters struct {
@@ -258,14 +261,18 @@ func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul
 		return refuse(ul.RejectLocalLimitExceeded, fmt.Sprintf("%d associations are open", limit))
 	}
 	ac := ul.Negotiate(rq, or(s.Window, 16), s.choose)
+	grantRoles(rq, ac)
 	ac.User.ImplementationClassUID = dicom.ImplementationClassUID
 	ac.User.ImplementationVersionName = dicom.ImplementationVersionName
 	return ac, nil
 }
 
-// choose accepts a presentation context: Verification and storage SOP classes; of several transfer syntaxes the first
+// choose accepts a presentation context: Verification, Storage Commitment where there is a Committer, and storage SOP classes; of several transfer syntaxes the first
 // whose pixels radnode can decode and that loses nothing, then the first that it can decode, otherwise the first that it accepts.
 func (s *Server) choose(abstract string, transfer []string) (string, ul.Result) {
+	if abstract == dicom.StorageCommitmentPushModelSOPClass && s.Committer != nil {
+		return chooseCommitment(transfer)
+	}
 	if !s.acceptsClass(abstract) {
 		return "", ul.AbstractSyntaxNotSupported
 	}
@@ -327,6 +334,8 @@ type association struct {
 
 	stored, refused, echoes int
 	command, response       []byte // reused
+	messageID               uint16 // of the last request of ours
+	reports                 []*pendingReport
 }
 
 // serve answers requests until the association is released (nil) or ends otherwise.
@@ -337,7 +346,11 @@ func (a *association) serve(ctx context.Context) (err error) {
 			err = a.conn.Abort(fmt.Errorf("internal error"))
 		}
 	}()
+	defer a.endReports()
 	for {
+		if err := a.sendReport(); err != nil {
+			return a.conn.Abort(err)
+		}
 		m, pc, err := a.next()
 		switch {
 		case errors.Is(err, ul.ErrReleaseRequested):
@@ -424,22 +437,36 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 		return a.respond(pc, &EchoResponse{m.MessageID, dicom.VerificationSOPClass, Status{}})
 	case *CancelRequest:
 		return nil // nothing of ours can be cancelled; PS3.7 9.3.2.3 has no response
+	case *ActionRequest:
+		return a.action(ctx, m, pc)
+	case *EventReportRequest:
+		return a.eventReport(ctx, m, pc)
+	case *EventReportResponse:
+		a.reported(m)
+		return a.drain(pc, m.HasDataSet)
+	case *ActionResponse:
+		return a.drain(pc, m.HasDataSet) // we asked nothing
 	case *Request:
-		status := Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}
-		if m.Field.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
-			status.Code = StatusNoSuchClass
-		}
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		a.log.Warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
 		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID,
-			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: status})
+			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: a.unsupported(m.Field, pc)})
 	case *Response:
 		return a.drain(pc, m.HasDataSet) // we asked nothing
 	default: // C-STORE-RSP, C-ECHO-RSP
 		return nil
 	}
+}
+
+// unsupported is the status of a request that nobody here carries out.
+func (a *association) unsupported(f CommandField, pc *ul.Context) Status {
+	a.log.Warn("operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
+	status := Status{StatusUnrecognisedOperation, f.String() + " is not supported here"}
+	if f.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
+		status.Code = StatusNoSuchClass
+	}
+	return status
 }
 
 func (a *association) respond(pc *ul.Context, m Message) error {

@@ -131,7 +131,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 			}.raw(),
 		}},
 	}
-	p.outgoing(&change, to, job.Study, []store.NewInstance{made.Segmentation}, made.Sets)
+	p.outgoing(&change, to, job.Study, t.key(), []store.NewInstance{made.Segmentation}, made.Sets)
 	urgency(change.Jobs, job)
 	if err := p.store.Done(ctx, job.Key, change); err != nil {
 		return err
@@ -209,7 +209,7 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task, to []Destin
 	if state, _ := stateOf(study, t.key()); state.Name == StateComputed {
 		if d := detailOf(state); d.Input == t.Input {
 			d.Config = p.config
-			change.Jobs = p.standing(&d, to, job.Study)
+			change.Jobs = p.standing(&d, to, job.Study, t.key())
 			urgency(change.Jobs, job)
 			state.Detail = d.raw()
 			change.States = []store.State{state}
@@ -353,7 +353,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		made, err := p.notComputed(contours, images, why, rev, to)
 		if err == nil {
 			last.Documents, last.Segmentation, last.Revision = rev.standing(made), "", rev.Number
-			p.outgoing(&change, to, job.Study, nil, made)
+			p.outgoing(&change, to, job.Study, t.key(), nil, made)
 		} else { // the state says why nothing was measured all the same
 			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)
 		}

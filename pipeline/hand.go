@@ -177,7 +177,7 @@ func (p *Pipeline) unpark(ctx context.Context, study store.Study, j store.Job, n
 	if err := p.store.Retry(ctx, j.Key, time.Now(), byHand); err != nil {
 		return err
 	}
-	if j.Queue == computeQueue {
+	if courier(j.Queue) == 0 {
 		n.Computations++
 		return nil
 	}
@@ -242,7 +242,7 @@ func (p *Pipeline) Discard(ctx context.Context, uid string, force bool) (Dropped
 	jobs := p.JobsOf(uid)
 	drop := Dropped{Studies: 1, Instances: len(study.Instances) + a.Conflicts, Bytes: a.Bytes}
 	for _, j := range jobs {
-		if strings.HasPrefix(j.Queue, deliverPrefix) {
+		if courier(j.Queue) == delivers {
 			drop.Deliveries++
 		}
 	}
@@ -267,29 +267,35 @@ func (p *Pipeline) left(study string) {
 	p.tally.change(study)
 }
 
-// DropDestination ends all deliveries to a destination that is gone, AET@HOST:PORT. The study remembers that they were dropped.
+// DropDestination ends all deliveries to a destination that is gone, AET@HOST:PORT, and no longer asks it for commitment. The
+// studies remember which deliveries were dropped.
 func (p *Pipeline) DropDestination(ctx context.Context, to string) (drop Dropped, err error) {
 	studies := make(map[string]bool)
-	for _, j := range p.store.Jobs(deliverPrefix + to) {
-		var d delivery
-		change := store.Change{}
-		if json.Unmarshal(j.Payload, &d) == nil && len(d.Objects) > 0 && j.Study != "" {
-			change.States = []store.State{{
-				Study: j.Study, Subject: deliverySubject(d.To, d.Objects), Name: StateUndelivered, Reason: "dropped by hand", At: time.Now(),
-			}}
+	for _, queue := range []string{deliverPrefix + to, commitPrefix + to} {
+		for _, j := range p.store.Jobs(queue) {
+			var d delivery
+			change := store.Change{}
+			deliver := courier(queue) == delivers
+			if deliver && json.Unmarshal(j.Payload, &d) == nil && len(d.Objects) > 0 && j.Study != "" {
+				change.States = []store.State{{
+					Study: j.Study, Subject: deliverySubject(d.To, d.Objects), Name: StateUndelivered, Reason: "dropped by hand", At: time.Now(),
+				}}
+			}
+			err := p.store.Done(ctx, j.Key, change)
+			if errors.Is(err, store.ErrFinished) {
+				continue // delivered after all
+			}
+			if err != nil {
+				return drop, err
+			}
+			if deliver {
+				drop.Deliveries++
+			}
+			studies[j.Study] = true
 		}
-		err := p.store.Done(ctx, j.Key, change)
-		if errors.Is(err, store.ErrFinished) {
-			continue // delivered after all
-		}
-		if err != nil {
-			return drop, err
-		}
-		drop.Deliveries++
-		studies[j.Study] = true
 	}
 	drop.Studies = len(studies)
-	if drop.Deliveries > 0 {
+	if drop.Studies > 0 {
 		p.log.Info("deliveries dropped by hand", "to", to, "deliveries", drop.Deliveries, "studies", drop.Studies)
 	}
 	return drop, nil

@@ -16,6 +16,8 @@
 //   - deliver.go: a durable outbox for each destination
 //   - account.go: what became of every instance that was received; hand.go: what a person may do about it
 //   - retention.go: what may leave when the disk is to hold more
+//   - destination.go: whether a destination is worked with now
+//   - commit.go: Storage Commitment, both ways
 //
 // Start at [New] and [Pipeline.Run].
 package pipeline
@@ -113,7 +115,9 @@ type Stats struct {
 // Queues of the store that the pipeline works on.
 const (
 	computeQueue  = "compute"
-	deliverPrefix = "deliver:" // followed by the destination, AET@HOST:PORT
+	deliverPrefix = "deliver:"           // followed by the destination, AET@HOST:PORT
+	commitPrefix  = "commit:"            // the same: Storage Commitment of what was delivered
+	reportPrefix  = "report-commitment:" // followed by the AE title that asked for it
 )
 
 // New prepares a pipeline; nothing moves before [Pipeline.Run].
@@ -178,8 +182,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		g.Go(func() error { return p.work(ctx, computeQueue, computeLease, p.compute) })
 	}
 	p.outbox.open(func(queue string) {
-		g.Go(func() error { return p.work(ctx, queue, deliverLease, p.deliver) })
+		g.Go(func() error { return p.carry(ctx, queue) })
 	})
+	p.abandoned()
 	for queue := range p.store.Queues() {
 		p.outbox.serve(queue) // what an earlier run left
 	}

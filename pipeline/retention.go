@@ -55,12 +55,14 @@ func (a Account) unfinished(study store.Study, jobs []store.Job) string {
 	if len(why) > 0 {
 		why[0] = "instances: " + why[0]
 	}
-	computing, delivering, parked := 0, 0, 0
+	computing, delivering, confirming, parked := 0, 0, 0, 0
 	for _, j := range jobs {
 		switch {
 		case j.State == store.Parked:
 			parked++
-		case strings.HasPrefix(j.Queue, deliverPrefix):
+		case courier(j.Queue) == confirms:
+			confirming++
+		case courier(j.Queue) != 0:
 			delivering++
 		default:
 			computing++
@@ -69,7 +71,7 @@ func (a Account) unfinished(study store.Study, jobs []store.Job) string {
 	for _, n := range []struct {
 		jobs int
 		what string
-	}{{computing, "jobs to do"}, {delivering, "deliveries to make"}, {parked, "jobs given up"}} {
+	}{{computing, "jobs to do"}, {delivering, "deliveries to make"}, {confirming, "deliveries to be confirmed"}, {parked, "jobs given up"}} {
 		if n.jobs > 0 {
 			why = append(why, fmt.Sprintf("%d %s", n.jobs, n.what))
 		}

@@ -258,11 +258,17 @@ func (c *Conn) MaxSend() int { return (c.sendMax - pdvHeaderLen) &^ 1 }
 // Bytes returns how much was received and sent.
 func (c *Conn) Bytes() (received, sent int64) { return c.read, c.written }
 
+// Buffered returns how much arrived that nobody has read yet.
+func (c *Conn) Buffered() int { return c.w - c.r }
+
 // Interrupt makes a wait between two messages, now or later, fail with [ErrInterrupted]. A message under way goes on.
 func (c *Conn) Interrupt() {
 	c.interrupted.CompareAndSwap(0, 1)
 	_ = c.nc.SetReadDeadline(past)
 }
+
+// Resume takes an interruption back.
+func (c *Conn) Resume() { c.interrupted.CompareAndSwap(1, 0) }
 
 // Kill makes all that waits on the connection fail, now or later.
 func (c *Conn) Kill() {
