@@ -540,7 +540,11 @@ func (a *association) put(ctx context.Context, m *StoreRequest, pc *ul.Context, 
 		a.log.Error("the storage did not read the object to its end", "sop_instance", m.AffectedSOPInstanceUID)
 		return Status{StatusProcessingFailure, "the node did not read the whole object"}
 	case err != nil && (b.err == nil || b.err == io.EOF):
-		a.log.Error("the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
+		level := slog.LevelError
+		if status := statusOf(err); status.Code == StatusOutOfResources {
+			level = slog.LevelDebug // the storage tells of a full disk once, and not for each of a thousand objects
+		}
+		a.log.Log(ctx, level, "the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
 	}
 	return statusOf(err)
 }

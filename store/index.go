@@ -587,9 +587,10 @@ func (s *Store) runIndex() {
 			}
 			err := s.flushIndex()
 			if err == nil {
+				s.indexTrouble.ok()
 				break
 			}
-			s.logger.Warn("store: cannot write the index; the log has everything, trying again", "error", err)
+			s.indexTrouble.fail(err)
 			delay = indexRetry
 		}
 	}

@@ -39,6 +39,7 @@ type write struct {
 	data [][]byte
 	crc  uint32 // of text and data
 	err  error
+	undo bool          // of one that failed: a restart may find it all the same, until the segment is sealed
 	done chan struct{} // closed when err is final
 }
 
@@ -72,8 +73,20 @@ type segmentLog struct {
 	cur     *os.File // nil: the next group begins a new segment
 	num     uint64   // of cur, or of the last one
 	end     int64    // durable and valid up to here in segment num
-	lastNum uint64   // highest number ever tried
+	lastNum uint64   // highest number of which a file may exist
 	out     appender
+
+	room    func() int64             // how much of the disk may be reserved ahead; nil: any amount
+	used    func(slack, grown int64) // told how much is reserved and not written yet, and taken beyond that; nil: nobody wants to know
+	has     int64                    // bytes of the disk that cur has
+	trouble *trouble
+	begun   func() // called when a new segment has sealed the one before; nil: nobody wants to know
+
+	unsealed atomic.Bool // what was refused last may still be found by a restart
+
+	sick     int       // syncs that failed in a row
+	sickness error     // of the last
+	until    time.Time // and so nothing is tried before
 
 	prepared int64         // so many bytes behind end are to be zeros that were synced; 0: none
 	quiet    time.Duration // after so long without a group they are written
@@ -127,7 +140,12 @@ func (l *segmentLog) run() {
 		select {
 		case <-l.wake:
 		case <-idle.C:
-			if l.prepare() {
+			switch {
+			case l.cur == nil: // the seal should be durable as early as can be, and somebody has to find out that the disk is back
+				if l.ready() != nil {
+					idle.Reset(beginAgain)
+				}
+			case l.prepare():
 				idle.Reset(0)
 			}
 		}
@@ -169,7 +187,7 @@ func (l *segmentLog) commit(group []*write) {
 	err := l.write(group)
 	if err != nil {
 		for _, w := range group {
-			w.err = err
+			w.err, w.undo = err, l.unsealed.Load()
 		}
 	} else {
 		l.apply(group, location{l.num, l.end})
@@ -185,9 +203,8 @@ func (l *segmentLog) write(group []*write) error {
 		l.retire()
 	}
 	if l.cur == nil {
-		if err := l.begin(); err != nil {
-			l.logger.Error("store: cannot begin a new segment", "error", err)
-			return diskError("begin a segment", err)
+		if err := l.ready(); err != nil {
+			return err
 		}
 	}
 	off := l.end
@@ -203,7 +220,7 @@ func (l *segmentLog) write(group []*write) error {
 		off += h.size()
 	}
 	if err := l.out.flush(); err != nil {
-		l.logger.Error("store: cannot append to the log", "file", l.cur.Name(), "offset", l.end, "error", err)
+		l.trouble.fail(err, "file", l.cur.Name(), "offset", l.end)
 		// Nothing was synced, so cutting the file back undoes the group; where even that fails, the segment is over.
 		l.zeroed = 0
 		if cut := l.disk.truncate(l.cur, l.end); cut != nil {
@@ -212,12 +229,59 @@ func (l *segmentLog) write(group []*write) error {
 		return diskError("append to the log", err)
 	}
 	if err := l.disk.sync(l.cur); err != nil {
+		l.trouble.fail(err, "file", l.cur.Name(), "offset", l.end)
 		l.poison(err)
 		return diskError("sync the log", err)
 	}
-	l.end = off
+	l.end, l.sick = off, 0
 	l.dirty.Store(true)
+	l.tellUse()
+	l.trouble.ok()
 	return nil
+}
+
+// beginAgain is how long after a failure a segment is tried again when nobody asks for one.
+const beginAgain = 10 * time.Second
+
+// Each sync that fails leaves a segment behind, so a disk that fails again and again is left in peace for ever longer.
+const (
+	sickLimit = 8 // syncs that fail in a row until then
+	sickMost  = time.Minute
+)
+
+// ready begins a segment where none is open.
+func (l *segmentLog) ready() error {
+	if time.Now().Before(l.until) {
+		return diskError("wait for the disk", fmt.Errorf("%d syncs failed in a row, the last: %w", l.sick, l.sickness))
+	}
+	if err := l.begin(); err != nil {
+		l.trouble.fail(err)
+		return diskError("begin a segment", err)
+	}
+	return nil
+}
+
+// failedSync counts the syncs that fail in a row.
+func (l *segmentLog) failedSync(err error) {
+	l.sick++
+	l.sickness = err
+	if n := l.sick - sickLimit; n >= 0 {
+		l.until = time.Now().Add(min(time.Second<<min(n, 10), sickMost))
+	}
+}
+
+// tellUse tells how much of the segment is reserved and not written yet.
+func (l *segmentLog) tellUse() {
+	if l.used == nil {
+		return
+	}
+	if l.cur == nil {
+		l.used(0, 0)
+		return
+	}
+	grown := max(0, l.end-l.has)
+	l.has += grown
+	l.used(l.has-l.end, grown)
 }
 
 // poison gives a segment up at its last durable byte. After a failed fsync the kernel may have dropped the pages and
@@ -227,9 +291,10 @@ func (l *segmentLog) poison(err error) {
 	_ = l.disk.truncate(l.cur, l.end) // a courtesy: the next segment's header says where this one ends
 	_ = l.cur.Close()
 	l.cur = nil
-	if err := l.begin(); err != nil { // now, so that the seal is durable as early as can be
-		l.logger.Error("store: cannot begin a new segment yet", "error", err)
-	}
+	l.unsealed.Store(true)
+	l.failedSync(err)
+	_ = l.ready() // now, so that the seal is durable as early as can be
+	l.tellUse()
 }
 
 // prepareStep is how long a group that comes meanwhile has to wait, in bytes.
@@ -244,6 +309,9 @@ func (l *segmentLog) prepare() (more bool) {
 		return false
 	}
 	from, target := max(l.zeroed, l.end), min(l.end+l.prepared, l.maxSize)
+	if l.room != nil && target > from && target > l.has && l.room() < target-max(from, l.has) {
+		return false // it would come out of what is kept for other things
+	}
 	if target <= from || target-from < prepareStep && target < l.maxSize {
 		return false
 	}
@@ -271,28 +339,48 @@ func (l *segmentLog) retire() {
 	_ = l.disk.truncate(l.cur, l.end)
 	_ = l.cur.Close()
 	l.cur = nil
+	l.tellUse()
 }
 
-// begin creates the next segment, which seals the one before, and reads its header back.
+// begin creates the next segment, which seals the one before, and reads its header back. One that fails leaves nothing
+// behind and its number is used again, unless even its file cannot be removed.
 func (l *segmentLog) begin() error {
-	l.lastNum = max(l.lastNum, l.num) + 1
-	h := segmentHeader{Marker: l.marker, Number: l.lastNum, Prev: l.num, PrevEnd: uint64(l.end)}
-	name := filepath.Join(l.dir, segmentName(h.Number))
+	num := max(l.lastNum, l.num) + 1
+	h := segmentHeader{Marker: l.marker, Number: num, Prev: l.num, PrevEnd: uint64(l.end)}
+	name := filepath.Join(l.dir, segmentName(num))
 	f, err := l.disk.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
+		if errors.Is(err, fs.ErrExist) && num < l.num+1000 { // one that could not be removed
+			l.lastNum = num
+			return l.begin()
+		}
 		return err
 	}
 	if err := l.writeSegmentHeader(f, h); err != nil {
 		_ = f.Close()
-		_ = l.disk.remove(name)
+		if l.disk.remove(name) != nil {
+			l.lastNum = num
+		}
 		return err
 	}
-	l.cur, l.num, l.end, l.zeroed = f, h.Number, segmentHeaderSize, 0
+	l.cur, l.num, l.lastNum, l.end, l.zeroed = f, num, num, segmentHeaderSize, 0
+	l.has = l.disk.allocated(f)
+	l.tellUse()
+	l.unsealed.Store(false)
+	if l.begun != nil {
+		l.begun()
+	}
 	return nil
 }
 
 func (l *segmentLog) writeSegmentHeader(f *os.File, h segmentHeader) error {
-	l.disk.reserve(f, l.maxSize)
+	ahead := l.maxSize
+	if l.room != nil {
+		ahead = min(ahead, l.room())
+	}
+	if ahead > segmentHeaderSize {
+		l.disk.reserve(f, ahead)
+	}
 	want := h.encode()
 	if _, err := l.disk.writeAt(f, want, 0); err != nil {
 		return err
@@ -378,6 +466,10 @@ func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Dama
 	if err != nil || len(segs) == 0 {
 		return damage, err
 	}
+	// A process that was killed may have created the last segment without making its name durable.
+	if err := l.disk.syncDir(l.dir); err != nil {
+		return damage, err
+	}
 	for i, s := range segs {
 		l.num, l.lastNum = s.num, s.num
 		last := i == len(segs)-1
@@ -428,7 +520,8 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		}
 		limit = s.size
 	}
-	end, gaps, err := scan(f, from, limit, l.marker, func(off int64, h recordHeader, text []byte) error {
+	r := diskReader{&l.disk, f}
+	end, gaps, err := scan(r, from, limit, l.marker, func(off int64, h recordHeader, text []byte) error {
 		r, err := decodeText(h.Kind, text)
 		if err != nil {
 			return fmt.Errorf("%s, offset %d: %w", f.Name(), off, err)
@@ -438,13 +531,16 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		return fn(r)
 	})
 	if err != nil {
-		return damage, err
+		return damage, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	for _, g := range gaps {
 		if g.lost || !last || (location{s.num, g.from}).less(checkpoint) {
 			lost(g.from, g.to, "records here are damaged; later ones were found")
 		} else {
 			l.logger.Warn("store: part of a group that was never answered is missing", "file", f.Name(), "offset", g.from, "bytes", g.to-g.from)
+			if err := l.bridge(f, r, g); err != nil {
+				return damage, err
+			}
 		}
 	}
 	if !last {
@@ -455,7 +551,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 	}
 	l.cur, l.end, keep = f, end, true
 	if end < limit {
-		used, err := lastByte(f, end, limit)
+		used, err := lastByte(r, end, limit)
 		if err != nil {
 			return damage, err
 		}
@@ -469,7 +565,27 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 			return damage, err
 		}
 	}
+	l.has = l.disk.allocated(f)
+	l.tellUse()
 	return damage, nil
+}
+
+// bridge puts the header of a closing record over a gap, whose bytes become its data: once later groups have followed, the
+// gap could not be told from damage any more.
+func (l *segmentLog) bridge(f *os.File, r io.ReaderAt, g gap) error {
+	if g.to-g.from < recordHeaderSize {
+		return nil // no record ever was that short
+	}
+	h := recordHeader{Kind: kindClose, Data: uint64(g.to - g.from - recordHeaderSize)}
+	crc := crc32.New(castagnoli)
+	if _, err := io.Copy(crc, io.NewSectionReader(r, g.from+recordHeaderSize, int64(h.Data))); err != nil {
+		return fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	h.Payload = crc.Sum32()
+	if _, err := l.disk.writeAt(f, h.append(nil, l.marker), g.from); err != nil {
+		return err
+	}
+	return l.disk.sync(f)
 }
 
 // A segment is one file of the log as found at start.
@@ -522,6 +638,21 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 	if len(segs) > 0 && l.marker == 0 {
 		return nil, nil, fmt.Errorf("no segment in %s has a readable header: restore one from a copy", l.dir)
 	}
+	// The same one with others behind it could not be removed when its header could not be written: no other one follows it.
+	named := make(map[uint64]bool)
+	for _, h := range headers {
+		if h != nil {
+			named[h.Prev] = true
+		}
+	}
+	kept := 0
+	for i, s := range segs {
+		if !s.headerLost || s.size > segmentHeaderSize || named[s.num] {
+			segs[kept], headers[kept] = s, headers[i]
+			kept++
+		}
+	}
+	segs, headers = segs[:kept], headers[:kept]
 	at := make(map[uint64]int)
 	for i, h := range headers {
 		at[segs[i].num] = i

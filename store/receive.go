@@ -77,12 +77,12 @@ func (s *Store) receiveLarge(ctx context.Context, in *incoming, meta dicom.FileM
 	}
 	f, err := s.own.create(meta)
 	if err != nil {
-		return diskError("create a file for a large object", err)
+		return s.largeError("create a file for a large object", err)
 	}
 	in.file = f
 	for _, b := range in.chunks() {
 		if err := f.write(b); err != nil {
-			return diskError("write a large object", err)
+			return s.largeError("write a large object", err)
 		}
 	}
 	in.hash.wait()
@@ -91,15 +91,23 @@ func (s *Store) receiveLarge(ctx context.Context, in *incoming, meta dicom.FileM
 	}
 	in.full, in.last = in.full[:1], 0
 	c := in.full[0]
-	for {
+	s.gauge.spent.Add(in.size)
+	for asked := in.size; ; {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if in.size-asked >= askEvery {
+			asked = in.size
+			if err := s.gauge.admit(); err != nil {
+				return err
+			}
 		}
 		n, err := fill(body, c[:])
 		in.size += int64(n)
 		in.hash.add(c[:n], false)
+		s.gauge.spent.Add(int64(n))
 		if err := f.write(c[:n]); err != nil {
-			return diskError("write a large object", err)
+			return s.largeError("write a large object", err)
 		}
 		if err == io.EOF {
 			break
@@ -261,6 +269,9 @@ type ownFile struct {
 // syncEvery bounds what the final sync of a large object has to carry, and what it does meanwhile to the syncs of the
 // log: they share a journal.
 const syncEvery = 32 << 20
+
+// askEvery: a large object is refused midway where its rest would come out of the reserve.
+const askEvery = 4 << 20
 
 func (o *ownFiles) create(meta dicom.FileMeta) (*ownFile, error) {
 	var head bytes.Buffer

@@ -54,11 +54,16 @@ var (
 type Options struct {
 	Logger *slog.Logger // slog.Default() when nil
 
+	// Reserve is how many bytes of the disk are kept for what is queued: new objects are refused before they take them. When 0,
+	// a twentieth of the file system, at least 64 MiB and at most 1 GiB, and never more than a quarter of it.
+	Reserve int64
+
 	segmentSize int64         // 256 MiB when 0
 	largeObject int64         // from this size on an object gets a file of its own; 2 MiB when 0
 	disk        *disk         // the real one when nil
 	prepared    int64         // space to fill with zeros ahead of the log; what the system profits from when 0
 	quiet       time.Duration // before it is filled; a tenth of a second when 0
+	calm        time.Duration // without a failure, and a trouble is over; ten seconds when 0
 	now         func() time.Time
 }
 
@@ -147,6 +152,12 @@ type Store struct {
 
 	uids uidLocks
 
+	gauge                                  gauge
+	logTrouble, largeTrouble, indexTrouble trouble
+	watched                                chan struct{} // closed when watchSpace has returned
+	refusedMu                              sync.Mutex    // guards refused
+	refused                                []*ownFile    // refused, and not to be removed yet, see discard
+
 	flushing sync.Mutex // held while the index is written
 
 	mu       sync.RWMutex // guards all below
@@ -169,7 +180,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject,
 		active: newOverlay(), jobs: newJobTable(), watches: make(map[*watch]bool), closing: make(chan struct{}),
-		indexing: make(chan struct{}, 1), indexed: make(chan struct{}),
+		indexing: make(chan struct{}, 1), indexed: make(chan struct{}), watched: make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -192,6 +203,17 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.quiet == 0 {
 		o.quiet = 100 * time.Millisecond
 	}
+	if o.calm == 0 {
+		o.calm = 10 * time.Second
+	}
+	s.gauge = gauge{disk: &s.disk, dir: dir, logger: s.logger, now: s.now, wanted: o.Reserve}
+	for t, what := range map[*trouble]string{
+		&s.logTrouble:   "the log cannot be written: everything that is sent is refused and nothing goes on",
+		&s.largeTrouble: "files of large objects cannot be written: these are refused",
+		&s.indexTrouble: "the index cannot be written: it stays in memory and the log has everything",
+	} {
+		t.what, t.logger, t.now, t.calm = what, s.logger, s.now, o.calm
+	}
 	if err := s.open(o); err != nil {
 		if s.log != nil && s.log.cur != nil {
 			_ = s.log.cur.Close()
@@ -206,6 +228,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.log.run()
 	go s.runIndex()
+	go s.watchSpace()
 	return s, nil
 }
 
@@ -221,6 +244,7 @@ func (s *Store) open(o Options) (err error) {
 	s.log = &segmentLog{
 		disk: s.disk, dir: filepath.Join(s.dir, logDir), logger: s.logger, maxSize: o.segmentSize,
 		prepared: o.prepared, quiet: o.quiet,
+		room: s.gauge.room, used: s.gauge.used, trouble: &s.logTrouble, begun: s.dropRefused,
 		apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.own = ownFiles{disk: &s.disk, dir: filepath.Join(s.dir, largeDir)}
@@ -251,9 +275,15 @@ func (s *Store) open(o Options) (err error) {
 	}
 	s.applied = location{s.log.num, s.log.end}
 	s.active.damage = append(found, s.index.lost...)
+	rebuilt := s.index.rebuilding
 	s.index.rebuilding = false
 	if err := s.flushIndex(); err != nil {
-		return fmt.Errorf("index: %w", err)
+		if rebuilt || len(s.active.damage) > 0 || errors.Is(err, errIndexDamaged) {
+			return fmt.Errorf("index: %w", err)
+		}
+		// A full disk is no reason not to serve what is here.
+		s.indexTrouble.fail(err)
+		s.indexing <- struct{}{}
 	}
 	if s.damage, err = s.index.damaged(); err != nil {
 		return err
@@ -261,7 +291,7 @@ func (s *Store) open(o Options) (err error) {
 	for _, d := range s.damage {
 		s.logger.Error("store: DAMAGED: bytes that were kept once cannot be read", "file", d.File, "offset", d.Offset, "bytes", d.Length, "reason", d.Reason)
 	}
-	return s.own.tidy(s.index.ownFile, len(s.damage) > 0, s.logger)
+	return s.own.tidy(s.ownFile, len(s.damage) > 0, s.logger)
 }
 
 // takeLock makes sure that no other process has the folder open.
@@ -297,6 +327,7 @@ func (s *Store) Close() error {
 	}
 	s.log.stop()
 	<-s.indexed
+	<-s.watched
 	var err error
 	for err == nil && s.index.checkpoint != s.applied {
 		err = s.flushIndex()
@@ -323,7 +354,12 @@ func (s *Store) Damage() []Damage {
 //
 // The same bytes again are answered nil and kept once; Watch tells of it. Other bytes under a known UID are answered nil too: the first
 // stay the instance, the others are kept beside it as evidence (see Instance.Conflicts) and a warning is logged.
+//
+// When only Options.Reserve is left of the disk, it is refused before it is read, unless it is already here.
 func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error {
+	if full := s.gauge.admit(); full != nil {
+		return s.recognise(ctx, meta, body, full)
+	}
 	in, err := s.receive(ctx, meta, body)
 	defer in.release()
 	if err != nil {
@@ -344,16 +380,18 @@ func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) er
 	}
 	if in.file != nil {
 		if e.File, e.Start, err = in.file.keep(); err != nil {
-			return diskError("keep a large object", err)
+			return s.largeError("keep a large object", err)
 		}
+		s.largeTrouble.ok()
 	}
 	text, err := json.Marshal(&e)
 	if err != nil {
 		return err
 	}
-	if err := s.log.submit(newWrite(record{kind: k, entry: &e, text: text}, in.chunks())); err != nil {
+	w := newWrite(record{kind: k, entry: &e, text: text}, in.chunks())
+	if err := s.log.submit(w); err != nil {
 		if in.file != nil {
-			in.file.discard()
+			s.discard(in.file, w.undo)
 		}
 		return err
 	}
