@@ -197,19 +197,31 @@ func (p *Pipeline) Account(uid string) (Account, store.Study, error) {
 	return a, study, nil
 }
 
+// Totals are sums over all studies.
+type Totals struct {
+	Instances map[string]int // received ones, by their state
+	Studies   int
+	Bytes     int64     // of all instances that are here, received and made
+	At        time.Time // when they were true; zero before the first count
+}
+
 // A tally counts the instances of all studies by their state. Only what has changed is counted again.
 type tally struct {
-	counting sync.Mutex // held by whoever counts; guards begun and of
+	counting sync.Mutex // held by whoever counts; guards what is in this block
 
 	begun bool                       // every study was counted once
-	of    map[string]map[string]int  // study -> its counts
+	of    map[string]tallied         // by study
 	tells map[string]map[string]bool // study of contours -> those of images, which count as the contours fare
 
 	mu      sync.Mutex // guards what follows
 	changed map[string]bool
-	total   map[string]int
-	studies int
-	at      time.Time // when total was true; zero before the first count
+	last    Totals
+}
+
+// A tallied is what a study adds to the totals.
+type tallied struct {
+	states map[string]int
+	bytes  int64
 }
 
 // change has a study counted again.
@@ -222,8 +234,8 @@ func (t *tally) change(study string) {
 	t.changed[study] = true
 }
 
-// Counts are the received instances of all studies by their state, and how many studies there are. The first call reads every study.
-func (p *Pipeline) Counts(ctx context.Context) (states map[string]int, studies int, err error) {
+// Totals counts. The first call reads every study.
+func (p *Pipeline) Totals(ctx context.Context) (Totals, error) {
 	t := &p.tally
 	t.counting.Lock()
 	defer t.counting.Unlock()
@@ -231,79 +243,89 @@ func (p *Pipeline) Counts(ctx context.Context) (states map[string]int, studies i
 	changed := t.changed
 	t.changed = nil
 	t.mu.Unlock()
-	count := func(uid string) error {
-		a, _, err := p.Account(uid)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			delete(t.of, uid)
-		case err != nil:
-			return err
-		default:
-			t.of[uid] = a.Counts()
-			for _, contours := range a.Abroad {
-				if t.tells[contours] == nil {
-					t.tells[contours] = make(map[string]bool)
-				}
-				t.tells[contours][uid] = true
-			}
-		}
-		return nil
-	}
-	again := func(err error) error { // nothing that has changed is forgotten
-		for uid := range changed {
+	if err := p.recount(ctx, changed); err != nil {
+		for uid := range changed { // nothing that has changed is forgotten
 			t.change(uid)
 		}
-		return fmt.Errorf("count instances: %w", err)
+		return Totals{}, fmt.Errorf("count instances: %w", err)
 	}
-	if !t.begun {
-		t.of, t.tells = make(map[string]map[string]int), make(map[string]map[string]bool)
-		for uid, err := range p.store.Studies() {
-			if err == nil {
-				err = cmp.Or(ctx.Err(), count(uid))
-			}
-			if err != nil {
-				return nil, 0, again(err)
-			}
-		}
-		t.begun = true
-	}
-	for _, uid := range slices.Collect(maps.Keys(changed)) {
-		for images := range t.tells[uid] {
-			changed[images] = true
-		}
-	}
-	for uid := range changed {
-		if err := count(uid); err != nil {
-			return nil, 0, again(err)
-		}
-	}
-	total := make(map[string]int)
+	sum := Totals{Instances: make(map[string]int), Studies: len(t.of), At: time.Now()}
 	for _, of := range t.of {
-		for name, n := range of {
-			total[name] += n
+		sum.Bytes += of.bytes
+		for name, n := range of.states {
+			sum.Instances[name] += n
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.total, t.studies, t.at = total, len(t.of), time.Now()
-	return maps.Clone(total), t.studies, nil
+	t.last = sum
+	return sum, nil
 }
 
-// LastCounts are the same without waiting: as they were at the time that is returned, and zero before the first time. They are
-// brought up to date in the background.
-func (p *Pipeline) LastCounts(ctx context.Context) (states map[string]int, studies int, at time.Time) {
+// recount reads the studies that have changed, and all of them the first time. tally.counting is held.
+func (p *Pipeline) recount(ctx context.Context, changed map[string]bool) error {
+	t := &p.tally
+	count := func(uid string) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a, _, err := p.Account(uid)
+		if errors.Is(err, store.ErrNotFound) {
+			delete(t.of, uid)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.of[uid] = tallied{a.Counts(), a.Bytes}
+		for _, contours := range a.Abroad {
+			if t.tells[contours] == nil {
+				t.tells[contours] = make(map[string]bool)
+			}
+			t.tells[contours][uid] = true
+		}
+		return nil
+	}
+	if !t.begun {
+		t.of, t.tells = make(map[string]tallied), make(map[string]map[string]bool)
+		for uid, err := range p.store.Studies() {
+			if err == nil {
+				err = count(uid)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		t.begun = true
+	}
+	again := maps.Clone(changed)
+	for uid := range changed {
+		for images := range t.tells[uid] {
+			again[images] = true
+		}
+	}
+	for uid := range again {
+		if err := count(uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LastTotals are the same without waiting, as they were at their time. They are brought up to date in the background.
+func (p *Pipeline) LastTotals(ctx context.Context) Totals {
 	t := &p.tally
 	if t.counting.TryLock() {
 		t.counting.Unlock()
 		go func() {
-			if _, _, err := p.Counts(ctx); err != nil && ctx.Err() == nil {
+			if _, err := p.Totals(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("instances cannot be counted by their state", "err", err)
 			}
 		}()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.total), t.studies, t.at
+	return t.last
 }
 
 // A BalanceDay compares what was received on a day, which the store counts by itself, with what all studies say of it.

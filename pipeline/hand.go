@@ -261,6 +261,18 @@ func (p *Pipeline) Discard(ctx context.Context, uid string, force bool) (Dropped
 	return drop, nil
 }
 
+// DiscardInstance removes one instance that is quarantined, or the evidence beside one.
+func (p *Pipeline) DiscardInstance(ctx context.Context, uid string) (Dropped, error) {
+	in, err := p.store.Instance(uid)
+	if err != nil {
+		return Dropped{}, err
+	}
+	if in.Quarantine == "" && in.Conflicts == 0 {
+		return Dropped{}, fmt.Errorf("instance %s is neither quarantined nor is there evidence of a conflict beside it: it stays with its study", uid)
+	}
+	return Dropped{}, errors.New("single instances cannot be discarded yet")
+}
+
 // left has the rest of the pipeline know that a study is not here any more.
 func (p *Pipeline) left(study string) {
 	p.matcher.pokes.add(study)

@@ -63,8 +63,7 @@ type Options struct {
 	Also           []string
 	ReportRefusals bool // what cannot be measured is said in a report of its own
 
-	Retention Retention             // when finished studies leave; the zero value keeps everything
-	Space     func() (Space, error) // what the store takes up, for the retention
+	Retention Retention // when finished studies leave; the zero value keeps everything
 
 	Backoff Backoff // between tries of a delivery
 	Logger  *slog.Logger
@@ -130,10 +129,6 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Space == nil {
-		o.Retention.Share = 0 // of nothing that is known
-		o.Retention.Quota = 0
 	}
 	o.Backoff = o.Backoff.withDefaults()
 	if e := o.Equipment; e.Manufacturer == "" || e.Model == "" || e.SoftwareVersion == "" || e.StationName == "" || !dicom.ValidUID(e.DeviceUID) {

@@ -140,8 +140,8 @@ type Space struct {
 	Free  int64 // on the disk; unknown where negative
 }
 
-// bound is how many bytes the store may hold; 0 = any number.
-func (r Retention) bound(s Space) int64 {
+// Bound is how many bytes the store may hold; 0 = any number.
+func (r Retention) Bound(s Space) int64 {
 	bound := r.Quota
 	if r.Share > 0 && s.Free >= 0 {
 		share := int64(r.Share * float64(s.Bytes+s.Free))
@@ -164,7 +164,7 @@ type Retained struct {
 func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Retained, error) {
 	r := p.opt.Retention
 	var done Retained
-	bound := r.bound(space)
+	bound := r.Bound(space)
 	full := bound > 0 && space.Bytes > bound
 	if !full && r.Age <= 0 {
 		return done, nil
@@ -295,12 +295,18 @@ func (p *Pipeline) retain(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		space, err := p.opt.Space()
+		totals, err := p.Totals(ctx)
 		if err != nil {
-			p.log.Warn("retention: how full the disk is cannot be told; it is tried again", "err", err)
+			if ctx.Err() == nil {
+				p.log.Error("retention: what the store holds cannot be told; it is tried again", "err", err)
+			}
 			continue
 		}
-		bound := r.bound(space)
+		space := Space{Bytes: totals.Bytes, Free: -1}
+		if disk := p.store.Space(); disk.Total > 0 {
+			space.Free = disk.Free
+		}
+		bound := r.Bound(space)
 		over := bound > 0 && space.Bytes > bound
 		if now := time.Now(); now.Before(next) && !(over && roomy) {
 			continue

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,17 +24,20 @@ import (
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
 type Config struct {
-	Data     string                      `yaml:"data"`
-	DICOM    DICOMConfig                 `yaml:"dicom"`
-	HTTP     HTTPConfig                  `yaml:"http"`
-	Peers    map[string]PeerConfig       `yaml:"peers"`
-	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
-	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
-	Quiet    time.Duration               `yaml:"quiet"`
-	Workers  int                         `yaml:"workers"`
-	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
-	Refusals bool                        `yaml:"report_refusals"`
+	Data     string                `yaml:"data"`
+	DICOM    DICOMConfig           `yaml:"dicom"`
+	HTTP     HTTPConfig            `yaml:"http"`
+	Peers    map[string]PeerConfig `yaml:"peers"`
+	Deliver  []string              `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
+	Quiet    time.Duration         `yaml:"quiet"`
+	Workers  int                   `yaml:"workers"`
+	Memory   byteSize              `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string              `yaml:"also"`   // modalities on which contours of another series are measured too
+	Refusals bool                  `yaml:"report_refusals"`
+
+	Retention RetentionConfig `yaml:"retention"`
+
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
 }
@@ -77,21 +78,15 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	text := strings.Trim(strings.TrimSpace(string(b)), `"'`)
-	factor, digits := float64(1), text
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if d, ok := strings.CutSuffix(text, unit); ok {
-			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
-		}
-	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
+	text := plainYAML(b)
+	n, err := sizeText(text)
+	if err != nil {
 		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
 	}
-	if n*factor < leastMemory {
+	if n < leastMemory {
 		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
 	}
-	*s = byteSize(n * factor)
+	*s = byteSize(n)
 	return nil
 }
 
@@ -101,7 +96,7 @@ func defaultConfig() Config {
 		Data:  "./radnode-data",
 		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
-		Quiet: time.Minute,
+		Quiet: time.Minute, Retention: defaultRetention,
 	}
 }
 
@@ -225,6 +220,9 @@ func (c Config) check() error {
 		}
 	}
 	if _, err := c.destinations(); err != nil {
+		return err
+	}
+	if err := c.Retention.check(); err != nil {
 		return err
 	}
 	for _, m := range c.Also {

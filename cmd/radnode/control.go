@@ -188,7 +188,7 @@ func (c *client) ask(ctx context.Context, method, path string, query url.Values,
 type inProcess struct{ http.Handler }
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := &answer{header: http.Header{}, code: http.StatusOK}
+	w := &recorded{header: http.Header{}, code: http.StatusOK}
 	p.ServeHTTP(w, r)
 	return &http.Response{
 		StatusCode: w.code, Status: fmt.Sprint(w.code, " ", http.StatusText(w.code)), Header: w.header, Body: io.NopCloser(&w.body), Request: r,
@@ -196,15 +196,15 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-type answer struct {
+type recorded struct {
 	header http.Header
 	code   int
 	body   bytes.Buffer
 }
 
-func (w *answer) Header() http.Header         { return w.header }
-func (w *answer) WriteHeader(code int)        { w.code = code }
-func (w *answer) Write(b []byte) (int, error) { return w.body.Write(b) }
+func (w *recorded) Header() http.Header         { return w.header }
+func (w *recorded) WriteHeader(code int)        { w.code = code }
+func (w *recorded) Write(b []byte) (int, error) { return w.body.Write(b) }
 
 // openDesk opens the data folder of a node that does not run. Nothing is received, computed or delivered meanwhile.
 func openDesk(cfg Config, log *slog.Logger) (*desk, error) {

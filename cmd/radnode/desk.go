@@ -68,7 +68,7 @@ type overview struct {
 	AET     string    `json:"aet"`
 	Data    string    `json:"data"`
 
-	Space    *space             `json:"space,omitempty"`
+	Space    space              `json:"space"`
 	DICOM    *dimse.ServerStats `json:"dicom,omitempty"`
 	Pipeline *pipeline.Stats    `json:"pipeline,omitempty"`
 
@@ -96,12 +96,12 @@ type parkedJob struct {
 const mostParked = 20
 
 func (d *desk) overview(ctx context.Context) (*overview, error) {
-	states, studies, err := d.pipeline.Counts(ctx)
+	totals, err := d.pipeline.Totals(ctx)
 	if err != nil {
 		return nil, err
 	}
 	o := &overview{
-		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: studies, Instances: states, Space: d.space(),
+		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: totals.Studies, Instances: totals.Instances, Space: d.space(totals),
 		Queues: d.store.Queues(), Destinations: d.pipeline.Destinations(), Damage: d.store.Damage(),
 	}
 	if d.server != nil {
@@ -131,9 +131,7 @@ func (o *overview) alerts() (say []string) {
 		}
 	}
 	add(len(o.Damage), "%d places in the data folder cannot be read; see the log of the last start for file and offset")
-	if o.Space != nil {
-		say = append(say, o.Space.alerts()...)
-	}
+	say = append(say, o.Space.alerts()...)
 	add(o.Instances[pipeline.StateFailed], "%d instances are of computations that were given up; radnode requeue STUDY tries again")
 	add(o.Instances[pipeline.StateQuarantined], "%d instances are quarantined; radnode status STUDY says why and what to do")
 	add(o.Instances[pipeline.StateConflict], "%d instances came with other bytes under a UID that was taken; they are kept as evidence")
@@ -151,17 +149,15 @@ func (o *overview) alerts() (say []string) {
 
 // sums are what the monitoring page may show of a node: counters, nothing of a study.
 func (d *desk) sums(ctx context.Context) map[string]any {
-	states, studies, at := d.pipeline.LastCounts(ctx)
+	totals := d.pipeline.LastTotals(ctx)
 	sums := map[string]any{
 		"version": version, "dicom": d.server.Stats(), "pipeline": d.pipeline.Stats(), "queues": d.store.Queues(),
 		"since": d.since, "destinations": d.pipeline.Destinations(), "damage": len(d.store.Damage()),
 	}
-	if !at.IsZero() {
-		sums["instances"], sums["studies"], sums["counted"] = states, studies, at
+	if !totals.At.IsZero() {
+		sums["instances"], sums["studies"], sums["counted"] = totals.Instances, totals.Studies, totals.At
 	}
-	if s := d.space(); s != nil {
-		sums["space"] = s
-	}
+	sums["space"] = d.space(totals)
 	return sums
 }
 
@@ -292,6 +288,48 @@ func (d *desk) discard(ctx context.Context, study, instance, destination string,
 		err = fmt.Errorf("%w; --force drops it all the same", err)
 	}
 	return dropped, err
+}
+
+// A space is how full a node is.
+type space struct {
+	Held    int64 `json:"held"`              // bytes of all instances
+	Bound   int64 `json:"quota,omitempty"`   // bytes from which on finished studies leave
+	Total   int64 `json:"total,omitempty"`   // bytes of the file system; 0: it does not say
+	Free    int64 `json:"free,omitempty"`    // bytes of it
+	Reserve int64 `json:"reserve,omitempty"` // bytes of it that new objects do not get
+	// FullIn is in how many seconds new objects will be refused, at the rate of the last minutes; 0: not in sight.
+	FullIn   float64 `json:"fullIn,omitempty"`
+	Refusing bool    `json:"refusing,omitempty"` // new objects are refused
+	Reason   string  `json:"reason,omitempty"`   // why, or what else the disk does not do
+}
+
+func (d *desk) space(t pipeline.Totals) space {
+	disk := d.store.Space()
+	s := space{
+		Held: t.Bytes, Total: disk.Total, Free: disk.Free, Reserve: disk.Reserve, FullIn: disk.FullIn.Seconds(), Refusing: disk.Refusing, Reason: disk.Reason,
+	}
+	free := int64(-1)
+	if disk.Total > 0 {
+		free = disk.Free
+	}
+	s.Bound = d.cfg.Retention.retention().Bound(pipeline.Space{Bytes: t.Bytes, Free: free})
+	return s
+}
+
+func (s space) alerts() (say []string) {
+	switch {
+	case s.Refusing:
+		say = append(say, "new objects are refused: "+s.Reason)
+	case s.Reason != "":
+		say = append(say, s.Reason)
+	}
+	if s.FullIn > 0 && s.FullIn < (24*time.Hour).Seconds() {
+		say = append(say, fmt.Sprintf("the disk is full in about %s", time.Duration(s.FullIn*float64(time.Second)).Round(time.Minute)))
+	}
+	if s.Bound > 0 && s.Held > s.Bound {
+		say = append(say, fmt.Sprintf("the store holds %s, more than the %s of retention.quota: finished studies leave within the hour, what is not finished stays", bytesText(s.Held), bytesText(s.Bound)))
+	}
+	return say
 }
 
 // clock writes a moment for people, to the second, with its zone.
