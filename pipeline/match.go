@@ -588,7 +588,7 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 			done()
 			if err == nil {
 				d.Documents, d.Revision = rev.standing(made), rev.Number
-				m.p.outgoing(&change, to, study.UID, nil, made)
+				m.p.outgoing(&change, to, study.UID, key, nil, made)
 			} else { // the state says why nothing was measured all the same
 				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)
 			}

@@ -131,6 +131,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		closeAll()
 		return nil, err
 	}
+	n.server.Committer = n.pipeline
 	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", n.dicom.Addr().String(), "http", n.httpAddr(),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
 	return n, nil
