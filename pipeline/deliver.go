@@ -253,11 +253,11 @@ func (p *Pipeline) serve(deliveries []store.Job) {
 
 // deliveryJob puts objects into the outbox of one destination.
 func deliveryJob(study string, d delivery) store.Job {
-	return store.Job{Key: deliverySubject(d.To, d.Objects), Queue: deliverPrefix + d.To, Study: study, Payload: encoded(d), RunAt: time.Now()}
+	return store.Job{Key: deliverySubject(d.To, d.Objects), Queue: deliverPrefix + d.To, Study: study, Payload: payloadOf(d), RunAt: time.Now()}
 }
 
-// encoded is the payload of a job.
-func encoded(payload any) []byte {
+// payloadOf is the payload of a job.
+func payloadOf(payload any) []byte {
 	b, err := json.Marshal(payload)
 	if err != nil {
 		panic(err) // strings and numbers only
@@ -298,10 +298,10 @@ func (p *Pipeline) deliver(ctx context.Context, to *destination, job *store.Job)
 		return p.undelivered(ctx, to, job, d, err)
 	}
 	change := store.Change{States: []store.State{{
-		Study: job.Study, Subject: d.subject(), Name: StateDelivered, At: time.Now(), Detail: encoded(d),
+		Study: job.Study, Subject: d.subject(), Name: StateDelivered, At: time.Now(), Detail: payloadOf(d),
 	}}}
 	if to.asks() {
-		change.Jobs = []store.Job{p.commitJob(to, job.Study, newCommitment(job.Key, d, sent))}
+		change.Jobs = []store.Job{p.commitJob(job.Study, newCommitment(job.Key, d, sent), time.Now().Add(p.opt.times.gather))}
 	}
 	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, change); err != nil {
 		return err
@@ -382,7 +382,7 @@ func (p *Pipeline) refusedDelivery(ctx context.Context, to *destination, job *st
 			"tries", refusedTries, "err", reason)
 		return p.store.Park(ctx, job.Key, text, store.Change{States: []store.State{{
 			Study: job.Study, Subject: d.subject(), Name: StateUndelivered, Reason: fmt.Sprintf("given up after %d tries: %v", refusedTries, reason),
-			At: time.Now(), Detail: encoded(d),
+			At: time.Now(), Detail: payloadOf(d),
 		}}})
 	}
 	at := time.Now().Add(p.opt.Backoff.refused(tries))
@@ -476,8 +476,8 @@ type DIMSE struct {
 }
 
 // dial begins every association of the pipeline.
-func (s DIMSE) dial(ctx context.Context, to dimse.Peer, proposals []dimse.Proposal) (*dimse.Client, error) {
-	return dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals})
+func (s DIMSE) dial(ctx context.Context, to dimse.Peer, proposals []dimse.Proposal, roles ...dimse.Role) (*dimse.Client, error) {
+	return dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals, Roles: roles})
 }
 
 // Send stores the objects in their order and reads every status.
@@ -507,10 +507,7 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 			return err
 		}
 	}
-	// Every object is confirmed: how the association ends changes nothing about that.
-	ctx, cancel = context.WithTimeout(ctx, deliverRelease)
-	defer cancel()
-	_ = c.Release(ctx)
+	release(ctx, c)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -96,7 +97,7 @@ func (p *Pipeline) destination(to string) *destination {
 	defer p.outbox.mu.Unlock()
 	d := p.outbox.destinations[to]
 	if d == nil {
-		d = &destination{to: to, backoff: p.opt.Backoff, changed: make(chan struct{}), broken: map[string]*broken{}}
+		d = &destination{to: to, backoff: p.opt.Backoff, changed: make(chan struct{}), broken: map[string]*broken{}, asked: map[string]asked{}}
 		for _, c := range slices.Concat(p.opt.Deliver, p.opt.ReplyTo) {
 			d.commit = d.commit || c.Commit && c.String() == to
 		}
@@ -136,8 +137,12 @@ type destination struct {
 
 	broken map[string]*broken // by the key of the job
 
+	reached bool // and failed then, since it is down
+
 	delivered, confirmed, lost int
 	notOffered                 time.Time
+	asked                      map[string]asked // by Transaction UID
+	loaded                     bool             // with those of an earlier run, too
 }
 
 // A broken delivery is one at which an association broke off, or resources ran out. Whether that is the fault of its objects or
@@ -212,6 +217,7 @@ func (d *destination) answered(key string) (down time.Time, again []*store.Job) 
 	defer d.mu.Unlock()
 	down = d.down
 	d.down, d.failures, d.next, d.probing, d.last, d.fine = time.Time{}, 0, time.Time{}, false, nil, true
+	d.reached = false
 	delete(d.broken, key)
 	for _, b := range d.broken {
 		if !b.suspect {
@@ -227,7 +233,7 @@ func (d *destination) answered(key string) (down time.Time, again []*store.Job) 
 
 // failed says that the destination as a whole could not be worked with. It returns when it is tried again, and whether it
 // was up until now.
-func (d *destination) failed(err error) (next time.Time, first bool) {
+func (d *destination) failed(err error, reached bool) (next time.Time, first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first = d.down.IsZero()
@@ -237,7 +243,7 @@ func (d *destination) failed(err error) (next time.Time, first bool) {
 	}
 	d.next = now.Add(d.backoff.after(d.failures))
 	d.failures++
-	d.probing, d.last, d.fine = false, err, false
+	d.probing, d.last, d.fine, d.reached = false, err, false, d.reached || reached
 	d.signal()
 	return d.next, first
 }
@@ -393,9 +399,20 @@ func (p *Pipeline) back(d *destination, key string) {
 	}
 }
 
+// greeted notes that an association with a destination came about for another purpose than a delivery. That says nothing where
+// deliveries fail on theirs.
+func (p *Pipeline) greeted(d *destination) {
+	d.mu.Lock()
+	reached := d.reached
+	d.mu.Unlock()
+	if !reached {
+		p.back(d, "")
+	}
+}
+
 // away notes that a destination as a whole could not be worked with, and returns when it is tried again.
 func (p *Pipeline) away(d *destination, reason error) time.Time {
-	next, first := d.failed(reason)
+	next, first := d.failed(reason, errors.Is(reason, ErrBroken) || errors.As(reason, new(*dimse.Status)))
 	if first {
 		p.log.Warn("destination is down; what is for it waits, and it is tried until it is back", "to", d.to, "waiting", p.waitingFor(d.to),
 			"next", next.Round(time.Millisecond), "err", reason)

@@ -67,6 +67,8 @@ type Options struct {
 
 	Backoff Backoff // between tries of a delivery
 	Logger  *slog.Logger
+
+	times commitTimes
 }
 
 // Equipment is what the reports say of this installation: PS3.3 C.7.5.1 General Equipment and PS3.16 TID 1004.
@@ -93,6 +95,8 @@ type Pipeline struct {
 	matcher *matcher
 	outbox  outbox
 	tally   tally
+
+	checking chan struct{} // capacity 1: instances are read for a peer that asks whether they are kept
 
 	mu    sync.Mutex // guards stats
 	stats Stats
@@ -131,6 +135,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Backoff = o.Backoff.withDefaults()
+	o.times = o.times.withDefaults()
 	if e := o.Equipment; e.Manufacturer == "" || e.Model == "" || e.SoftwareVersion == "" || e.StationName == "" || !dicom.ValidUID(e.DeviceUID) {
 		return nil, fmt.Errorf("pipeline: Options.Equipment %+v is not complete: segmentations and reports need all of it (PS3.3 C.7.5.2)", e)
 	}
@@ -142,7 +147,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 			return nil, fmt.Errorf("pipeline: Options.Style: %w", err)
 		}
 	}
-	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory)}
+	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1)}
 	p.config = o.digest(p.memory.limit)
 	p.matcher = newMatcher(p)
 	return p, nil

@@ -65,6 +65,7 @@ type PeerConfig struct {
 	Address string `yaml:"address"` // host:port
 
 	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
+	Commit bool           `yaml:"commit"` // it is asked for Storage Commitment of what was delivered
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -250,14 +251,14 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
 			}
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 			continue
 		}
 		peer, err := dimse.ParsePeer(d)
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		style, named := c.Report, ""
+		style, named, commit := c.Report, "", false
 		for _, name := range slices.Sorted(maps.Keys(c.Peers)) { // the same node, named by its address
 			p := c.Peers[name]
 			if known, err := p.peer(); err != nil || known != peer {
@@ -267,9 +268,9 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 			if named != "" && !reflect.DeepEqual(style, other) {
 				return nil, fmt.Errorf("deliver: %q is the address of peers.%s and peers.%s, which want other reports; write their names", d, named, name)
 			}
-			style, named = other, name
+			style, named, commit = other, name, commit || p.Commit
 		}
-		out = append(out, pipeline.Destination{Peer: peer, Style: style})
+		out = append(out, pipeline.Destination{Peer: peer, Style: style, Commit: commit})
 	}
 	return out, nil
 }
@@ -279,7 +280,7 @@ func (c Config) replyTo() (out []pipeline.Destination) {
 	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
 		p := c.Peers[name]
 		if peer, err := p.peer(); err == nil {
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 		}
 	}
 	return out

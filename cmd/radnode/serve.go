@@ -137,6 +137,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		closeAll()
 		return nil, err
 	}
+	n.server.Committer = n.pipeline
 	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, cfg: cfg, since: time.Now(), log: log}
 	if n.control, err = listenControl(cfg.Data); err != nil {
 		log.Warn("no control socket: radnode status and the like do not reach this node while it runs", "data", cfg.Data, "err", err)

@@ -222,6 +222,9 @@ var elsewhere = map[string]string{
 	"pipeline/rules.go":       "answers whoever writes the configuration",
 	"pipeline/pipeline.go":    "starting, and faults of the program",
 	"pipeline/deliver.go":     "the log and the state of a delivery",
+	"pipeline/account.go":     "the answers of radnode status and its kin",
+	"pipeline/hand.go":        "the answers of radnode status and its kin",
+	"pipeline/retention.go":   "the answers of radnode status and its kin",
 }
 
 // unsaid are texts that stay English, by the reason.
@@ -266,6 +269,7 @@ var unsaid = map[string][]string{
 		"all named images are here, and the series is complete by its own count",
 		"nothing new for the quiet period, and the series has no gaps", "%s; no PDF or captures: %s",
 		"%d images of the series are here, but none of the %d that the contours name", "%d of %d named images are missing",
+		"%d of %d named images are missing; of these %d are here in quarantine",
 		"%d of the %d images that the series announces in Number of Series Related Instances (0020,1209) are here",
 		"no image of the series is here",
 		"the contours name only the %d slices they are drawn on, and the series does not say how many images it has",
