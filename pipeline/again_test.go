@@ -90,10 +90,11 @@ func (s *stepper) compute() (low int) {
 func (b *bench) state(study string) store.State {
 	b.t.Helper()
 	s, err := b.store.Study(study)
-	if err != nil || len(s.States) != 1 {
-		b.t.Fatalf("%d states, %v", len(s.States), err)
+	states := ofContours(s.States)
+	if err != nil || len(states) != 1 {
+		b.t.Fatalf("%d states, %v", len(states), err)
 	}
-	return s.States[0]
+	return states[0]
 }
 
 func version(v string) func(*Options) {

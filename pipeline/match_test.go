@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +153,11 @@ func (b *bench) wait(study string, suits func(store.State) bool) store.State {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// ofContours leaves out what became of deliveries.
+func ofContours(states []store.State) []store.State {
+	return slices.DeleteFunc(slices.Clone(states), func(s store.State) bool { return strings.HasPrefix(s.Subject, "deliver/") })
 }
 
 func is(name string) func(store.State) bool {

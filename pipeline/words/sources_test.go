@@ -285,6 +285,15 @@ var unsaid = map[string][]string{
 		"read headers and contours", "images to a volume", "contours to voxels, all regions", "features, all regions",
 		"write report and segmentation",
 	},
+	"of a delivery or of Storage Commitment: the log, the state, the answer to a peer": {
+		"there is no way to ask for storage commitment", "the destination did not say whether it keeps what was delivered",
+		"the destination was asked to commit, and has not answered yet", "not confirmed after %d requests: %s", "not mentioned",
+		"the destination knows the transaction already",
+		"the destination does not keep %d of %d objects that it had taken: Failure Reason %s", "given up: %s", "sent again: %s",
+		"no such transaction was requested of this AE title", "%d requests of this AE title wait already",
+		"too much at once from a peer whose address is not configured", "instance %s at %d: %s", "%v: %s: Storage Commitment",
+		"claim from %s: %s",
+	},
 	"a value of Image Type (0008,0008)": {
 		"PROJECTION IMAGE", "SCREEN SAVE", "SECONDARY CAPTURE",
 	},
