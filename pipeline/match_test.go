@@ -155,9 +155,9 @@ func (b *bench) wait(study string, suits func(store.State) bool) store.State {
 	}
 }
 
-// ofContours leaves out what became of deliveries.
+// ofContours leaves out what became of deliveries and of segmentations that came back.
 func ofContours(states []store.State) []store.State {
-	return slices.DeleteFunc(slices.Clone(states), func(s store.State) bool { return strings.HasPrefix(s.Subject, "deliver/") })
+	return slices.DeleteFunc(slices.Clone(states), func(s store.State) bool { return !isStory(s) })
 }
 
 func is(name string) func(store.State) bool {
