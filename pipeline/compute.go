@@ -237,7 +237,7 @@ func (p *Pipeline) keep(job *store.Job) (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				if err := p.store.Extend(job.Key, computeLease); err != nil {
+				if err := p.store.Extend(job, computeLease); err != nil {
 					p.log.Warn("lease not kept", "study", job.Study, "err", err)
 				}
 			case <-done:
