@@ -406,7 +406,7 @@ func TestRefusedAlone(t *testing.T) {
 				t.Errorf("state %s %q, jobs %+v", state.Name, state.Reason, j)
 			}
 			good := s.result(to.peer(), "good", "report", 1)
-			until(t, "the next is delivered", func() bool { return to.has(good) })
+			until(t, "the next is delivered", func() bool { return to.has(good) && len(s.jobs(to.peer())) == 1 })
 
 			to.do(func(p *pacs) { p.answer = nil })
 			if err := s.store.Retry(t.Context(), s.jobs(to.peer())[0].Key, time.Now(), "requeued"); err != nil {
