@@ -222,6 +222,32 @@ func readRequest(b []byte, transferSyntax string) (rq CommitmentRequest, err err
 	return rq, nil
 }
 
+// readAction reads a request with its command. Every error is a *Status.
+func readAction(m *ActionRequest, data []byte, transferSyntax string) (CommitmentRequest, error) {
+	switch {
+	case m.RequestedSOPInstanceUID != storageCommitmentInstance:
+		return CommitmentRequest{}, noSuchInstance()
+	case m.ActionTypeID != actionRequestCommitment:
+		return CommitmentRequest{}, &Status{StatusNoSuchAction, "Storage Commitment has action type 1 only"}
+	}
+	return readRequest(data, transferSyntax)
+}
+
+// readEvent reads a result with its command. Every error is a *Status.
+func readEvent(m *EventReportRequest, data []byte, transferSyntax string) (CommitmentResult, error) {
+	switch {
+	case m.AffectedSOPInstanceUID != storageCommitmentInstance:
+		return CommitmentResult{}, noSuchInstance()
+	case m.EventTypeID != eventAllCommitted && m.EventTypeID != eventFailuresExist:
+		return CommitmentResult{}, &Status{StatusNoSuchEventType, "Storage Commitment has event types 1 and 2 only"}
+	}
+	return readResult(data, transferSyntax)
+}
+
+func noSuchInstance() error {
+	return &Status{StatusNoSuchInstance, "Storage Commitment has one instance, " + storageCommitmentInstance}
+}
+
 // readResult reads Event Information. What it lists counts, not which of the two events it says it is: a peer must not make us
 // believe that an instance is committed which it lists as failed. Every error is a *Status.
 func readResult(b []byte, transferSyntax string) (r CommitmentResult, err error) {
@@ -253,7 +279,7 @@ func readResult(b []byte, transferSyntax string) (r CommitmentResult, err error)
 		return CommitmentResult{}, err
 	}
 	if len(seen) == 0 {
-		return CommitmentResult{}, invalidArgument("neither Referenced (0008,1199) nor Failed SOP Sequence (0008,1198)")
+		return CommitmentResult{}, invalidArgument("no instances in (0008,1199) and (0008,1198)")
 	}
 	return r, nil
 }
@@ -313,13 +339,13 @@ func grantRoles(rq *ul.AssociateRQ, ac *ul.AssociateAC) {
 	}
 }
 
-// information reads the data set behind an N-ACTION-RQ or N-EVENT-REPORT-RQ to its end. A status says why it is refused; an error
-// ends the association. release is to be called when what was made of the data is not needed any more.
-func (a *association) information(pc *ul.Context, follows bool) (data []byte, refusal Status, release func(), err error) {
+// take reads the data set behind an N-ACTION-RQ or N-EVENT-REPORT-RQ to its end and has it used. refusal, the peer's to know, is
+// why it was not taken; err ends the association.
+func (a *association) take(pc *ul.Context, follows bool, use func(data []byte) error) (refusal, err error) {
 	bounds := &a.server.commitment
 	var taken int64
-	release = func() { bounds.held.Add(-taken) }
-	data, refusal, err = readBody(a.conn, pc, follows, func(n int) bool {
+	defer func() { bounds.held.Add(-taken) }()
+	data, status, err := readBody(a.conn, pc, follows, func(n int) bool {
 		if n -= freeInformation; n > 0 {
 			more := int64(n) - taken
 			taken += more
@@ -327,7 +353,13 @@ func (a *association) information(pc *ul.Context, follows bool) (data []byte, re
 		}
 		return true
 	})
-	return data, refusal, release, err
+	switch {
+	case err != nil:
+		return nil, err
+	case status.Code != StatusSuccess:
+		return &status, nil
+	}
+	return use(data), nil
 }
 
 // readBody reads a data set of at most maxInformation bytes; it goes on as long as hold, told how many there are, allows it.
@@ -372,44 +404,34 @@ func (a *association) action(ctx context.Context, m *ActionRequest, pc *ul.Conte
 	rsp := &ActionResponse{MessageIDBeingRespondedTo: m.MessageID, AffectedSOPClassUID: clip(m.RequestedSOPClassUID),
 		AffectedSOPInstanceUID: clip(m.RequestedSOPInstanceUID), ActionTypeID: m.ActionTypeID}
 	if !a.commits(m.RequestedSOPClassUID, pc) {
+		rsp.Status = a.unsupported(NActionRQ, pc)
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		rsp.Status = a.unsupported(NActionRQ, pc)
 		return a.respond(pc, rsp)
-	}
-	data, status, release, err := a.information(pc, m.HasDataSet)
-	defer release()
-	if err != nil {
-		return err
 	}
 	var (
 		rq     CommitmentRequest
 		report *CommitmentReport
 	)
-	switch {
-	case status.Code != StatusSuccess:
-	case m.RequestedSOPInstanceUID != storageCommitmentInstance:
-		status = Status{StatusNoSuchInstance, "Storage Commitment has one instance, " + storageCommitmentInstance}
-	case m.ActionTypeID != actionRequestCommitment:
-		status = Status{StatusNoSuchAction, "Storage Commitment has action type 1 only"}
-	default:
-		a.server.commitment.one(func() { rq, err = readRequest(data, pc.TransferSyntax) })
+	refusal, err := a.take(pc, m.HasDataSet, func(data []byte) (err error) {
+		a.server.commitment.one(func() { rq, err = readAction(m, data, pc.TransferSyntax) })
 		if err == nil {
-			if report, err = a.server.Committer.CommitmentRequested(ctx, a.calling, rq); err != nil {
-				a.log.Error("a request for storage commitment was not taken", "transaction", rq.TransactionUID, "error", err)
-			}
+			report, err = a.server.Committer.CommitmentRequested(ctx, a.calling, rq)
 		}
-		status = commitmentStatus(err)
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	if status.Success() {
-		a.log.Info("storage commitment requested", "transaction", rq.TransactionUID, "instances", len(rq.Instances))
-	} else {
-		a.log.Warn("request for storage commitment refused", "transaction", rq.TransactionUID, "status", status.String())
+	rsp.Status = commitmentStatus(refusal)
+	if !rsp.Status.Success() {
+		a.log.Warn("request for storage commitment refused", "transaction", rq.TransactionUID, "status", rsp.Status.String(), "error", refusal)
+		return a.respond(pc, rsp)
 	}
-	rsp.Status = status
+	a.log.Info("storage commitment requested", "transaction", rq.TransactionUID, "instances", len(rq.Instances))
 	err = a.respond(pc, rsp)
-	if report != nil && status.Success() {
+	if report != nil {
 		a.report(report, pc)
 	}
 	return err
@@ -421,43 +443,30 @@ func (a *association) eventReport(ctx context.Context, m *EventReportRequest, pc
 	rsp := &EventReportResponse{MessageIDBeingRespondedTo: m.MessageID, AffectedSOPClassUID: clip(m.AffectedSOPClassUID),
 		AffectedSOPInstanceUID: clip(m.AffectedSOPInstanceUID), EventTypeID: m.EventTypeID}
 	if !a.commits(m.AffectedSOPClassUID, pc) {
+		rsp.Status = a.unsupported(NEventReportRQ, pc)
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		rsp.Status = a.unsupported(NEventReportRQ, pc)
 		return a.respond(pc, rsp)
 	}
-	data, status, release, err := a.information(pc, m.HasDataSet)
-	defer release()
-	if err != nil {
-		return err
-	}
 	var result CommitmentResult
-	if status.Code == StatusSuccess {
+	refusal, err := a.take(pc, m.HasDataSet, func(data []byte) (err error) {
 		a.server.commitment.one(func() { result, err = readEvent(m, data, pc.TransferSyntax) })
 		if err == nil {
 			err = a.server.Committer.CommitmentReported(ctx, a.calling, result)
 		}
-		status = commitmentStatus(err)
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	if status.Success() {
-		a.log.Info("storage commitment reported", "transaction", result.TransactionUID, "committed", len(result.Committed), "failed", len(result.Failed))
+	rsp.Status = commitmentStatus(refusal)
+	if !rsp.Status.Success() {
+		a.log.Warn("report of storage commitment refused", "transaction", result.TransactionUID, "status", rsp.Status.String(), "error", refusal)
 	} else {
-		a.log.Warn("report of storage commitment refused", "transaction", result.TransactionUID, "status", status.String(), "error", err)
+		a.log.Info("storage commitment reported", "transaction", result.TransactionUID, "committed", len(result.Committed), "failed", len(result.Failed))
 	}
-	rsp.Status = status
 	return a.respond(pc, rsp)
-}
-
-// readEvent reads a report. Every error is a *Status.
-func readEvent(m *EventReportRequest, data []byte, transferSyntax string) (CommitmentResult, error) {
-	switch {
-	case m.AffectedSOPInstanceUID != storageCommitmentInstance:
-		return CommitmentResult{}, &Status{StatusNoSuchInstance, "Storage Commitment has one instance, " + storageCommitmentInstance}
-	case m.EventTypeID != eventAllCommitted && m.EventTypeID != eventFailuresExist:
-		return CommitmentResult{}, &Status{StatusNoSuchEventType, "Storage Commitment has event types 1 and 2 only"}
-	}
-	return readResult(data, transferSyntax)
 }
 
 // A pendingReport waits for the association to be idle or, once it is sent, for its response.

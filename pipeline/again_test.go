@@ -80,7 +80,7 @@ func (s *stepper) compute() (low int) {
 		if job.Priority < 0 {
 			low++
 		}
-		if err := s.p.compute(s.t.Context(), job); err != nil {
+		if err := s.p.compute(s.t.Context(), job, nil); err != nil {
 			s.t.Fatal(err)
 		}
 	}

@@ -367,15 +367,7 @@ func (p *Pipeline) visit(ctx context.Context, queue string, d *destination, do f
 		}
 		err = p.guarded(ctx, job, func(ctx context.Context, job *store.Job) error { return do(ctx, d, job) })
 		d.end()
-		if err != nil {
-			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and it must not
-			// spin.
-			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-		}
+		p.stored(ctx, job, err)
 	}
 	return nil
 }
@@ -383,7 +375,7 @@ func (p *Pipeline) visit(ctx context.Context, queue string, d *destination, do f
 // giveBack lets a job be claimed again after a pause, and neither counts nor keeps a try: nothing is written for as long as a
 // destination is down.
 func (p *Pipeline) giveBack(job *store.Job, pause time.Duration) {
-	if err := p.store.Extend(job.Key, pause); err != nil {
+	if err := p.store.Extend(job, pause); err != nil {
 		p.log.Debug("job not given back; it is done, or somebody else has it", "err", err)
 	}
 }

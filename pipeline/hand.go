@@ -168,7 +168,9 @@ func (p *Pipeline) unpark(ctx context.Context, study store.Study, j store.Job, n
 	var t task
 	if j.Queue == computeQueue && json.Unmarshal(j.Payload, &t) == nil {
 		if s, ok := stateOf(study, t.key()); ok && s.Name == StateFailed {
-			s.Name, s.Reason, s.At = StateQueued, "", time.Now()
+			d := detailOf(s)
+			d.Job = ""
+			s.Name, s.Reason, s.At, s.Detail = StateQueued, "", time.Now(), d.raw()
 			if err := p.store.Commit(ctx, store.Change{States: []store.State{s}}); err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 }
 
 // openBench starts a bench on a data folder; stop ends it, so that another one may have the folder.
-func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop func()) {
+func openBench(t *testing.T, dir string, change func(*Options), prepare ...func(*Pipeline)) (b *bench, stop func()) {
 	t.Helper()
 	st, err := store.Open(dir, store.Options{})
 	if err != nil {
@@ -102,6 +102,9 @@ func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop 
 	b.p, err = New(st, b, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(b.p)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

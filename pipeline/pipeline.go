@@ -7,6 +7,7 @@
 //   - match.go: is every image here that these contours name?
 //   - rules.go: which regions are measured, and by which profile
 //   - measure.go: images and contours to values, with no store and no network
+//   - work.go: who computes, how often a study is tried, and how one that crashes, hangs or is killed stops no other
 //   - memory.go: what may be computed at once
 //   - style.go: in what form a destination wants results
 //   - report.go: values to a Segmentation and Structured Reports; the known ones and the words are summary.go, what shaped
@@ -56,6 +57,7 @@ type Options struct {
 	Equipment Equipment     // how the reports name this installation
 	Workers   int           // studies computed at once; 0 = one for each processor
 	Memory    int64         // bytes that all of them may hold at once; 0 = DefaultMemory
+	Timeout   time.Duration // of one computation, waiting aside; 0 = DefaultTimeout
 	Quiet     time.Duration // the fallback of match.go; 0 = one minute
 
 	// Also are modalities: where contours are drawn on one series, other series of these modalities in the study that share its
@@ -93,8 +95,10 @@ type Pipeline struct {
 	config string // digest of what decides whether a study can be measured, and what its report says
 
 	matcher *matcher
+	crew    *crew
 	outbox  outbox
 	tally   tally
+	measure func(context.Context, Request) (*Measured, error) // that of memory
 
 	checking chan struct{} // capacity 1: instances are read for a peer that asks whether they are kept
 
@@ -111,6 +115,7 @@ type Stats struct {
 	Reasons map[refusal.Code]int `json:"reasons,omitempty"` // refusals by their reason; one may have several
 
 	Failed      int `json:"failed"` // computations given up after several tries
+	Stuck       int `json:"stuck"`  // computations that do not stop though they were told to, now
 	Delivered   int `json:"delivered"`
 	Undelivered int `json:"undelivered"` // tries of a delivery that failed
 }
@@ -127,6 +132,9 @@ const (
 func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
 	}
 	if o.Quiet <= 0 {
 		o.Quiet = time.Minute
@@ -149,7 +157,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	}
 	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1)}
 	p.config = o.digest(p.memory.limit)
-	p.matcher = newMatcher(p)
+	p.matcher, p.crew, p.measure = newMatcher(p), newCrew(o.Workers), p.memory.Measure
 	return p, nil
 }
 
@@ -171,15 +179,16 @@ func (o Options) settings(styles []Style) string {
 	return fmt.Sprint(o.Equipment.SoftwareVersion, " ", o.Equipment.DeviceUID, styles)
 }
 
-// Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store
-// fails.
+// Run works until ctx is done and returns nil. Computations under way are given back to the queue, deliveries are finished, each
+// within a bound. It returns an error only where the store fails.
 func (p *Pipeline) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	changed := p.store.Watch(ctx) // before the first look, so that nothing falls between the two
 	g.Go(func() error { return p.matcher.run(ctx, changed) })
 	g.Go(func() error { return p.retain(ctx) })
-	for range p.opt.Workers {
-		g.Go(func() error { return p.work(ctx, computeQueue, computeLease, p.compute) })
+	p.crew.hands, p.crew.since = g, time.Now()
+	for range p.crew.size {
+		g.Go(func() error { return p.man(ctx) })
 	}
 	p.outbox.open(func(queue string) {
 		g.Go(func() error { return p.carry(ctx, queue) })
@@ -207,42 +216,4 @@ func (p *Pipeline) count(f func(*Stats)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f(&p.stats)
-}
-
-// work claims the jobs of one queue, one after the other.
-func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, do func(context.Context, *store.Job) error) error {
-	for {
-		job, err := p.store.Claim(ctx, queue, lease)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("claim from %s: %w", queue, err)
-		}
-		err = p.guarded(ctx, job, do)
-		p.tally.change(job.Study)
-		if err != nil {
-			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and
-			// it must not spin.
-			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
-			}
-		}
-	}
-}
-
-// guarded keeps a panic inside one study: the job counts as failed and the others go on.
-func (p *Pipeline) guarded(ctx context.Context, job *store.Job, do func(context.Context, *store.Job) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			buf := make([]byte, 16<<10)
-			buf = buf[:runtime.Stack(buf, false)]
-			p.log.Error("a job panicked; please report this", "queue", job.Queue, "study", job.Study, "panic", fmt.Sprint(r), "stack", string(buf))
-			err = p.failed(ctx, job, fmt.Errorf("internal error: %v", r))
-		}
-	}()
-	return do(ctx, job)
 }

@@ -409,7 +409,7 @@ func TestRefusalIsSuperseded(t *testing.T) {
 	}
 	b.mu.Unlock()
 
-	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: computeTries, RunAt: time.Now().Add(time.Hour)}
+	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: failTries, RunAt: time.Now().Add(time.Hour)}
 	var err error
 	if job.Payload, err = json.Marshal(task{Subject: contours.String(dicom.SOPInstanceUID), Series: second.Series, Input: "later"}); err != nil {
 		t.Fatal(err)

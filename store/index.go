@@ -353,7 +353,7 @@ type overlay struct {
 	conflicts map[string][]*located
 	patients  map[string]map[string]bool   // Patient ID -> study
 	states    map[string]map[string]*State // study -> subject
-	jobs      map[string]*Job              // as they are now; nil when done
+	jobs      map[string]*Job              // as they are now, with the payload where they are new; nil when done
 	done      map[string]string            // key -> queue
 	damage    []Damage
 }
@@ -438,10 +438,16 @@ func (s *Store) applyStep(st *step, at location) error {
 		s.active.jobs[key] = nil
 	}
 	if r := st.Retry; r != nil {
-		s.active.jobs[r.Key] = s.jobs.retry(r)
+		s.active.changed(s.jobs.retry(r))
 	}
 	if p := st.Park; p != nil {
-		s.active.jobs[p.Key] = s.jobs.park(p)
+		s.active.changed(s.jobs.park(p))
+	}
+	if st.Begin != "" {
+		s.active.changed(s.jobs.begin(st.Begin))
+	}
+	if st.GiveBack != "" {
+		s.active.changed(s.jobs.giveBack(st.GiveBack))
 	}
 	for i := range st.Jobs {
 		known, err := s.known(st.Jobs[i].Key)
@@ -451,10 +457,27 @@ func (s *Store) applyStep(st *step, at location) error {
 			continue
 		}
 		if !known {
-			s.active.jobs[st.Jobs[i].Key] = s.jobs.add(st.Jobs[i])
+			j := st.Jobs[i]
+			if j.State = Pending; j.Seq == 0 {
+				j.Seq = at.sequence() - uint64(len(st.Jobs)-i)
+			}
+			s.jobs.add(j)
+			s.active.jobs[j.Key] = &j
 		}
 	}
 	return nil
+}
+
+// sequence bounds the numbers of what is created by the record whose data are here: they are below it, and above those of the
+// records before, since the text in front of the data is longer than there are jobs in it. A replay of the log gives the same.
+func (l location) sequence() uint64 { return l.Segment<<40 + uint64(l.Offset) }
+
+// changed notes a job as it is now. Its payload is never changed.
+func (o *overlay) changed(j *Job) {
+	if k := o.jobs[j.Key]; k != nil {
+		j.Payload = k.Payload
+	}
+	o.jobs[j.Key] = j
 }
 
 // allowed refuses a step that speaks of a job which is not there any more. s.mu is held.
@@ -465,6 +488,11 @@ func (s *Store) allowed(st *step) error {
 	}
 	if st.Park != nil {
 		keys = append(keys[:len(keys):len(keys)], st.Park.Key)
+	}
+	for _, key := range []string{st.Begin, st.GiveBack} {
+		if key != "" {
+			keys = append(keys[:len(keys):len(keys)], key)
+		}
 	}
 	for i, key := range keys {
 		if s.jobs.has(key) && !slices.Contains(keys[:i], key) {
@@ -655,7 +683,7 @@ func (ix *index) write(o *overlay, end location) (err error) {
 			if j == nil {
 				p.delete(bucketJobs, []byte(key))
 			} else {
-				p.json(bucketJobs, []byte(key), j)
+				p.job(j)
 			}
 		}
 		for key, queue := range o.done {
@@ -703,6 +731,36 @@ func (p *putter) json(bucket, key []byte, v any) {
 	}
 	p.put(bucket, key, b)
 }
+
+// job keeps the payload that the index has where j is without.
+func (p *putter) job(j *Job) {
+	if j.Payload == nil && p.err == nil {
+		k := *j
+		k.Payload, p.err = payloadOf(p.tx, j.Key)
+		j = &k
+	}
+	p.json(bucketJobs, []byte(j.Key), j)
+}
+
+// payloadOf reads the payload of a job that is in the index.
+func payloadOf(tx *bolt.Tx, key string) ([]byte, error) {
+	sealed := tx.Bucket(bucketJobs).Get([]byte(key))
+	if sealed == nil {
+		return nil, nil
+	}
+	v, err := unseal([]byte(key), sealed)
+	if err != nil {
+		return nil, err
+	}
+	var j struct{ Payload []byte }
+	err = json.Unmarshal(v, &j)
+	return j.Payload, err
+}
+
+// A skipped is JSON text that is not read.
+type skipped struct{}
+
+func (skipped) UnmarshalJSON([]byte) error { return nil }
 
 func (p *putter) located(bucket, key []byte, l *located) {
 	b, err := l.encode()
@@ -762,11 +820,14 @@ func (ix *index) each(bucket []byte, fn func(k, v []byte) error) error {
 // load fills the job table.
 func (ix *index) load(t *jobTable) error {
 	err := ix.each(bucketJobs, func(k, v []byte) error {
-		var j Job
+		var j struct {
+			Job
+			Payload skipped `json:"payload"`
+		}
 		if err := json.Unmarshal(v, &j); err != nil {
 			return err
 		}
-		t.load(j)
+		t.load(j.Job)
 		return nil
 	})
 	if err != nil {

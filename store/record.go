@@ -186,6 +186,8 @@ type step struct {
 	Done      []string `json:"done,omitempty"`
 	Retry     *retry   `json:"retry,omitempty"`
 	Park      *park    `json:"park,omitempty"`
+	Begin     string   `json:"begin,omitempty"`    // key of a job of which a try begins
+	GiveBack  string   `json:"giveBack,omitempty"` // key of a job whose last try does not count
 }
 
 type retry struct {

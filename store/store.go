@@ -134,6 +134,10 @@ type Change struct {
 	Jobs      []Job    // a job whose key was ever used before is left alone
 	States    []State  // each replaces the one of the same Study and Subject
 	Done      []string // keys of jobs that are finished by this change
+
+	// Lease, when not 0, is that of the job which Done or Park is called for: the change is refused with ErrLeaseLost once another
+	// worker has the job.
+	Lease uint64
 }
 
 // A Store is a data folder that this process alone has open.
@@ -484,7 +488,7 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 		if j.Key == "" || j.Queue == "" {
 			return errors.New("store: a job needs a key and a queue")
 		}
-		j.RunAt = j.RunAt.Round(0)
+		j.RunAt, j.Seq, j.Begun = j.RunAt.Round(0), 0, 0
 		if j.RunAt.IsZero() {
 			j.RunAt = now
 		}
@@ -503,6 +507,10 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 
 	s.mu.RLock()
 	err := s.allowed(&st)
+	if err == nil && c.Lease != 0 {
+		// Here and not when it is applied: who has a job is no part of the log, from which the same must follow.
+		err = s.jobs.leased(&st, c.Lease)
+	}
 	s.mu.RUnlock()
 	if err != nil {
 		return err

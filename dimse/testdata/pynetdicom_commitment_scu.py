@@ -11,11 +11,16 @@ from pynetdicom.sop_class import StorageCommitmentPushModel as SC
 host, port, transaction, syntax, uids = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5:]
 
 
+def say(line):  # in one piece: two threads do
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def on_event(event, where):
     ds = event.event_information
     committed = ",".join(i.ReferencedSOPInstanceUID for i in ds.get("ReferencedSOPSequence", []))
     failed = ",".join(f"{i.ReferencedSOPInstanceUID}={i.FailureReason:04X}" for i in ds.get("FailedSOPSequence", []))
-    print(where, event.event_type, ds.TransactionUID, committed or "-", failed or "-", flush=True)
+    say(f"{where} {event.event_type} {ds.TransactionUID} {committed or '-'} {failed or '-'}")
     return 0x0000, None
 
 
@@ -26,7 +31,7 @@ def handlers(where):
 ae = AE(ae_title="PYNETDICOM")
 ae.add_supported_context(SC, scu_role=False, scp_role=True)
 server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers("new"))
-print(server.socket.getsockname()[1], flush=True)
+say(str(server.socket.getsockname()[1]))
 ae.add_requested_context(SC, syntax)
 assoc = ae.associate(host, port, ae_title="RADNODE", evt_handlers=handlers("same"))
 if not assoc.is_established:
@@ -46,7 +51,7 @@ status, _ = assoc.send_n_action(ds, 1, SC, "1.2.840.10008.1.20.1.1")
 assoc.dimse.get_msg = get_msg
 if "Status" not in status:
     sys.exit("N-ACTION was not answered")
-print(f"status {status.Status:04X}", flush=True)
+say(f"status {status.Status:04X}")
 sys.stdin.read()
 if assoc.is_established:
     assoc.release()

@@ -221,6 +221,7 @@ var elsewhere = map[string]string{
 	"features/diagnostics.go": "names of diagnostics, for radnode extract",
 	"pipeline/rules.go":       "answers whoever writes the configuration",
 	"pipeline/pipeline.go":    "starting, and faults of the program",
+	"pipeline/work.go":        "the state of a study that was given up, not in a report",
 	"pipeline/deliver.go":     "the log and the state of a delivery",
 	"pipeline/account.go":     "the answers of radnode status and its kin",
 	"pipeline/hand.go":        "the answers of radnode status and its kin",
