@@ -17,6 +17,8 @@ type disk struct {
 	remove   func(name string) error
 	syncDir  func(dir string) error // the names in dir survive a power cut
 
+	space func(dir string) (total, free int64, err error) // of the file system
+
 	looseIndex bool // the index may be lost in a power cut; for tests that have none
 }
 
