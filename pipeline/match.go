@@ -90,7 +90,7 @@ type matcher struct {
 	asked   *resent              // what of it was sent again; nil: it is looked at for another reason
 	used    map[string]bool      // states of [stateUsed] that are in the store, by study and subject; forgetting one is harmless
 	pokes   pokes
-	seen    string               // what the contour object is decided by that is looked at, see seenOf
+	seen    string // what the contour object is decided by that is looked at, see seenOf
 }
 
 // What is resent is what a peer sent once more: the way to ask for a report by the present configuration.
