@@ -263,7 +263,7 @@ func (p *Pipeline) Discard(ctx context.Context, uid string, force bool) (Dropped
 	return drop, nil
 }
 
-// DiscardInstance removes one instance that is quarantined, or the evidence beside one.
+// DiscardInstance removes one instance that is quarantined, or the evidence beside one that is not.
 func (p *Pipeline) DiscardInstance(ctx context.Context, uid string) (Dropped, error) {
 	in, err := p.store.Instance(uid)
 	if err != nil {
@@ -272,7 +272,32 @@ func (p *Pipeline) DiscardInstance(ctx context.Context, uid string) (Dropped, er
 	if in.Quarantine == "" && in.Conflicts == 0 {
 		return Dropped{}, fmt.Errorf("instance %s is neither quarantined nor is there evidence of a conflict beside it: it stays with its study", uid)
 	}
-	return Dropped{}, errors.New("single instances cannot be discarded yet")
+	var drop Dropped
+	evidence, err := p.store.Conflicts(uid)
+	if err != nil {
+		return drop, err
+	}
+	if in.Quarantine != "" {
+		if err := p.store.Discard(ctx, Discarded, uid); err != nil { // with the evidence beside it
+			return drop, err
+		}
+		drop.Instances, drop.Bytes = 1, in.Size
+		for _, e := range evidence {
+			drop.Instances++
+			drop.Bytes += e.Size
+		}
+	} else {
+		for _, e := range evidence {
+			if err := p.store.DiscardConflict(ctx, Discarded, uid, e.Digest); err != nil {
+				return drop, err
+			}
+			drop.Instances++
+			drop.Bytes += e.Size
+		}
+	}
+	p.left(in.StudyInstanceUID)
+	p.log.Info("instance discarded by hand", "study", in.StudyInstanceUID, "instance", uid, "quarantined", in.Quarantine != "", "evidence", len(evidence))
+	return drop, nil
 }
 
 // left has the rest of the pipeline know that a study is not here any more.

@@ -3,17 +3,13 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/radnode/radnode/dimse"
 )
@@ -186,120 +182,5 @@ func TestFailedStepLeavesNoTrace(t *testing.T) {
 	got := readAll(t, openStore(t, dir, Options{}))
 	if len(got.Jobs["q"]) != 1 || got.Jobs["q"][0].Tries != 1 || len(got.Studies) != 0 {
 		t.Errorf("after a restart: %+v", got)
-	}
-}
-
-// A cutDisk remembers which bytes were not synced, and at one sync it keeps a copy of the folder as a power cut at that
-// moment might leave it: of the sectors that were not synced some are there and some are not.
-type cutDisk struct {
-	disk
-	mu       sync.Mutex
-	rnd      *rand.Rand
-	unsynced map[string][][2]int64
-	after    int // syncs until the cut
-	to       string
-	cut      atomic.Bool
-}
-
-func newCutDisk(seed uint64, after int, to string) *cutDisk {
-	c := &cutDisk{disk: realDisk(), rnd: rand.New(rand.NewPCG(seed, 1)), unsynced: map[string][][2]int64{}, after: after, to: to}
-	real := c.disk
-	c.writeAt = func(f *os.File, b []byte, off int64) (int, error) {
-		c.mu.Lock()
-		c.unsynced[f.Name()] = append(c.unsynced[f.Name()], [2]int64{off, off + int64(len(b))})
-		c.mu.Unlock()
-		return real.writeAt(f, b, off)
-	}
-	c.sync = func(f *os.File) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if filepath.Ext(f.Name()) == ".seg" {
-			if c.after--; c.after == 0 {
-				c.snapshot(f.Name())
-			}
-		}
-		delete(c.unsynced, f.Name())
-		return nil
-	}
-	c.syncDir = func(string) error { return nil }
-	return c
-}
-
-func (c *cutDisk) snapshot(name string) {
-	dir := filepath.Dir(name)
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		panic(err)
-	}
-	for _, de := range list {
-		from := filepath.Join(dir, de.Name())
-		b, err := os.ReadFile(from)
-		if err != nil {
-			panic(err)
-		}
-		for _, w := range c.unsynced[from] {
-			for at := w[0]; at < w[1]; at = (at/512 + 1) * 512 {
-				if c.rnd.IntN(2) == 0 {
-					clear(b[at:min(w[1], (at/512+1)*512)])
-				}
-			}
-		}
-		if u := c.unsynced[from]; len(u) > 0 && c.rnd.IntN(2) == 0 { // and the size may be any between
-			b = b[:u[0][0]+c.rnd.Int64N(int64(len(b))-u[0][0]+1)]
-		}
-		if err := os.WriteFile(filepath.Join(c.to, de.Name()), b, 0o600); err != nil {
-			panic(err)
-		}
-	}
-	c.cut.Store(true)
-}
-
-func TestPowerCut(t *testing.T) {
-	for seed := range uint64(40) {
-		after := t.TempDir()
-		if err := os.Mkdir(filepath.Join(after, logDir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		d := newCutDisk(seed, 2+int(seed), filepath.Join(after, logDir))
-		s := openStore(t, t.TempDir(), Options{disk: &d.disk, segmentSize: 40 << 10, prepared: int64(seed%2) * 30 << 10, quiet: time.Nanosecond})
-		var mu sync.Mutex
-		var answered []object
-		var wg sync.WaitGroup
-		for w := range 6 {
-			wg.Go(func() {
-				for n := 0; !d.cut.Load(); n++ {
-					o := newObject(testStudy, fmt.Sprintf("1.2.%d.%d", w, n), 1+int(seed)*100+n*500, uint64(n))
-					err := o.put(s)
-					mu.Lock()
-					if err == nil && !d.cut.Load() { // the answer left before the cut
-						answered = append(answered, o)
-					}
-					mu.Unlock()
-				}
-			})
-		}
-		wg.Wait()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		s = openStore(t, after, Options{})
-		if len(s.Damage()) > 0 {
-			t.Errorf("seed %d: an unfinished group is called damage: %v", seed, s.Damage())
-		}
-		for _, o := range answered {
-			wantObject(t, s, o)
-		}
-		st, err := s.Study(testStudy)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			t.Fatal(err)
-		}
-		for _, in := range st.Instances { // what was not answered is whole or not there
-			if err := s.WriteFile(io.Discard, in.SOPInstanceUID); err != nil {
-				t.Errorf("seed %d: %v", seed, err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

@@ -241,7 +241,7 @@ func (g *gauge) space() Space {
 // bytesText writes a size as file managers do.
 func bytesText(n int64) string {
 	switch {
-	case n >= 1e9:
+	case n >= 1e8:
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 	case n >= 1e6:
 		return fmt.Sprintf("%.0f MB", float64(n)/1e6)
@@ -372,6 +372,9 @@ func (s *Store) recognise(ctx context.Context, meta dicom.FileMeta, body io.Read
 	case k != 0:
 		return refusal
 	}
+	s.gauge.mu.Lock()
+	s.gauge.refused-- // admit has counted it
+	s.gauge.mu.Unlock()
 	s.cameAgain(first, &e)
 	return nil
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -56,7 +58,18 @@ func balanceOf(t testing.TB, data string) map[string]int {
 // changed is an object with one attribute written anew.
 func (o demoObject) changed(t testing.TB, change func(*dicom.DataSet)) demoObject {
 	t.Helper()
-	d := o.dataSet(t)
+	f, err := dicom.ReadDataSet(bytes.NewReader(o.data), int64(len(o.data)), o.meta.TransferSyntaxUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := f.DataSet
+	if f.Pixels != nil {
+		pixels, err := io.ReadAll(f.Pixels.Reader())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.SetBytes(f.Pixels.Tag, f.Pixels.VR, pixels)
+	}
 	change(d)
 	o.meta.MediaStorageSOPInstanceUID = d.String(dicom.SOPInstanceUID)
 	b, err := d.EncodedBytes()
@@ -232,6 +245,7 @@ func TestRetention(t *testing.T) {
 	lone := contoursOf(t, objects).changed(t, func(d *dicom.DataSet) { // waits for ever
 		d.SetString(dicom.SOPInstanceUID, "1.2.3.1")
 		d.SetString(dicom.StudyInstanceUID, "1.2.3.2")
+		d.Remove(dicom.ROIContourSequence) // which names images too
 		for _, f := range d.Seq(dicom.ReferencedFrameOfReferenceSequence) {
 			for _, s := range f.Seq(dicom.RTReferencedStudySequence) {
 				for _, s := range s.Seq(dicom.RTReferencedSeriesSequence) {
@@ -313,7 +327,7 @@ func TestRetentionKeepsWhatNobodyHas(t *testing.T) {
 
 func TestRetentionKey(t *testing.T) {
 	for text, want := range map[string]RetentionConfig{
-		"":                                        defaultRetention,
+		"workers: 2":                              defaultRetention,
 		"retention: {quota: none}":                {Unmatched: defaultRetention.Unmatched},
 		"retention: {quota: 500GiB}":              {Quota: quota{bytes: 500 << 30}, Unmatched: defaultRetention.Unmatched},
 		"retention: {quota: 1073741824}":          {Quota: quota{bytes: 1 << 30}, Unmatched: defaultRetention.Unmatched},
