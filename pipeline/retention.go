@@ -136,7 +136,7 @@ func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) 
 
 // A Space is what the store takes up and could take up.
 type Space struct {
-	Bytes int64 // of all instances that are here
+	Bytes int64 // of all instances and evidence that are here
 	Free  int64 // on the disk; unknown where negative
 }
 
@@ -150,6 +150,16 @@ func (r Retention) Bound(s Space) int64 {
 		}
 	}
 	return bound
+}
+
+// Space measures the store.
+func (p *Pipeline) Space() (Space, error) {
+	used, err := p.store.Usage()
+	space := Space{Bytes: used.Bytes, Free: -1}
+	if disk := p.store.Space(); disk.Total > 0 {
+		space.Free = disk.Free
+	}
+	return space, err
 }
 
 // Retained says what a run of the retention has done.
@@ -178,9 +188,12 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		if err != nil {
 			return done, err
 		}
-		l, may, err := p.leaver(uid, func(study string) []store.Job { return open[study] })
+		l, study, may, err := p.leaver(uid, func(study string) []store.Job { return open[study] })
 		if err != nil {
 			return done, err
+		}
+		if study.UID == "" {
+			continue // it has just left
 		}
 		if !may {
 			done.Unfinished++
@@ -199,21 +212,20 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		if reason == "" {
 			continue
 		}
-		// Once more, since something may have come meanwhile.
-		again, may, err := p.leaver(l.study, p.JobsOf)
+		// Once more, since something may have come meanwhile; what comes from here on has the store refuse it.
+		again, study, may, err := p.leaver(l.study, func(study string) []store.Job {
+			if study == l.study {
+				return nil // for the store to see
+			}
+			return p.JobsOf(study)
+		})
 		if err != nil {
 			return done, err
 		}
 		if !may || !again.touched.Equal(l.touched) {
 			continue
 		}
-		study, err := p.store.Study(l.study)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err == nil {
-			err = p.store.Leave(ctx, l.study, reason, false)
-		}
+		err = p.store.LeaveUnchanged(ctx, study, reason)
 		if errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrNotFound) {
 			continue
 		}
@@ -246,17 +258,17 @@ func (p *Pipeline) openJobs() map[string][]store.Job {
 	return open
 }
 
-// leaver reads a study; may is false while it is not finished.
-func (p *Pipeline) leaver(uid string, jobsOf func(study string) []store.Job) (l leaver, may bool, err error) {
+// leaver reads a study; may is false while it is not finished. One that is not there any more is empty.
+func (p *Pipeline) leaver(uid string, jobsOf func(study string) []store.Job) (l leaver, study store.Study, may bool, err error) {
 	a, study, err := p.Account(uid)
 	if errors.Is(err, store.ErrNotFound) {
-		return l, false, nil
+		return l, store.Study{}, false, nil
 	}
 	if err != nil {
-		return l, false, err
+		return l, study, false, err
 	}
 	why, err := p.unfinished(a, study, jobsOf)
-	return leaver{study: uid, touched: a.Touched, bytes: a.Bytes, measured: a.measured()}, why == "" && err == nil, err
+	return leaver{study: uid, touched: a.Touched, bytes: a.Bytes, measured: a.measured()}, study, why == "" && err == nil, err
 }
 
 // unfinished is the same of a study and of those whose contours refer to its images: their reports lie in the study of the images.
@@ -295,16 +307,10 @@ func (p *Pipeline) retain(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		totals, err := p.Totals(ctx)
+		space, err := p.Space()
 		if err != nil {
-			if ctx.Err() == nil {
-				p.log.Error("retention: what the store holds cannot be told; it is tried again", "err", err)
-			}
+			p.log.Error("retention: what the store holds cannot be told; it is tried again", "err", err)
 			continue
-		}
-		space := Space{Bytes: totals.Bytes, Free: -1}
-		if disk := p.store.Space(); disk.Total > 0 {
-			space.Free = disk.Free
 		}
 		bound := r.Bound(space)
 		over := bound > 0 && space.Bytes > bound

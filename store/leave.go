@@ -215,6 +215,11 @@ func (st *step) keys() []string {
 	if st.Park != nil {
 		keys = append(keys, st.Park.Key)
 	}
+	for _, key := range []string{st.Begin, st.GiveBack} {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
 	return keys
 }
 
@@ -251,6 +256,13 @@ func (s *Store) mayLeave(lv *leave) error {
 	}
 	if len(instances)+len(states)+len(keys) == 0 {
 		return fmt.Errorf("store: study %s: %w", lv.Study, ErrNotFound)
+	}
+	if lv.as != nil {
+		if same, err := s.unchanged(lv.as, instances); err != nil {
+			return fmt.Errorf("store: study %s: %w", lv.Study, err)
+		} else if !same {
+			return fmt.Errorf("store: study %s: %w", lv.Study, ErrBusy)
+		}
 	}
 	if !lv.force && slices.ContainsFunc(keys, s.jobs.has) {
 		return fmt.Errorf("store: study %s: %w", lv.Study, ErrBusy)

@@ -222,7 +222,8 @@ type leave struct {
 	Reason    string     `json:"reason"`
 	At        time.Time  `json:"at"`
 
-	force bool // also while a job of the study is not done
+	force bool   // also while a job of the study is not done
+	as    *Study // only while nothing more was received of it
 }
 
 // An evidence is other bytes under the UID of an instance.

@@ -37,6 +37,7 @@ type Config struct {
 	Refusals bool                  `yaml:"report_refusals"`
 
 	Retention RetentionConfig `yaml:"retention"`
+	Conflicts conflictPolicy  `yaml:"conflicts"`
 
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`

@@ -212,7 +212,7 @@ func openDesk(cfg Config, log *slog.Logger) (*desk, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	st, err := store.Open(cfg.Data, store.Options{Logger: log})
+	st, err := store.Open(cfg.Data, store.Options{Logger: log, Conflicts: store.Policy(cfg.Conflicts)})
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 		return nil, err
 	}
 	o := &overview{
-		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: totals.Studies, Instances: totals.Instances, Space: d.space(totals),
+		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: totals.Studies, Instances: totals.Instances, Space: d.space(),
 		Queues: d.store.Queues(), Destinations: d.pipeline.Destinations(), Damage: d.store.Damage(),
 	}
 	if d.server != nil {
@@ -157,7 +157,7 @@ func (d *desk) sums(ctx context.Context) map[string]any {
 	if !totals.At.IsZero() {
 		sums["instances"], sums["studies"], sums["counted"] = totals.Instances, totals.Studies, totals.At
 	}
-	sums["space"] = d.space(totals)
+	sums["space"] = d.space()
 	return sums
 }
 
@@ -292,7 +292,7 @@ func (d *desk) discard(ctx context.Context, study, instance, destination string,
 
 // A space is how full a node is.
 type space struct {
-	Held    int64 `json:"held"`              // bytes of all instances
+	Held    int64 `json:"held"`              // bytes of all instances and evidence
 	Bound   int64 `json:"quota,omitempty"`   // bytes from which on finished studies leave
 	Total   int64 `json:"total,omitempty"`   // bytes of the file system; 0: it does not say
 	Free    int64 `json:"free,omitempty"`    // bytes of it
@@ -303,16 +303,16 @@ type space struct {
 	Reason   string  `json:"reason,omitempty"`   // why, or what else the disk does not do
 }
 
-func (d *desk) space(t pipeline.Totals) space {
+func (d *desk) space() space {
 	disk := d.store.Space()
+	used, err := d.pipeline.Space()
+	if err != nil {
+		d.log.Warn("what the store holds cannot be told", "err", err)
+	}
 	s := space{
-		Held: t.Bytes, Total: disk.Total, Free: disk.Free, Reserve: disk.Reserve, FullIn: disk.FullIn.Seconds(), Refusing: disk.Refusing, Reason: disk.Reason,
+		Held: used.Bytes, Total: disk.Total, Free: disk.Free, Reserve: disk.Reserve, FullIn: disk.FullIn.Seconds(), Refusing: disk.Refusing, Reason: disk.Reason,
 	}
-	free := int64(-1)
-	if disk.Total > 0 {
-		free = disk.Free
-	}
-	s.Bound = d.cfg.Retention.retention().Bound(pipeline.Space{Bytes: t.Bytes, Free: free})
+	s.Bound = d.cfg.Retention.retention().Bound(used)
 	return s
 }
 
