@@ -356,3 +356,102 @@ func TestRetentionKey(t *testing.T) {
 		}
 	}
 }
+
+// A correction under the same UID is measured where the configuration says so: a report that supersedes the first one, once nothing
+// more comes. What was corrected is kept as evidence.
+func TestKeepLastSupersedes(t *testing.T) {
+	objects := demoObjects(t)
+	study := objects[0].dataSet(t).String(dicom.StudyInstanceUID)
+	pacs := startPACS(t, "127.0.0.1:0")
+	cfg := testConfig(t)
+	cfg.Deliver = []string{pacs.destination()}
+	cfg.Conflicts = conflictPolicy(store.KeepLast)
+	cfg.Quiet = 100 * time.Millisecond
+	n, _ := startNode(t, cfg)
+	pushOver(t, n.peer(), 1, objects)
+	first := pacs.waitReports(t, 1)[0]
+	contours := contoursOf(t, objects)
+	corrected := contours.changed(t, func(d *dicom.DataSet) { d.SetString(dicom.StructureSetLabel, "CORRECTED") })
+	pushOver(t, n.peer(), 1, []demoObject{corrected})
+	second := pacs.waitReports(t, 2)[1].dataSet(t)
+	named := false
+	for _, s := range second.Seq(dicom.PredecessorDocumentsSequence) {
+		for _, s := range s.Seq(dicom.ReferencedSeriesSequence) {
+			for _, r := range s.Seq(dicom.ReferencedSOPSequence) {
+				named = named || r.String(dicom.ReferencedSOPInstanceUID) == first.meta.MediaStorageSOPInstanceUID
+			}
+		}
+	}
+	if !named {
+		t.Error("the second report does not name the first as its predecessor")
+	}
+	waitIdle(t, n)
+	r := studyOf(t, cfg.Data, study)
+	if c := r.Contours; len(c) != 1 || c[0].Revision != 2 || c[0].State != pipeline.StateComputed {
+		t.Errorf("%+v", c)
+	}
+	if got, want := balanceOf(t, cfg.Data), (map[string]int{"received": len(objects) + 1, "computed": len(objects), "conflict": 1}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+
+	// An image too.
+	i := slices.IndexFunc(objects, func(o demoObject) bool { return o.meta.MediaStorageSOPClassUID == dicom.CTImageStorage })
+	pushOver(t, n.peer(), 1, []demoObject{objects[i].changed(t, func(d *dicom.DataSet) { d.SetString(dicom.SeriesDescription, "CORRECTED") })})
+	pacs.waitReports(t, 3)
+	waitIdle(t, n)
+	if c := studyOf(t, cfg.Data, study).Contours; len(c) != 1 || c[0].Revision != 3 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Contours that lie in another study hold the images that they refer to: what became of these is told by those, and they do not leave
+// before them.
+func TestContoursOfAnotherStudy(t *testing.T) {
+	objects := demoObjects(t)
+	study := objects[0].dataSet(t).String(dicom.StudyInstanceUID)
+	pacs := startPACS(t, "127.0.0.1:0")
+	cfg := testConfig(t)
+	cfg.Deliver = []string{pacs.destination()}
+	cfg.Retention = RetentionConfig{Age: span(time.Hour), Unmatched: span(time.Hour)}
+	n, _ := startNode(t, cfg)
+	contours := contoursOf(t, objects).changed(t, func(d *dicom.DataSet) { d.SetString(dicom.StudyInstanceUID, "1.2.3.9") })
+	images := slices.DeleteFunc(slices.Clone(objects), func(o demoObject) bool { return o.meta.MediaStorageSOPClassUID == dicom.RTStructureSetStorage })
+	pushOver(t, n.peer(), 1, []demoObject{contours})
+	pushOver(t, n.peer(), 1, images[1:])
+	waitState(t, n.store, "1.2.3.9", pipeline.StateWaiting, func(s store.State) bool { return len(s.Missing) == 1 })
+	r := studyOf(t, cfg.Data, study)
+	if got, want := r.Instances, (map[string]int{"waiting": len(images) - 1}); !maps.Equal(got, want) || !slices.Equal(r.Abroad, []string{"1.2.3.9"}) {
+		t.Errorf("%v, %v, want %v", got, r.Abroad, want)
+	}
+	text, _ := asked(t, exitDone, "status", "--data", cfg.Data, study)
+	says(t, text, "contours in study 1.2.3.9 refer to images of this one")
+	retain := func() pipeline.Retained {
+		t.Helper()
+		done, err := n.pipeline.Retain(t.Context(), time.Now().AddDate(1, 0, 0), pipeline.Space{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	if done := retain(); done.Studies != 0 || done.Unfinished != 2 {
+		t.Errorf("while the contours wait: %+v", done)
+	}
+	_, errs := asked(t, exitFailed, "discard", "--data", cfg.Data, study)
+	says(t, errs, "not finished")
+	pushOver(t, n.peer(), 1, images[:1])
+	pacs.waitReports(t, 1)
+	waitIdle(t, n)
+	over, err := n.pipeline.Totals(t.Context())
+	if err != nil || !maps.Equal(over.Instances, map[string]int{"computed": len(objects)}) {
+		t.Errorf("%v, %v", over.Instances, err)
+	}
+	if got, want := balanceOf(t, cfg.Data), (map[string]int{"received": len(objects), "computed": len(objects)}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if done := retain(); done.Studies != 2 {
+		t.Errorf("when all is done: %+v", done)
+	}
+	if got, want := balanceOf(t, cfg.Data), (map[string]int{"received": len(objects), "left_retention_age": len(objects)}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
