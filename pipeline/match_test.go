@@ -114,12 +114,27 @@ func openBench(t *testing.T, dir string, change func(*Options), prepare ...func(
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		accounted(t, b.p)
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(stop)
 	return b, stop
+}
+
+// accounted fails where anything that was received is not in exactly one state: every test ends with it.
+func accounted(t *testing.T, p *Pipeline) {
+	t.Helper()
+	days, err := p.Balance(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range days {
+		if d.Difference != 0 {
+			t.Errorf("the balance does not come out: %+v", d)
+		}
+	}
 }
 
 // put stores data sets as a peer would.
