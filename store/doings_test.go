@@ -351,27 +351,27 @@ func collect(found ...finding) (there []string, err error) {
 // A ledger is what was tried and what was answered.
 type ledger struct {
 	mu    sync.Mutex
-	lines map[string]*line // by doing and id
-	order []*line
+	lines map[string]*noted // by doing and id
+	order []*noted
 }
 
-type line struct {
+type noted struct {
 	doing    *doing
 	id       string
 	answered map[string]bool
 	refused  bool // for good: it must not be there
 }
 
-func (l *ledger) line(name, id string) *line {
+func (l *ledger) line(name, id string) *noted {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := name + "/" + id
 	x := l.lines[key]
 	if x == nil {
 		if l.lines == nil {
-			l.lines = make(map[string]*line)
+			l.lines = make(map[string]*noted)
 		}
-		x = &line{doing: doingNamed(name), id: id, answered: make(map[string]bool)}
+		x = &noted{doing: doingNamed(name), id: id, answered: make(map[string]bool)}
 		l.lines[key] = x
 		l.order = append(l.order, x)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -24,14 +25,26 @@ import (
 // groupLimit bounds what one fdatasync has to carry, so that nobody waits for a whole backlog.
 const groupLimit = 64 << 20
 
-// A location is where the data of a record are. Segment 0 stands for a file of its own, which the entry names.
+// A location is where the data of a record are. Segment is the number of the segment, and above it the generation of its
+// file, so that a reader who looked it up before the segment was rewritten does not read the new file in the old places.
 type location struct {
 	Segment uint64
 	Offset  int64
 }
 
+const generationShift = 48
+
+// segmentID is what a location names a segment with.
+func segmentID(number uint64, generation uint16) uint64 {
+	return number | uint64(generation)<<generationShift
+}
+
+func segmentNumber(id uint64) uint64 { return id & (1<<generationShift - 1) }
+
+// less is the order of the log; within a segment it means something only among locations of one generation.
 func (l location) less(o location) bool {
-	return l.Segment < o.Segment || l.Segment == o.Segment && l.Offset < o.Offset
+	a, b := segmentNumber(l.Segment), segmentNumber(o.Segment)
+	return a < b || a == b && l.Offset < o.Offset
 }
 
 // A write is a record on its way to the disk.
@@ -93,9 +106,11 @@ type segmentLog struct {
 	quiet    time.Duration // after so long without a group they are written
 	zeroed   int64         // cur holds synced zeros from end up to here
 
-	apply func(group []*write, end location) // makes a durable group visible and sets the error of each step
+	decide func(group []*write) (now, rest []*write) // what may be written together, in their order; nil: all
+	apply  func(group []*write, end location)        // makes a durable group visible and sets the error of each step
 
-	dirty atomic.Bool // something was appended since start
+	dirty  atomic.Bool  // something was appended since start
+	latest atomic.Int64 // when the last group was, in Unix nanoseconds
 
 	mu     sync.Mutex // guards queue and closed
 	queue  []*write
@@ -104,7 +119,26 @@ type segmentLog struct {
 	ended  chan struct{} // closed when the committer has returned
 }
 
-func segmentName(n uint64) string { return fmt.Sprintf("%012d.seg", n) }
+// numberDigits of a name are the number of the segment; those before it are its generation. A program that does not know of
+// generations takes the whole for the number, finds a header that it does not know, and leaves the folder alone.
+const (
+	numberDigits = 12
+	numberLimit  = 1_000_000_000_000
+)
+
+func segmentName(id uint64) string {
+	number, generation := segmentNumber(id), id>>generationShift
+	return fmt.Sprintf("%0*d.seg", numberDigits, generation*numberLimit+number)
+}
+
+func parseSegmentName(name string) (number uint64, generation uint16, ok bool) {
+	base, ok := strings.CutSuffix(name, ".seg")
+	n, err := strconv.ParseUint(base, 10, 64)
+	if !ok || err != nil || n/numberLimit > 0xFFFF {
+		return 0, 0, false
+	}
+	return n % numberLimit, uint16(n / numberLimit), true
+}
 
 // submit hands w to the committer and waits until it is durable, or is not.
 func (l *segmentLog) submit(w *write) error {
@@ -131,7 +165,16 @@ func (l *segmentLog) run() {
 	for {
 		group, closed := l.next()
 		if len(group) > 0 {
-			l.commit(group)
+			for len(group) > 0 {
+				now, rest := group, []*write(nil)
+				if l.decide != nil {
+					now, rest = l.decide(group)
+				}
+				if group = rest; len(now) > 0 {
+					l.latest.Store(time.Now().UnixNano())
+					l.commit(now)
+				}
+			}
 			idle.Reset(l.quiet)
 			continue
 		}
@@ -485,13 +528,13 @@ func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Dama
 		return damage, err
 	}
 	for i, s := range segs {
-		l.num, l.lastNum = s.num, s.num
-		last := i == len(segs)-1
-		if s.num < checkpoint.Segment {
+		l.num, l.lastNum, l.end = s.num, s.num, s.end
+		last := i == len(segs)-1 && s.generation == 0 // one that was rewritten is never written to again
+		if s.num < segmentNumber(checkpoint.Segment) {
 			continue
 		}
 		from := int64(segmentHeaderSize)
-		if s.num == checkpoint.Segment {
+		if s.num == segmentNumber(checkpoint.Segment) {
 			from = checkpoint.Offset
 		}
 		found, err := l.recoverSegment(s, from, last, checkpoint, fn)
@@ -504,7 +547,7 @@ func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Dama
 }
 
 func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint location, fn func(record) error) (damage []Damage, err error) {
-	f, err := l.disk.open(filepath.Join(l.dir, segmentName(s.num)), os.O_RDWR, 0)
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(s.id())), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -522,7 +565,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		forget(f)
 	}
 	lost := func(from, to int64, reason string) {
-		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.num)), Offset: from, Length: to - from, Reason: reason})
+		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.id())), Offset: from, Length: to - from, Reason: reason})
 	}
 	if s.headerLost && from == segmentHeaderSize {
 		lost(0, segmentHeaderSize, "segment header is damaged")
@@ -540,8 +583,8 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		if err != nil {
 			return fmt.Errorf("%s, offset %d: %w", f.Name(), off, err)
 		}
-		r.at = location{s.num, off + recordHeaderSize + int64(h.Text)}
-		r.end = location{s.num, off + h.size()}
+		r.at = location{s.id(), off + recordHeaderSize + int64(h.Text)}
+		r.end = location{s.id(), off + h.size()}
 		return fn(r)
 	})
 	if err != nil {
@@ -604,15 +647,47 @@ func (l *segmentLog) bridge(f *os.File, r io.ReaderAt, g gap) error {
 
 // A segment is one file of the log as found at start.
 type segment struct {
-	num        uint64
-	end        int64 // valid up to here: from the header of the next one, or the size of the file
-	size       int64
-	headerLost bool
+	num         uint64
+	generation  uint16
+	generations []uint16 // all of which there are files, oldest first
+	end         int64    // valid up to here: from the header of the next one, its own, or the size of the file
+	size        int64
+	headerLost  bool
+}
+
+func (s segment) id() uint64 { return segmentID(s.num, s.generation) }
+
+// list finds the segments by their names, in order of their numbers, each in its newest generation. Only a file that is
+// complete has such a name, see compact.go.
+func (l *segmentLog) list() ([]segment, error) {
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	var segs []segment
+	for _, de := range names {
+		if num, generation, ok := parseSegmentName(de.Name()); ok {
+			segs = append(segs, segment{num: num, generation: generation})
+		}
+	}
+	slices.SortFunc(segs, func(a, b segment) int {
+		return cmp.Or(cmp.Compare(a.num, b.num), cmp.Compare(a.generation, b.generation))
+	})
+	var all []segment
+	for _, s := range segs {
+		if n := len(all); n > 0 && all[n-1].num == s.num {
+			s.generations = all[n-1].generations
+			all = all[:n-1]
+		}
+		s.generations = append(s.generations, s.generation)
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // segments lists the segment files, settles the marker, and drops a last one that was being created.
 func (l *segmentLog) segments() ([]segment, []Damage, error) {
-	names, err := os.ReadDir(l.dir)
+	found, err := l.list()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -621,29 +696,28 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		headers []*segmentHeader
 		damage  []Damage
 	)
-	for _, de := range names {
-		base, ok := strings.CutSuffix(de.Name(), ".seg")
-		num, err := strconv.ParseUint(base, 10, 64)
-		if !ok || err != nil {
-			continue
-		}
-		h, size, err := l.readSegmentHeader(num)
+	for _, s := range found {
+		name := filepath.Join(l.dir, segmentName(s.id()))
+		h, size, err := l.readSegmentHeader(s.id())
 		if err != nil && !errors.Is(err, errHeader) {
-			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(l.dir, de.Name()), err)
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if err == nil && h.Number != num {
-			return nil, nil, fmt.Errorf("%s is segment %d under another name: give it its name back", filepath.Join(l.dir, de.Name()), h.Number)
+		if err == nil && (h.Number != s.num || h.Generation != s.generation) {
+			return nil, nil, fmt.Errorf("%s is segment %d under another name: give it its name back", name, h.Number)
 		}
-		s := segment{num: num, size: size, end: size, headerLost: err != nil}
+		s.size, s.end, s.headerLost = size, size, err != nil
 		if s.headerLost {
 			segs, headers = append(segs, s), append(headers, nil)
 			continue
+		}
+		if s.generation > 0 {
+			s.end = int64(h.End)
 		}
 		segs, headers = append(segs, s), append(headers, &h)
 		l.marker = h.Marker
 	}
 	// A last file that ends within its header was being created when the power went; nothing was ever in it.
-	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize {
+	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize && segs[n-1].generation == 0 {
 		if err := l.disk.remove(filepath.Join(l.dir, segmentName(segs[n-1].num))); err != nil {
 			return nil, nil, err
 		}
@@ -677,7 +751,9 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 			return nil, nil, fmt.Errorf("%s belongs to another data folder: move it away", filepath.Join(l.dir, segmentName(h.Number)))
 		}
 		if prev, ok := at[h.Prev]; ok {
-			segs[prev].end = int64(h.PrevEnd)
+			if segs[prev].generation == 0 { // else it has another end by now
+				segs[prev].end = int64(h.PrevEnd)
+			}
 		} else if h.Prev != 0 {
 			damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(h.Prev)), Length: int64(h.PrevEnd), Reason: "the file is missing"})
 		}
@@ -685,8 +761,8 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 	return segs, damage, nil
 }
 
-func (l *segmentLog) readSegmentHeader(num uint64) (segmentHeader, int64, error) {
-	f, err := l.disk.open(filepath.Join(l.dir, segmentName(num)), os.O_RDONLY, 0)
+func (l *segmentLog) readSegmentHeader(id uint64) (segmentHeader, int64, error) {
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(id)), os.O_RDONLY, 0)
 	if err != nil {
 		return segmentHeader{}, 0, err
 	}

@@ -336,7 +336,7 @@ func (f *ownFile) close() {
 
 // tidy removes what an interrupted start or a killed process has left. When a part of the log is damaged, a file that
 // nothing names may be the only copy of an instance, and stays.
-func (o *ownFiles) tidy(named func(uint64) (bool, error), damaged bool, logger *slog.Logger) error {
+func (o *ownFiles) tidy(named func(uint64) (fileState, error), damaged bool, logger *slog.Logger) error {
 	list, err := os.ReadDir(o.dir)
 	if err != nil {
 		return err
@@ -359,8 +359,8 @@ func (o *ownFiles) tidy(named func(uint64) (bool, error), damaged bool, logger *
 		switch {
 		case err != nil:
 			return err
-		case known:
-		case damaged:
+		case known == fileNamed:
+		case damaged && known == fileUnknown:
 			logger.Warn("store: a large object that the log does not name is left where it is, because the log is damaged", "file", name)
 		default:
 			if err := o.disk.remove(name); err != nil {

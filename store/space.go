@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -409,20 +410,15 @@ func (s *Store) dropRefused() {
 	s.refused = nil
 }
 
-// ownFile tells whether an instance has its bytes in the large object file of this number.
-func (s *Store) ownFile(n uint64) (bool, error) {
-	for _, o := range s.overlays() { // only where the index could not be written
-		for _, l := range o.instances {
-			if l.entry.File == n {
-				return true, nil
+// ownFile tells what is known of the large object file of this number. Overlays hold something only where the index could not be
+// written.
+func (s *Store) ownFile(n uint64) (fileState, error) {
+	for _, o := range slices.Backward(s.overlays()) {
+		if uid, ok := o.files[n]; ok {
+			if uid == "" {
+				return fileLeft, nil
 			}
-		}
-		for _, list := range o.conflicts {
-			for _, l := range list {
-				if l.entry.File == n {
-					return true, nil
-				}
-			}
+			return fileNamed, nil
 		}
 	}
 	return s.index.ownFile(n)

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,18 +24,22 @@ import (
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
 type Config struct {
-	Data     string                      `yaml:"data"`
-	DICOM    DICOMConfig                 `yaml:"dicom"`
-	HTTP     HTTPConfig                  `yaml:"http"`
-	Peers    map[string]PeerConfig       `yaml:"peers"`
-	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
-	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
-	Quiet    time.Duration               `yaml:"quiet"`
-	Workers  int                         `yaml:"workers"`
-	Memory   byteSize                    `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Reserve  diskReserve                 `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
-	Also     []string                    `yaml:"also"`    // modalities on which contours of another series are measured too
-	Refusals bool                        `yaml:"report_refusals"`
+	Data     string                `yaml:"data"`
+	DICOM    DICOMConfig           `yaml:"dicom"`
+	HTTP     HTTPConfig            `yaml:"http"`
+	Peers    map[string]PeerConfig `yaml:"peers"`
+	Deliver  []string              `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
+	Quiet    time.Duration         `yaml:"quiet"`
+	Workers  int                   `yaml:"workers"`
+	Memory   byteSize              `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string              `yaml:"also"`   // modalities on which contours of another series are measured too
+	Refusals bool                  `yaml:"report_refusals"`
+	Reserve  diskReserve           `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
+
+	Retention RetentionConfig `yaml:"retention"`
+	Conflicts conflictPolicy  `yaml:"conflicts"`
+
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
 }
@@ -65,6 +67,7 @@ type PeerConfig struct {
 	Address string `yaml:"address"` // host:port
 
 	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
+	Commit bool           `yaml:"commit"` // it is asked for Storage Commitment of what was delivered
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -78,31 +81,16 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	n, err := parseSize("memory", string(b))
+	text := plainYAML(b)
+	n, err := sizeText(text)
 	if err != nil {
-		return err
+		return sizeError("memory", text)
 	}
 	if n < leastMemory {
-		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", strings.TrimSpace(string(b)))
+		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
 	}
 	*s = byteSize(n)
 	return nil
-}
-
-// parseSize reads the size that a key has.
-func parseSize(key, text string) (int64, error) {
-	text = strings.Trim(strings.TrimSpace(text), `"'`)
-	factor, digits := float64(1), text
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if d, ok := strings.CutSuffix(text, unit); ok {
-			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
-		}
-	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
-		return 0, sizeError(key, text)
-	}
-	return int64(n * factor), nil
 }
 
 // defaultConfig is what holds where neither file nor flag says otherwise.
@@ -111,7 +99,7 @@ func defaultConfig() Config {
 		Data:  "./radnode-data",
 		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
-		Quiet: time.Minute,
+		Quiet: time.Minute, Retention: defaultRetention,
 	}
 }
 
@@ -237,6 +225,9 @@ func (c Config) check() error {
 	if _, err := c.destinations(); err != nil {
 		return err
 	}
+	if err := c.Retention.check(); err != nil {
+		return err
+	}
 	for _, m := range c.Also {
 		if !sr.ImageModality(m) {
 			return fmt.Errorf("also: %q is no modality of images; write Modality (0008,0060), as PT", m)
@@ -262,14 +253,14 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
 			}
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 			continue
 		}
 		peer, err := dimse.ParsePeer(d)
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		style, named := c.Report, ""
+		style, named, commit := c.Report, "", false
 		for _, name := range slices.Sorted(maps.Keys(c.Peers)) { // the same node, named by its address
 			p := c.Peers[name]
 			if known, err := p.peer(); err != nil || known != peer {
@@ -279,9 +270,9 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 			if named != "" && !reflect.DeepEqual(style, other) {
 				return nil, fmt.Errorf("deliver: %q is the address of peers.%s and peers.%s, which want other reports; write their names", d, named, name)
 			}
-			style, named = other, name
+			style, named, commit = other, name, commit || p.Commit
 		}
-		out = append(out, pipeline.Destination{Peer: peer, Style: style})
+		out = append(out, pipeline.Destination{Peer: peer, Style: style, Commit: commit})
 	}
 	return out, nil
 }
@@ -291,7 +282,7 @@ func (c Config) replyTo() (out []pipeline.Destination) {
 	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
 		p := c.Peers[name]
 		if peer, err := p.peer(); err == nil {
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 		}
 	}
 	return out

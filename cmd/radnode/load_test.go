@@ -449,9 +449,9 @@ func benchRestart(b *testing.B) {
 	for _, how := range []string{"after-stop", "after-kill"} {
 		begin := time.Now()
 		c := startChild(b, dir)
-		echo := pushUntilBroken(b.Context(), c.peer, objects[:1])
+		stored := pushUntilBroken(b.Context(), c.peer, objects[:1], func(int) {})
 		took := time.Since(begin).Seconds()
-		if echo != 1 {
+		if stored != 1 {
 			b.Fatal("nothing could be stored after the start")
 		}
 		b.ReportMetric(took, how+"-s")

@@ -34,6 +34,10 @@ type cli struct {
 	Debug bool `help:"Log at debug level; may show patient data."`
 
 	Serve   serveCmd   `cmd:"" help:"Receive, measure and report until stopped."`
+	Status  statusCmd  `cmd:"" help:"How the node fares, or what became of a study and why."`
+	Balance balanceCmd `cmd:"" help:"What was received on each day against what became of it, as CSV."`
+	Requeue requeueCmd `cmd:"" help:"Run again what was given up or refused of a study, or lift its quarantine."`
+	Discard discardCmd `cmd:"" help:"Remove a study, an instance apart, or what waits for a destination that is gone."`
 	Demo    demoCmd    `cmd:"" help:"The whole loop in one process on bundled data; prints the report that came back."`
 	Extract extractCmd `cmd:"" help:"Measure files and folders of DICOM, or a NIfTI image and mask."`
 	IBSI    ibsiCmd    `cmd:"" name:"ibsi" help:"Compare with the reference values of the IBSI."`

@@ -52,6 +52,7 @@ func startNode(t testing.TB, cfg Config) (n *node, stop func()) {
 		ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})), func(n *node) { nodes <- n })
 	}()
 	stop = sync.OnceFunc(func() {
+		accounted(t, n)
 		cancel()
 		select {
 		case err := <-ended:
@@ -70,6 +71,20 @@ func startNode(t testing.TB, cfg Config) (n *node, stop func()) {
 	}
 	t.Cleanup(stop)
 	return n, stop
+}
+
+// accounted fails where anything that was received is not in exactly one state: every test of a node ends with it.
+func accounted(t testing.TB, n *node) {
+	t.Helper()
+	days, err := n.pipeline.Balance(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range days {
+		if d.Difference != 0 {
+			t.Errorf("the balance does not come out: %+v", d)
+		}
+	}
 }
 
 func (n *node) peer() dimse.Peer {

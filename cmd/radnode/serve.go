@@ -64,6 +64,8 @@ type node struct {
 	pipeline *pipeline.Pipeline
 	dicom    net.Listener
 	http     net.Listener // nil where there is none
+	control  net.Listener // nil where there is none
+	desk     *desk
 	log      *slog.Logger
 }
 
@@ -95,6 +97,9 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		if n.http != nil {
 			n.http.Close()
 		}
+		if n.control != nil {
+			n.control.Close()
+		}
 		if n.store != nil {
 			n.store.Close()
 		}
@@ -106,7 +111,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 			log.Warn("no monitoring page: its port is taken; choose another with --http", "address", cfg.HTTP.Listen, "err", err)
 		}
 	}
-	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve)}); err != nil {
+	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
 		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
 	}
@@ -126,10 +131,16 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	n.pipeline, err = pipeline.New(n.store, pipeline.DIMSE{CallingAET: cfg.DICOM.AET}, pipeline.Options{
 		Rules: cfg.Rules, Profiles: cfg.Profiles, Style: cfg.Report, Deliver: destinations, ReplyTo: cfg.replyTo(),
 		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Memory: int64(cfg.Memory), Quiet: cfg.Quiet, Also: cfg.Also, ReportRefusals: cfg.Refusals, Logger: log,
+		Retention: cfg.Retention.retention(),
 	})
 	if err != nil {
 		closeAll()
 		return nil, err
+	}
+	n.server.Committer = n.pipeline
+	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, cfg: cfg, since: time.Now(), log: log}
+	if n.control, err = listenControl(cfg.Data); err != nil {
+		log.Warn("no control socket: radnode status and the like do not reach this node while it runs", "data", cfg.Data, "err", err)
 	}
 	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", n.dicom.Addr().String(), "http", n.httpAddr(),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
@@ -148,6 +159,9 @@ func (n *node) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.server.Serve(ctx, n.dicom) })
 	g.Go(func() error { return n.pipeline.Run(ctx) })
+	if n.control != nil {
+		g.Go(func() error { return n.desk.serveControl(ctx, n.control) })
+	}
 	if n.http != nil {
 		page := &http.Server{Handler: n.monitoring(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 		g.Go(func() error {
@@ -169,12 +183,9 @@ func (n *node) serve(ctx context.Context) error {
 // monitoring answers GET /healthz with the counters as JSON.
 func (n *node) monitoring() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		err := json.NewEncoder(w).Encode(map[string]any{
-			"version": version, "dicom": n.server.Stats(), "pipeline": n.pipeline.Stats(), "queues": n.store.Queues(), "disk": space(n.store.Space()),
-		})
-		if err != nil {
+		if err := json.NewEncoder(w).Encode(n.desk.sums(context.WithoutCancel(r.Context()))); err != nil {
 			n.log.Debug("monitoring", "err", err)
 		}
 	})
