@@ -215,7 +215,11 @@ func TestStoppedWhileComputing(t *testing.T) {
 		if round == 0 {
 			b.put(objects...)
 		}
-		<-began
+		select {
+		case <-began:
+		case <-time.After(patience):
+			t.Fatalf("not computed after %d stops", round)
+		}
 		stop()
 	}
 	b, stop := openBench(t, dir, quick)
@@ -463,5 +467,69 @@ func TestPanicOfMatcher(t *testing.T) {
 	state, _ := stateOf(s, objects[len(objects)-1].String(dicom.SOPInstanceUID))
 	if state.Name != StateRefused || !strings.HasPrefix(state.Reason, "internal error: ") {
 		t.Errorf("%+v", state)
+	}
+}
+
+// What came while no pipeline ran is found at the start, and what comes then is looked at before it.
+func TestStartLooks(t *testing.T) {
+	dir := t.TempDir()
+	objects, study := otherStudy(t, 0)
+	b, stop := openBench(t, dir, quick)
+	b.put(objects[1:]...)
+	b.wait(study, is(StateWaiting))
+	stop()
+	st, err := store.Open(dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = &bench{t: t, store: st}
+	b.put(objects[0])
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, stop = openBench(t, dir, quick)
+	b.wait(study, is(StateComputed))
+	stop()
+
+	if st, err = store.Open(dir, store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	b = &bench{t: t, store: st}
+	var studies []string
+	for k := range 40 {
+		objects, study := otherStudy(t, k+1)
+		b.put(objects[len(objects)-1]) // contours without images
+		studies = append(studies, study)
+	}
+	slices.Sort(studies)
+	last := studies[len(studies)-1] // the look through all comes to it at the end
+	s, err := st.Study(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := testOptions()
+	quick(&o)
+	if b.p, err = New(st, nil, o); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	changed := make(chan store.Event, 1)
+	changed <- store.Event{Study: last, Arrived: s.Instances}
+	ended := make(chan error, 1)
+	go func() { ended <- b.p.matcher.run(ctx, changed) }()
+	at := b.wait(last, is(StateWaiting)).At
+	before := 0
+	for _, study := range studies[:len(studies)-1] {
+		if b.wait(study, is(StateWaiting)).At.Before(at) {
+			before++
+		}
+	}
+	if before != 0 {
+		t.Errorf("%d studies of before were looked at first", before)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
