@@ -32,8 +32,9 @@ type Config struct {
 	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
 	Quiet    time.Duration         `yaml:"quiet"`
 	Workers  int                   `yaml:"workers"`
-	Memory   byteSize              `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string              `yaml:"also"`   // modalities on which contours of another series are measured too
+	Timeout  time.Duration         `yaml:"timeout"` // of one computation; 0 = pipeline.DefaultTimeout
+	Memory   byteSize              `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string              `yaml:"also"`    // modalities on which contours of another series are measured too
 	Refusals bool                  `yaml:"report_refusals"`
 	Reserve  diskReserve           `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
 
@@ -210,6 +211,9 @@ func (c Config) check() error {
 	}
 	if c.Workers < 0 || c.Workers > mostWorkers {
 		return fmt.Errorf("workers: want 1 to %d, or 0 for one a processor", mostWorkers)
+	}
+	if err := checkTimeout(c.Timeout); err != nil {
+		return err
 	}
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)
