@@ -21,11 +21,8 @@ import (
 // of the index says where everything is now, and which generation counts; from then on the older file is superfluous. Whatever
 // a kill leaves behind, one of the two is whole and the index names it. Without an index the newest counts, as it says the same.
 
-// Compaction pays where half of a segment is dead.
-const (
-	deadShare = 2 // the inverse of it
-	leastDead = 4 << 10
-)
+// deadShare: compaction pays where the half of a segment is dead.
+const deadShare = 2
 
 // runCompact gives space back, a while after something left.
 func (s *Store) runCompact() {
@@ -107,7 +104,7 @@ func (s *Store) compact(ctx context.Context, pace paceFunc) error {
 	var failed error
 	for i, seg := range list {
 		sum := sums[seg.num]
-		if sum == nil || seg.num >= upTo || sum.Dead < leastDead {
+		if sum == nil || seg.num >= upTo || sum.Dead == 0 {
 			continue
 		}
 		seg.generation = sum.Generation
