@@ -352,14 +352,15 @@ func TestKept(t *testing.T) {
 			c := Change{}
 			var after []func()
 			if rapid.Bool().Draw(t, "instance") {
-				o := newObjectOf("P1", st, st+".9"+uid.Draw(t, "uid"), 600, 5)
-				id := dicom.Identity{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: o.uid(), StudyInstanceUID: st, SeriesInstanceUID: st + ".8", PatientID: "P1"}
-				c.Instances = append(c.Instances, NewInstance{Meta: o.meta, Identity: id, Data: o.data})
-				after = append(after, func() {
-					if m.instances[o.uid()] == nil {
-						m.instances[o.uid()] = &modelInstance{study: st, patient: "P1", computed: true, at: m.clock, data: o.data, evidence: map[[32]byte]modelInstance{}}
-					}
-				})
+				for _, u := range rapid.SliceOfNDistinct(uid, 1, 2, rapid.ID).Draw(t, "uids") {
+					o := newObjectOf("P1", st, st+".9"+u, 600, 5)
+					c.Instances = append(c.Instances, newComputed(o, st))
+					after = append(after, func() {
+						if m.instances[o.uid()] == nil {
+							m.instances[o.uid()] = &modelInstance{study: st, patient: "P1", computed: true, at: m.clock, data: o.data, evidence: map[[32]byte]modelInstance{}}
+						}
+					})
+				}
 			}
 			if rapid.Bool().Draw(t, "job") {
 				j := Job{Key: st + key.Draw(t, "key"), Study: st, Queue: rapid.SampledFrom([]string{"compute", "deliver"}).Draw(t, "queue"), Payload: []byte{1, 2, byte(m.seq)}}
