@@ -161,7 +161,7 @@ func TestKeepLast(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, Options{Conflicts: KeepLast, largeObject: 5000})
 	ch := s.Watch(t.Context())
-	first, second, third := newObject("1.2.1", "1.2.1.1", 500, 1), newObject("1.2.1", "1.2.1.1", 9000, 2), newObject("1.2.1", "1.2.1.1", 700, 3)
+	first, second, third := newObject("1.2.1", "1.2.1.1", 500, 1), newObject("1.2.1", "1.2.1.1", 300<<10, 2), newObject("1.2.1", "1.2.1.1", 700, 3)
 	for _, o := range []object{first, second, third} {
 		mustPut(t, s, o)
 		if e := next(t, ch); len(e.Arrived) != 1 || int(e.Arrived[0].Size) != len(o.data) {
@@ -169,7 +169,7 @@ func TestKeepLast(t *testing.T) {
 		}
 		wantObject(t, s, o)
 	}
-	mustPut(t, s, first)                                         // it came before: nothing new
+	mustPut(t, s, first)                                           // it came before: nothing new
 	mustPut(t, s, newObjectOf("PAT2", "1.2.1", "1.2.1.1", 500, 4)) // another patient's takes no one's place
 	own := newObject("1.2.1", "1.2.1.2", 500, 1)
 	if err := s.Commit(ctx, Change{Instances: []NewInstance{newComputed(own, "1.2.1")}}); err != nil {
@@ -204,9 +204,9 @@ func TestKeepLast(t *testing.T) {
 func TestLeave(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, Options{largeObject: 5000, compact: -1})
-	objects := []object{newObject("1.2.1", "1.2.1.1", 500, 1), newObject("1.2.1", "1.2.1.2", 9000, 1)}
+	objects := []object{newObject("1.2.1", "1.2.1.1", 500, 1), newObject("1.2.1", "1.2.1.2", 300<<10, 1)}
 	mustPut(t, s, objects...)
-	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 600, 2), newObject("1.2.2", "1.2.2.1", 9000, 1))
+	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 600, 2), newObject("1.2.2", "1.2.2.1", 300<<10, 1))
 	job := Change{Jobs: []Job{{Key: "compute/1", Queue: "compute", Study: "1.2.1"}}, States: []State{{Study: "1.2.1", Subject: "s", Name: "queued"}}}
 	if err := s.Commit(ctx, job); err != nil {
 		t.Fatal(err)
@@ -331,7 +331,7 @@ func TestLeaveIsKilledBeforeUnlink(t *testing.T) {
 		return real(name)
 	}
 	s := openStore(t, dir, Options{largeObject: 5000, disk: d, compact: -1})
-	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 9000, 1), newObject("1.2.2", "1.2.2.1", 9000, 1), newObject("1.2.3", "1.2.3.1", 500, 1))
+	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 300<<10, 1), newObject("1.2.2", "1.2.2.1", 300<<10, 1), newObject("1.2.3", "1.2.3.1", 500, 1))
 	if err := s.Leave(ctx, "1.2.1", "age", false); err != nil {
 		t.Fatal(err)
 	}

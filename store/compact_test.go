@@ -47,7 +47,7 @@ func leftStore(t testing.TB, dir string, d *disk) *Store {
 			}
 		}
 	}
-	mustPut(t, s, newObject("1.2.0", "1.2.0.100", 9000, 1), newObject("1.2.5", "1.2.5.100", 9000, 1), newObjectOf("P2", "1.2.5", "1.2.5.101", 900, 1))
+	mustPut(t, s, newObject("1.2.0", "1.2.0.100", 300<<10, 1), newObject("1.2.5", "1.2.5.100", 300<<10, 1), newObjectOf("P2", "1.2.5", "1.2.5.101", 900, 1))
 	for i := range 4 {
 		if err := s.Leave(ctx, fmt.Sprintf("1.2.%d", i), "age", true); err != nil {
 			t.Fatal(err)

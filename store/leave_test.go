@@ -406,7 +406,7 @@ func TestKept(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				st, p := study.Draw(t, "study"), patient.Draw(t, "patient")
-				size := rapid.SampledFrom([]int{400, 900, 3500}).Draw(t, "size")
+				size := rapid.SampledFrom([]int{400, 900, 900, 270 << 10}).Draw(t, "size")
 				of := st // the UID may be one of another study
 				if rapid.IntRange(0, 5).Draw(t, "foreign") == 5 {
 					of = study.Draw(t, "uid of")
@@ -561,11 +561,11 @@ func TestKept(t *testing.T) {
 		}
 		files := 0
 		for _, in := range m.instances {
-			if len(in.data) >= 3000 {
+			if len(in.data) > 256<<10 {
 				files++
 			}
 			for _, e := range in.evidence {
-				if len(e.data) >= 3000 {
+				if len(e.data) > 256<<10 {
 					files++
 				}
 			}
