@@ -26,22 +26,21 @@ import (
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
 type Config struct {
-	Data     string                `yaml:"data"`
-	DICOM    DICOMConfig           `yaml:"dicom"`
-	HTTP     HTTPConfig            `yaml:"http"`
-	Peers    map[string]PeerConfig `yaml:"peers"`
-	Deliver  []string              `yaml:"deliver"` // names under peers, or AET@HOST:PORT
-	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
-	Quiet    time.Duration         `yaml:"quiet"`
-	Workers  int                   `yaml:"workers"`
-	Memory   byteSize              `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string              `yaml:"also"`   // modalities on which contours of another series are measured too
-	Refusals bool                  `yaml:"report_refusals"`
-
-	Conflicts conflictPolicy `yaml:"conflicts"` // which of several data sets under one UID is measured
-
+	Data     string                      `yaml:"data"`
+	DICOM    DICOMConfig                 `yaml:"dicom"`
+	HTTP     HTTPConfig                  `yaml:"http"`
+	Peers    map[string]PeerConfig       `yaml:"peers"`
+	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
+	Quiet    time.Duration               `yaml:"quiet"`
+	Workers  int                         `yaml:"workers"`
+	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
+	Refusals bool                        `yaml:"report_refusals"`
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
+
+	Conflicts conflictPolicy `yaml:"conflicts"` // which of several data sets under one UID is measured
 }
 
 // DICOMConfig is the receiving side.
