@@ -417,7 +417,7 @@ func TestSettled(t *testing.T) {
 		}
 		return b.p.matcher.settled(s)
 	}
-	b, stop := openBench(t, dir, quick)
+	b, stop := openBench(t, dir, little)
 	b.put(objects[1:]...)
 	b.wait(study, is(StateWaiting))
 	if settled(b) {
@@ -437,7 +437,7 @@ func TestSettled(t *testing.T) {
 		t.Error("settled where other series are to be measured than before")
 	}
 	stop()
-	b, stop = openBench(t, dir, quick)
+	b, stop = openBench(t, dir, little)
 	if !settled(b) {
 		t.Error("not settled after a restart")
 	}
@@ -452,7 +452,7 @@ func TestSettled(t *testing.T) {
 
 // Contours at which the matcher panics are refused with that reason.
 func TestPanicOfMatcher(t *testing.T) {
-	b, stop := openBench(t, t.TempDir(), quick)
+	b, stop := openBench(t, t.TempDir(), little)
 	defer stop()
 	objects, study := otherStudy(t, 0)
 	b.put(objects[1:]...)
@@ -474,7 +474,7 @@ func TestPanicOfMatcher(t *testing.T) {
 func TestStartLooks(t *testing.T) {
 	dir := t.TempDir()
 	objects, study := otherStudy(t, 0)
-	b, stop := openBench(t, dir, quick)
+	b, stop := openBench(t, dir, little)
 	b.put(objects[1:]...)
 	b.wait(study, is(StateWaiting))
 	stop()
@@ -487,7 +487,7 @@ func TestStartLooks(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b, stop = openBench(t, dir, quick)
+	b, stop = openBench(t, dir, little)
 	b.wait(study, is(StateComputed))
 	stop()
 
@@ -509,7 +509,7 @@ func TestStartLooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := testOptions()
-	quick(&o)
+	little(&o)
 	if b.p, err = New(st, nil, o); err != nil {
 		t.Fatal(err)
 	}

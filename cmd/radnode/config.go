@@ -39,10 +39,11 @@ type Config struct {
 	Reserve  diskReserve           `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
 
 	Retention RetentionConfig `yaml:"retention"`
-	Conflicts conflictPolicy  `yaml:"conflicts"`
 
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
+
+	Conflicts conflictPolicy `yaml:"conflicts"` // which of several data sets under one UID is measured
 }
 
 // DICOMConfig is the receiving side.
