@@ -74,7 +74,12 @@ func Dial(ctx context.Context, p Peer, o DialOptions) (*Client, error) {
 // open opens an association with or without TLS.
 func open(ctx context.Context, address string, secure *tls.Config, rq *ul.AssociateRQ, cfg ul.Config) (*ul.Conn, error) {
 	if secure == nil {
-		return ul.Dial(ctx, address, rq, cfg)
+		conn, err := ul.Dial(ctx, address, rq, cfg)
+		var foreign *ul.ForeignError
+		if errors.As(err, &foreign) && foreign.Protocol == "TLS" {
+			return nil, errors.New("it is a TLS port: call it with TLS")
+		}
+		return conn, err
 	}
 	nc, err := dialTLS(ctx, address, secure)
 	if err != nil {
