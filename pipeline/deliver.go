@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -337,7 +338,17 @@ func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
 // DIMSE is the Sender that uses C-STORE, one association for each delivery.
 type DIMSE struct {
 	CallingAET string
-	Timeout    time.Duration // for the whole delivery; 0 = 5 minutes
+	Timeout    time.Duration                   // for the whole delivery; 0 = 5 minutes
+	TLS        func(to dimse.Peer) *tls.Config // how a destination is called; nil, or an answer of nil = without TLS
+}
+
+// dial opens an association with a destination.
+func (s DIMSE) dial(ctx context.Context, to dimse.Peer, proposals []dimse.Proposal) (*dimse.Client, error) {
+	o := dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals}
+	if s.TLS != nil {
+		o.TLS = s.TLS(to)
+	}
+	return dimse.Dial(ctx, to, o)
 }
 
 // Send stores the objects in their order and reads every status.
@@ -357,7 +368,7 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 			}
 		}
 	}
-	c, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals})
+	c, err := s.dial(ctx, to, proposals)
 	if err != nil {
 		return err
 	}

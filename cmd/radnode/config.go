@@ -45,8 +45,9 @@ type Config struct {
 type DICOMConfig struct {
 	AET             string        `yaml:"aet"`
 	Listen          string        `yaml:"listen"`
+	TLS             TLSConfig     `yaml:"tls"`
+	Unknown         dimse.Unknown `yaml:"unknown"`       // what peers may do that are not listed under peers
 	CheckCalled     bool          `yaml:"check_called"`  // refuse associations that call another AE title
-	Callers         []string      `yaml:"callers"`       // AE titles that may send; empty = all
 	StandardOnly    bool          `yaml:"standard_only"` // refuse private and unknown storage SOP classes
 	MaxAssociations int           `yaml:"max_associations"`
 	MaxObject       int64         `yaml:"max_object"` // bytes of one object
@@ -56,14 +57,6 @@ type DICOMConfig struct {
 // HTTPConfig is the page for the operator's monitoring.
 type HTTPConfig struct {
 	Listen string `yaml:"listen"` // "" = none
-}
-
-// PeerConfig is another node.
-type PeerConfig struct {
-	AET     string `yaml:"aet"`
-	Address string `yaml:"address"` // host:port
-
-	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -77,29 +70,38 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	text := strings.Trim(strings.TrimSpace(string(b)), `"'`)
+	text, n, ok := parseBytes(b)
+	if !ok {
+		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+	}
+	if n < leastMemory {
+		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+	}
+	*s = byteSize(n)
+	return nil
+}
+
+// parseBytes reads a number of bytes, with or without a unit.
+func parseBytes(b []byte) (text string, n int64, ok bool) {
+	text = strings.Trim(strings.TrimSpace(string(b)), `"'`)
 	factor, digits := float64(1), text
 	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
 		if d, ok := strings.CutSuffix(text, unit); ok {
 			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
 		}
 	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
-		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+	f, err := strconv.ParseFloat(digits, 64)
+	if strings.Trim(digits, "0123456789.") != "" || err != nil || f*factor != math.Trunc(f*factor) || f*factor >= 1<<62 {
+		return text, 0, false
 	}
-	if n*factor < leastMemory {
-		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
-	}
-	*s = byteSize(n * factor)
-	return nil
+	return text, int64(f * factor), true
 }
 
 // defaultConfig is what holds where neither file nor flag says otherwise.
 func defaultConfig() Config {
 	return Config{
 		Data:  "./radnode-data",
-		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
+		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", TLS: TLSConfig{Require: true}, Unknown: dimse.RefuseUnknown, MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
 		Quiet: time.Minute,
 	}
@@ -159,6 +161,7 @@ func parseProfile(b []byte) (features.Profile, error) {
 var remedy = strings.NewReplacer(
 	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
 	"of type bool", "of type bool: write true or false",
+	`unknown field "callers"`, `unknown field "callers": who may send is listed under peers, as CT1: {aet: CT1, from: [10.0.0.7]}`,
 )
 
 // decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
@@ -188,17 +191,9 @@ func (c Config) check() error {
 	if err := checkAET(c.DICOM.AET); err != nil {
 		return fmt.Errorf("dicom.aet: %w", err)
 	}
-	if _, _, err := net.SplitHostPort(c.DICOM.Listen); err != nil {
-		return fmt.Errorf("dicom.listen: %w; write host:port, or :port for all addresses", err)
-	}
 	if c.HTTP.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
 			return fmt.Errorf("http.listen: %w; write host:port, or \"\" for none", err)
-		}
-	}
-	for _, aet := range c.DICOM.Callers {
-		if err := checkAET(aet); err != nil {
-			return fmt.Errorf("dicom.callers: %w", err)
 		}
 	}
 	if c.DICOM.MaxAssociations < 1 {
@@ -216,13 +211,8 @@ func (c Config) check() error {
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)
 	}
-	for name, p := range c.Peers {
-		if _, err := p.peer(); err != nil {
-			return fmt.Errorf("peers.%s: %w", name, err)
-		}
-		if err := p.Report.Over(c.Report).Check(); err != nil {
-			return fmt.Errorf("peers.%s.report.%w", name, err)
-		}
+	if err := c.checkAccess(); err != nil {
+		return err
 	}
 	if _, err := c.destinations(); err != nil {
 		return err
@@ -248,6 +238,9 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 	var out []pipeline.Destination
 	for _, d := range c.Deliver {
 		if p, ok := c.Peers[d]; ok {
+			if p.Address == "" {
+				return nil, fmt.Errorf("deliver: peers.%s has no address; write one, as \"10.0.0.5:104\"", d)
+			}
 			peer, err := p.peer()
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
