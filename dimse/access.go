@@ -27,7 +27,8 @@ import (
 
 // A KnownPeer may open associations: its AE title, its address and, where it has one, its certificate together are who it is.
 type KnownPeer struct {
-	Name    string // in messages and counters
+	Name    string // in counters
+	Setting string // where an administrator finds it, as peers.CT1, for messages; empty: it is no entry of its own
 	AETitle string
 	// From are the addresses that it calls from: IP addresses, networks (10.0.1.0/24) and host names. Names are resolved
 	// forward; what the reverse DNS says of an address is for its owner to choose and is never asked.
@@ -97,6 +98,9 @@ type entry struct {
 	stored, objectsRefused, bytes, slowed, lastHeard atomic.Int64
 }
 
+// place is what messages call the peer.
+func (p *entry) place() string { return or(p.Setting, p.Name) }
+
 // NewAccess checks the options; an error names the peer.
 func NewAccess(o AccessOptions) (*Access, error) {
 	a := &Access{unknown: o.Unknown, local: o.Local, unlisted: &entry{}, refused: map[Refusal]*atomic.Int64{}}
@@ -109,17 +113,17 @@ func NewAccess(o AccessOptions) (*Access, error) {
 	for _, k := range o.Peers {
 		p := &entry{KnownPeer: k}
 		if _, err := ul.NewAETitle(k.AETitle); err != nil {
-			return nil, fmt.Errorf("%s: %w", k.Name, err)
+			return nil, fmt.Errorf("%s: %w", p.place(), err)
 		}
 		p.AETitle = strings.Trim(k.AETitle, " ") // spaces around it have no meaning, PS3.5 Table 6.2-1
 		if len(k.From) == 0 {
-			return nil, fmt.Errorf("%s: no address that it calls from", k.Name)
+			return nil, fmt.Errorf("%s: no address that it calls from", p.place())
 		}
 		for _, from := range k.From {
 			prefix, host, err := parseFrom(from)
 			switch {
 			case err != nil:
-				return nil, fmt.Errorf("%s: %w", k.Name, err)
+				return nil, fmt.Errorf("%s: %w", p.place(), err)
 			case host != "":
 				p.hosts = append(p.hosts, host)
 			default:
@@ -128,7 +132,7 @@ func NewAccess(o AccessOptions) (*Access, error) {
 		}
 		if k.Certificate != "" {
 			if err := CheckCertificateName(k.Certificate); err != nil {
-				return nil, fmt.Errorf("%s: %w", k.Name, err)
+				return nil, fmt.Errorf("%s: %w", p.place(), err)
 			}
 		}
 		// A second's worth may come at once, and never less than a PDU.
@@ -294,9 +298,9 @@ func (a *Access) identify(ctx context.Context, calling string, c caller) (*entry
 		return here[0], RefusedCertificate, fault
 	case len(named) > 0:
 		p := named[0]
-		remedy := fmt.Sprintf("add it to %s.from", p.Name)
-		if !strings.HasPrefix(p.Name, "peers.") {
-			remedy = suggestion(calling, c.addr)
+		remedy := suggestion(calling, c.addr)
+		if p.Setting != "" {
+			remedy = fmt.Sprintf("add it to %s.from", p.Setting)
 		}
 		return p, RefusedAddress, fmt.Sprintf("%s is known from %s only, not from %v: %s", calling, p.from(&a.names), c.addr, remedy)
 	}
@@ -342,7 +346,7 @@ func (p *entry) unproven(c caller) (fault string) {
 	case c.certificate == nil:
 		fault = "showed no certificate"
 	case !certificateIs(c.certificate, p.Certificate):
-		fault = fmt.Sprintf("showed the one of %s: correct %s.certificate where that is the right one", describeCertificate(c.certificate), p.Name)
+		fault = fmt.Sprintf("showed the one of %s: correct %s.certificate where that is the right one", describeCertificate(c.certificate), p.place())
 	default:
 		return ""
 	}
@@ -355,7 +359,7 @@ func (a *Access) enter(g *grant, max int) (Refusal, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := g.peer.Associations; n > 0 && g.peer.open >= n {
-		return RefusedPeerPlaces, fmt.Sprintf("%s has %d associations, which is its limit", g.peer.Name, n)
+		return RefusedPeerPlaces, fmt.Sprintf("%s has %d associations, which is its limit", g.peer.place(), n)
 	}
 	kept, known := 0, 0
 	for _, p := range a.peers {
@@ -444,7 +448,7 @@ func (p *entry) stats() PeerStats {
 func (a *Access) String() string {
 	var who []string
 	for _, p := range a.peers {
-		who = append(who, fmt.Sprintf("%s (%s from %s)", strings.TrimPrefix(p.Name, "peers."), p.AETitle, strings.Join(p.From, ", ")))
+		who = append(who, fmt.Sprintf("%s (%s from %s)", p.Name, p.AETitle, strings.Join(p.From, ", ")))
 	}
 	if a.local {
 		who = append(who, "programs on this machine under any AE title")
@@ -666,21 +670,28 @@ func (q *quiet) may(from netip.Addr, now time.Time) bool {
 func (q *quiet) summary(log *slog.Logger, now time.Time, all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	lines, others := 0, 0
 	for _, from := range slices.SortedFunc(maps.Keys(q.sources), netip.Addr.Compare) {
 		l := q.sources[from]
 		if !all && now.Sub(l.since) < quietWindow {
 			continue
 		}
 		delete(q.sources, from)
-		if l.withheld > 0 {
-			who := from.String()
-			if !from.IsValid() {
-				who = "others"
-			}
-			log.Warn("more associations refused, not logged one by one", "peer", who, "count", l.withheld, "within", now.Sub(l.since).Round(time.Second))
+		switch {
+		case l.withheld == 0:
+		case !from.IsValid() || lines == quietTotal/10:
+			others += l.withheld
+		default:
+			lines++
+			log.Warn(withheld, "peer", from.String(), "count", l.withheld)
 		}
 	}
+	if others > 0 {
+		log.Warn(withheld, "peer", "others", "count", others)
+	}
 }
+
+const withheld = "more associations refused than are logged one by one"
 
 // A pending connection is one on which no association was requested yet, or is no longer.
 type pending struct {

@@ -450,7 +450,7 @@ func TestAcceptance(t *testing.T) {
 
 func TestTitles(t *testing.T) {
 	addr, log, _ := serve(t, &Server{Storage: &memory{}, AcceptCalled: []string{"RADNODE", "ALIAS"}, Access: access(t, AccessOptions{Peers: []KnownPeer{
-		{Name: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}}, {Name: "peers.odd", AETitle: "a/../%s", From: []string{"127.0.0.0/8"}},
+		{Name: "CT1", Setting: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}}, {Name: "odd", Setting: "peers.odd", AETitle: "a/../%s", From: []string{"127.0.0.0/8"}},
 	}})})
 	for _, c := range []struct {
 		calling, called string

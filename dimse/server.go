@@ -147,7 +147,7 @@ func (s *Server) listen(ctx context.Context, l net.Listener, secure *tls.Config)
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	var associations sync.WaitGroup
-	defer s.access().quiet.summary(s.log(), time.Now(), true)
+	defer func() { s.access().quiet.summary(s.log(), time.Now(), true) }()
 	defer associations.Wait()
 	associations.Go(func() { s.summarise(work, ctx) })
 	defer context.AfterFunc(ctx, func() {
@@ -298,7 +298,7 @@ const maxHandshake = 10 * time.Second
 func (s *Server) handshake(ctx context.Context, nc net.Conn, config *tls.Config, who *caller) (conn *tls.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(or(s.ARTIM, 20*time.Second), maxHandshake))
 	defer cancel()
-	counted := &countedConn{Conn: nc}
+	counted := &countedConn{Conn: nc, acknowledge: ul.QuickACK(nc)}
 	conn = tls.Server(counted, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		if counted.read == 0 {

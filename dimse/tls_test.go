@@ -185,10 +185,10 @@ func TestTLSRefusals(t *testing.T) {
 	_, pinned := ca.issue(leaf("ct3"))
 	store := &memory{}
 	server := &Server{Storage: store, ARTIM: 5 * time.Second, Access: access(t, AccessOptions{Peers: []KnownPeer{
-		{Name: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}, Certificate: "CN=ct1"},
-		{Name: "peers.CT2", AETitle: "CT2", From: []string{"127.0.0.1"}, Certificate: "ct2.example"},
-		{Name: "peers.CT3", AETitle: "CT3", From: []string{"127.0.0.1"}, Certificate: fmt.Sprintf("sha256:%X", sha256.Sum256(pinned.Raw))},
-		{Name: "peers.ANY", AETitle: "ANY", From: []string{"127.0.0.1"}},
+		{Name: "CT1", Setting: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}, Certificate: "CN=ct1"},
+		{Name: "CT2", Setting: "peers.CT2", AETitle: "CT2", From: []string{"127.0.0.1"}, Certificate: "ct2.example"},
+		{Name: "CT3", Setting: "peers.CT3", AETitle: "CT3", From: []string{"127.0.0.1"}, Certificate: fmt.Sprintf("sha256:%X", sha256.Sum256(pinned.Raw))},
+		{Name: "ANY", Setting: "peers.ANY", AETitle: "ANY", From: []string{"127.0.0.1"}},
 	}})}
 	addr, log, _ := serveTLS(t, server, ca.tls(leaf("radnode")).Server(true))
 	hello := func(text string) func() error {
@@ -267,13 +267,14 @@ func TestTLSRefusals(t *testing.T) {
 	}
 
 	// On the plain port a bound AE title is refused, and TLS is named.
-	plainAddr, plainLog, _ := serve(t, &Server{Storage: store, Access: server.Access})
+	plainAddr, plainLog, stop := serve(t, &Server{Storage: store, Access: server.Access})
 	if _, err := scriptAs(t, plainAddr, "CT1", "RADNODE"); err == nil {
 		t.Error("a bound AE title is accepted without TLS")
 	}
 	if err := dialled(t, plainAddr, ca.tls(leaf("ct1")).Client(""), "CT1"); err == nil || !strings.Contains(err.Error(), "TLS") {
 		t.Errorf("TLS on the plain port: %v", err)
 	}
+	stop() // the answer travels before the line is written
 	for _, want := range []string{"127.0.0.1 came without TLS", "the peer speaks TLS on a port without it"} {
 		if !strings.Contains(plainLog.String(), want) {
 			t.Errorf("log lacks %q:\n%s", want, plainLog)
@@ -484,8 +485,8 @@ func TestTLSWithDCMTK(t *testing.T) {
 	ca := newAuthority(t, "hospital")
 	own, _ := ca.issue(leaf("ct1"))
 	store := &memory{}
-	server := &Server{Storage: store, Access: access(t, AccessOptions{Peers: []KnownPeer{{Name: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}, Certificate: "CN=ct1"}}})}
-	addr, log, _ := serveTLS(t, server, ca.tls(leaf("radnode")).Server(true))
+	server := &Server{Storage: store, Access: access(t, AccessOptions{Peers: []KnownPeer{{Name: "CT1", Setting: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}, Certificate: "CN=ct1"}}})}
+	addr, log, stop := serveTLS(t, server, ca.tls(leaf("radnode")).Server(true))
 	host, port := hostPort(t, addr)
 	for _, profile := range []string{"+py", "+px", "+pz"} {
 		run(t, echoscu, "+tls", own.Key, own.Certificate, "+cf", ca.file, profile, "-aet", "CT1", "-aec", "RADNODE", host, port)
@@ -503,6 +504,7 @@ func TestTLSWithDCMTK(t *testing.T) {
 			t.Errorf("%v is accepted\n%s", args, out)
 		}
 	}
+	stop()
 	for _, want := range []string{"the peer showed no certificate", "DICOM without TLS"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("log lacks %q:\n%s", want, log)

@@ -171,7 +171,7 @@ func (c Config) access() (*dimse.Access, error) {
 			from = []string{host}
 		}
 		o.Peers = append(o.Peers, dimse.KnownPeer{
-			Name: "peers." + name, AETitle: p.AET, From: from, Certificate: p.Certificate, Associations: p.MaxAssociations, Reserved: p.Reserved,
+			Name: name, Setting: "peers." + name, AETitle: p.AET, From: from, Certificate: p.Certificate, Associations: p.MaxAssociations, Reserved: p.Reserved,
 			ObjectsPerSecond: p.ObjectsPerSecond, BytesPerSecond: float64(p.BytesPerSecond),
 		})
 	}

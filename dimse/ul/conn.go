@@ -117,7 +117,7 @@ func newConn(nc net.Conn, cfg Config, requestor bool) *Conn {
 	if t, ok := tcp.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 	}
-	c.quick = quickACK(tcp)
+	c.quick = QuickACK(tcp)
 	return c
 }
 
