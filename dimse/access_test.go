@@ -76,6 +76,8 @@ func TestAdmit(t *testing.T) {
 		{options: AccessOptions{Unknown: AcceptUnknown}, calling: "FAR", from: "fd00::1", why: RefusedAddress},
 		{options: AccessOptions{Unknown: EchoUnknown}, calling: "ANY", from: "10.0.0.1", echo: true},
 		{options: AccessOptions{Unknown: EchoUnknown}, calling: "CT1", from: "10.0.0.7", name: "CT1"},
+		{options: AccessOptions{Unknown: EchoUnknown}, calling: "CT1", from: "10.0.0.8", echo: true},
+		{options: AccessOptions{Unknown: EchoUnknown}, calling: "FAR", from: "10.0.0.1", why: RefusedCertificate},
 	} {
 		c.options.Peers = peers
 		a := access(t, c.options)

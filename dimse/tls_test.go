@@ -331,17 +331,22 @@ func TestTLSProfile(t *testing.T) {
 			t.Errorf("%+v: %v, want accepted %v", config, err, c.ok)
 		}
 	}
-	config := client.Client("")
-	config.ServerName, config.ClientSessionCache, config.SessionTicketsDisabled = "127.0.0.1", tls.NewLRUClientSessionCache(4), false
-	for range 2 {
-		nc, err := tls.Dial("tcp", addr, config)
-		if err != nil {
-			t.Fatal(err)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := client.Client("")
+		config.MaxVersion, config.SessionTicketsDisabled, config.ClientSessionCache = version, false, noSessions{t}
+		if err := dialled(t, addr, config, "CT1"); err != nil {
+			t.Error(err)
 		}
-		if nc.ConnectionState().DidResume {
-			t.Error("a session was resumed")
-		}
-		nc.Close()
+	}
+}
+
+// noSessions fails the test where the server offers a session to resume.
+type noSessions struct{ t testing.TB }
+
+func (noSessions) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+func (n noSessions) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		n.t.Error("the server offers a session to resume")
 	}
 }
 
