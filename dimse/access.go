@@ -415,7 +415,7 @@ type PeerStats struct {
 	ObjectsRefused      int64         // answered with a failure
 	Bytes               int64         // of data sets, kept or not
 	Slowed              time.Duration // that its limits made it wait
-	LastHeard           time.Time     // when its last association came or went; zero = never
+	LastHeard           time.Time     // when its last association was accepted; zero = never
 }
 
 func (a *Access) stats() (open int64, refused map[Refusal]int64, peers map[string]PeerStats, unlisted PeerStats) {
@@ -691,7 +691,7 @@ func (q *quiet) summary(log *slog.Logger, now time.Time, all bool) {
 	}
 }
 
-const withheld = "more associations refused than are logged one by one"
+const withheld = "more associations refused, or of peers that are not known, than are logged one by one"
 
 // A pending connection is one on which no association was requested yet, or is no longer.
 type pending struct {

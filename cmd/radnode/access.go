@@ -46,13 +46,12 @@ type byteRate int64
 // leastRate is a rate below which one image takes seconds: a number that was meant in another unit.
 const leastRate = 64 << 10
 
-// UnmarshalYAML reads a rate strictly.
+// UnmarshalYAML reads a rate; what is none becomes -1, for check to refuse with its place.
 func (r *byteRate) UnmarshalYAML(b []byte) error {
-	text, n, ok := parseBytes(b)
-	if !ok || n != 0 && n < leastRate {
-		return fmt.Errorf("bytes_per_second: %q is no rate of at least 64KiB; write a number of bytes, or one with a unit as 512KiB or 100MiB, or 0 for no limit", text)
+	*r = -1
+	if _, n, ok := parseBytes(b); ok {
+		*r = byteRate(n)
 	}
-	*r = byteRate(n)
 	return nil
 }
 
@@ -134,6 +133,9 @@ func (c Config) checkAccess() error {
 		}
 		if !(p.ObjectsPerSecond >= 0) || math.IsInf(p.ObjectsPerSecond, 0) {
 			return fmt.Errorf("%s.objects_per_second: write a number above 0, or 0 for no limit", key)
+		}
+		if p.BytesPerSecond != 0 && p.BytesPerSecond < leastRate {
+			return fmt.Errorf("%s.bytes_per_second: write at least 64KiB, as a number of bytes or with a unit as 100MiB, or 0 for no limit", key)
 		}
 		if err := p.Report.Over(c.Report).Check(); err != nil {
 			return fmt.Errorf("%s.report.%w", key, err)

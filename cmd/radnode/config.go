@@ -161,6 +161,8 @@ func parseProfile(b []byte) (features.Profile, error) {
 var remedy = strings.NewReplacer(
 	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
 	"of type bool", "of type bool: write true or false",
+	"string was used where sequence is expected", "one value where a list is expected: write it in brackets, as [10.0.0.7]",
+	"found an invalid key for this map", "an invalid key for this map; put quotes around text with colons, as \"fd00::7\"",
 	`unknown field "callers"`, `unknown field "callers": who may send is listed under peers, as CT1: {aet: CT1, from: [10.0.0.7]}`,
 )
 
