@@ -180,7 +180,11 @@ func TestLoopOverTLS(t *testing.T) {
 
 	command(t, "storescu", "+tls", scanner.Key, scanner.Certificate, "+cf", scanner.CA, "-R", "-aet", "SCANNER", "-aec", "RADNODE", "127.0.0.1", port,
 		"+sd", "+r", "+sp", "*.dcm", bundledStudy(t))
-	waitIdle(t, n)
+	for deadline := time.Now().Add(patience); n.pipeline.Stats().Delivered == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is delivered")
+		}
+	}
 	if reports, err := filepath.Glob(filepath.Join(dir, "SR*")); err != nil || len(reports) != 1 {
 		t.Errorf("%d reports, %v", len(reports), err)
 	}
