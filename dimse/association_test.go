@@ -458,7 +458,9 @@ func TestAcceptance(t *testing.T) {
 }
 
 func TestTitles(t *testing.T) {
-	addr, log, _ := serve(t, &Server{Storage: &memory{}, AcceptCalled: []string{"RADNODE", "ALIAS"}, AcceptCalling: []string{"CT1", "a/../%s"}})
+	addr, log, _ := serve(t, &Server{Storage: &memory{}, AcceptCalled: []string{"RADNODE", "ALIAS"}, Access: access(t, AccessOptions{Peers: []KnownPeer{
+		{Name: "CT1", Setting: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}}, {Name: "odd", Setting: "peers.odd", AETitle: "a/../%s", From: []string{"127.0.0.0/8"}},
+	}})})
 	for _, c := range []struct {
 		calling, called string
 		reason          uint8 // of A-ASSOCIATE-RJ, 0 = accepted
@@ -506,20 +508,6 @@ func TestMaxAssociations(t *testing.T) {
 	}
 	if st := server.Stats(); st.AssociationsOpen != 2 || st.Associations != 3 {
 		t.Errorf("stats %+v", st)
-	}
-}
-
-func TestReservedPlaces(t *testing.T) {
-	addr, _, _ := serve(t, &Server{Storage: &memory{}, MaxAssociations: 3, Known: []string{"CT1"}, Reserved: 1})
-	for i, want := range []struct {
-		calling string
-		in      bool
-	}{{"STRANGER", true}, {"STRANGER", true}, {"STRANGER", false}, {"CT1", true}, {"CT1", false}} {
-		_, err := scriptAs(t, addr, want.calling, "RADNODE")
-		var refusal *RejectedError
-		if (err == nil) != want.in || !want.in && (!errors.As(err, &refusal) || *refusal != ul.RejectLocalLimitExceeded) {
-			t.Errorf("%d: %s: %v, want in %v", i, want.calling, err, want.in)
-		}
 	}
 }
 

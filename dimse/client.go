@@ -2,6 +2,7 @@ package dimse
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ type DialOptions struct {
 	Timeout    time.Duration // for the association to come about; default 30 s
 	Idle       time.Duration // longest silence while an answer is due; default 2 min: a PACS may be slow to keep a large object
 	MaxPDU     uint32        // longest PDU sent and advertised; default 128 KiB
+	TLS        *tls.Config   // of [TLS.Client]; nil = without TLS
 }
 
 // A Client is an association that we requested. It is used by one goroutine at a time.
@@ -69,11 +71,32 @@ func Dial(ctx context.Context, p Peer, o DialOptions) (*Client, error) {
 	rq.User.Roles = o.Roles
 	ctx, cancel := context.WithTimeout(ctx, or(o.Timeout, 30*time.Second))
 	defer cancel()
-	conn, err := ul.Dial(ctx, p.Address, rq, ul.Config{MaxPDU: o.MaxPDU, ARTIM: or(o.Timeout, 30*time.Second), Idle: or(o.Idle, 2*time.Minute)})
+	conn, err := open(ctx, p.Address, o.TLS, rq, ul.Config{MaxPDU: o.MaxPDU, ARTIM: or(o.Timeout, 30*time.Second), Idle: or(o.Idle, 2*time.Minute)})
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", p, cause(ctx, err))
 	}
 	return &Client{conn: conn, peer: p}, nil
+}
+
+// open opens an association with or without TLS.
+func open(ctx context.Context, address string, secure *tls.Config, rq *ul.AssociateRQ, cfg ul.Config) (*ul.Conn, error) {
+	if secure == nil {
+		conn, err := ul.Dial(ctx, address, rq, cfg)
+		var foreign *ul.ForeignError
+		if errors.As(err, &foreign) && foreign.Protocol == "TLS" {
+			return nil, errors.New("it is a TLS port: call it with TLS")
+		}
+		return conn, err
+	}
+	nc, err := dialTLS(ctx, address, secure)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := ul.Request(ctx, nc, rq, cfg)
+	if err != nil { // in TLS 1.3 the peer looks at our certificate after our part of the handshake
+		return nil, tlsRefusal(err)
+	}
+	return conn, nil
 }
 
 // contexts lays proposals out as presentation contexts. One transfer syntax a context lets a peer accept each by

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -472,12 +473,17 @@ func (p *Pipeline) recoded(uid, class, as, ts string) (io.ReadCloser, error) {
 // DIMSE is the Sender that uses C-STORE, one association for each delivery.
 type DIMSE struct {
 	CallingAET string
-	Timeout    time.Duration // for the whole delivery; 0 = 30 minutes
+	Timeout    time.Duration                   // for the whole delivery; 0 = 30 minutes
+	TLS        func(to dimse.Peer) *tls.Config // how a destination is called; nil, or an answer of nil = without TLS
 }
 
 // dial begins every association of the pipeline.
 func (s DIMSE) dial(ctx context.Context, to dimse.Peer, proposals []dimse.Proposal, roles ...dimse.Role) (*dimse.Client, error) {
-	return dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals, Roles: roles})
+	o := dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals, Roles: roles}
+	if s.TLS != nil {
+		o.TLS = s.TLS(to)
+	}
+	return dimse.Dial(ctx, to, o)
 }
 
 // Send stores the objects in their order and reads every status.

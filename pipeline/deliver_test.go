@@ -16,7 +16,6 @@ import (
 
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
-	"github.com/radnode/radnode/dimse/ul"
 	"github.com/radnode/radnode/store"
 )
 
@@ -45,17 +44,7 @@ func startPACS(t *testing.T, addr string) *pacs {
 		t.Fatal(err)
 	}
 	p := &pacs{t: t, addr: l.Addr().String(), kept: map[string][]byte{}, conns: map[net.Conn]bool{}}
-	server := &dimse.Server{AETitle: "PACS", Storage: p, Committer: p, Grace: 100 * time.Millisecond, ARTIM: time.Second,
-		Refuse: func(string, string, net.Addr) *ul.RejectedError {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.asked++
-			if p.refuse != nil && p.refuse(p.asked) {
-				r := ul.RejectLocalLimitExceeded
-				return &r
-			}
-			return nil
-		}}
+	server := &dimse.Server{AETitle: "PACS", Storage: p, Committer: p, Grace: 100 * time.Millisecond, ARTIM: time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, pacsListener{l, p}) }()
@@ -73,14 +62,29 @@ type pacsListener struct {
 	p *pacs
 }
 
+// Accept gives the server the connections that are not refused.
 func (l pacsListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err == nil {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
 		l.p.mu.Lock()
-		l.p.conns[c] = true
+		l.p.asked++
+		refused := l.p.refuse != nil && l.p.refuse(l.p.asked)
+		l.p.conns[c] = !refused
 		l.p.mu.Unlock()
+		if !refused {
+			return c, nil
+		}
+		go func() {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			_, _ = c.Read(make([]byte, 64<<10))                  // A-ASSOCIATE-RQ
+			_, _ = c.Write([]byte{3, 0, 0, 0, 0, 4, 0, 2, 3, 2}) // A-ASSOCIATE-RJ: transient, local limit exceeded, PS3.8 9.3.4
+			_, _ = c.Read(make([]byte, 1))                       // until the peer closes
+		}()
 	}
-	return c, err
 }
 
 func (p *pacs) cut() {

@@ -50,8 +50,9 @@ type Config struct {
 type DICOMConfig struct {
 	AET             string        `yaml:"aet"`
 	Listen          string        `yaml:"listen"`
+	TLS             TLSConfig     `yaml:"tls"`
+	Unknown         dimse.Unknown `yaml:"unknown"`       // what peers may do that are not listed under peers
 	CheckCalled     bool          `yaml:"check_called"`  // refuse associations that call another AE title
-	Callers         []string      `yaml:"callers"`       // AE titles that may send; empty = all
 	StandardOnly    bool          `yaml:"standard_only"` // refuse private and unknown storage SOP classes
 	MaxAssociations int           `yaml:"max_associations"`
 	MaxObject       int64         `yaml:"max_object"` // bytes of one object
@@ -61,15 +62,6 @@ type DICOMConfig struct {
 // HTTPConfig is the page for the operator's monitoring.
 type HTTPConfig struct {
 	Listen string `yaml:"listen"` // "" = none
-}
-
-// PeerConfig is another node.
-type PeerConfig struct {
-	AET     string `yaml:"aet"`
-	Address string `yaml:"address"` // host:port
-
-	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
-	Commit bool           `yaml:"commit"` // it is asked for Storage Commitment of what was delivered
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -99,7 +91,7 @@ func (s *byteSize) UnmarshalYAML(b []byte) error {
 func defaultConfig() Config {
 	return Config{
 		Data:  "./radnode-data",
-		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
+		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", TLS: TLSConfig{Require: true}, Unknown: dimse.RefuseUnknown, MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
 		Quiet: time.Minute, Retention: defaultRetention,
 	}
@@ -159,6 +151,9 @@ func parseProfile(b []byte) (features.Profile, error) {
 var remedy = strings.NewReplacer(
 	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
 	"of type bool", "of type bool: write true or false",
+	"string was used where sequence is expected", "one value where a list is expected: write it in brackets, as [10.0.0.7]",
+	"found an invalid key for this map", "an invalid key for this map; put quotes around text with colons, as \"fd00::7\"",
+	`unknown field "callers"`, `unknown field "callers": who may send is listed under peers, as CT1: {aet: CT1, from: [10.0.0.7]}`,
 )
 
 // decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
@@ -188,17 +183,9 @@ func (c Config) check() error {
 	if err := checkAET(c.DICOM.AET); err != nil {
 		return fmt.Errorf("dicom.aet: %w", err)
 	}
-	if _, _, err := net.SplitHostPort(c.DICOM.Listen); err != nil {
-		return fmt.Errorf("dicom.listen: %w; write host:port, or :port for all addresses", err)
-	}
 	if c.HTTP.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
 			return fmt.Errorf("http.listen: %w; write host:port, or \"\" for none", err)
-		}
-	}
-	for _, aet := range c.DICOM.Callers {
-		if err := checkAET(aet); err != nil {
-			return fmt.Errorf("dicom.callers: %w", err)
 		}
 	}
 	if c.DICOM.MaxAssociations < 1 {
@@ -219,13 +206,8 @@ func (c Config) check() error {
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)
 	}
-	for name, p := range c.Peers {
-		if _, err := p.peer(); err != nil {
-			return fmt.Errorf("peers.%s: %w", name, err)
-		}
-		if err := p.Report.Over(c.Report).Check(); err != nil {
-			return fmt.Errorf("peers.%s.report.%w", name, err)
-		}
+	if err := c.checkAccess(); err != nil {
+		return err
 	}
 	if _, err := c.destinations(); err != nil {
 		return err
@@ -254,6 +236,9 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 	var out []pipeline.Destination
 	for _, d := range c.Deliver {
 		if p, ok := c.Peers[d]; ok {
+			if p.Address == "" {
+				return nil, fmt.Errorf("deliver: peers.%s has no address; write one, as \"10.0.0.5:104\"", d)
+			}
 			peer, err := p.peer()
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
