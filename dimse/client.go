@@ -219,12 +219,15 @@ func (c *Client) send(context uint8, command []byte, body io.Reader) error {
 
 // response waits for the response to message id.
 func (c *Client) response(id uint16) (Status, error) {
-	for {
+	for stray := 0; ; {
 		v, err := c.conn.Await()
 		if err != nil {
 			return Status{}, c.ended(err)
 		}
 		if !v.Command { // a data set nobody announced
+			if stray += v.Len + pdvCost; stray > maxStray {
+				return Status{}, c.conn.Abort(errors.New("the peer sends a data set instead of an answer"))
+			}
 			continue
 		}
 		m, err := readCommand(c.conn, v, &c.reply)

@@ -69,7 +69,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	start := time.Now()
 	contours, images, done, err := p.load(t)
 	if err != nil {
-		return p.failed(ctx, job, err)
+		return p.refused(ctx, job, t, last, nil, nil, nil, err)
 	}
 	defer done()
 	loaded := time.Since(start)
@@ -347,7 +347,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	why, text := reasonsOf(m, reason)
 	last.Input, last.Images, last.Codes, last.Config = t.Input, len(t.Images), codesOf(why), p.config
 	change := store.Change{}
-	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
+	if p.opt.ReportRefusals && contours != nil && why[0].Code != refusal.RulesNone {
 		to := p.deliverTo(t.ReplyTo)
 		rev := Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}
 		made, err := p.notComputed(contours, images, why, rev, to)
@@ -424,11 +424,10 @@ func (p *Pipeline) countRefused(why []*refusal.Refusal) {
 	})
 }
 
-// ofTheInput says whether an error lies in what was received, so that trying again gives the same.
+// ofTheInput says whether an error lies in what was received, so that trying again gives the same. An error of the disk does not.
 func ofTheInput(err error) bool {
 	var refused *refusal.Refusal
-	var malformed *dicom.Error
-	return errors.As(err, &refused) || errors.As(err, &malformed) ||
+	return errors.As(err, &refused) || errors.Is(err, dicom.ErrMalformed) || errors.Is(err, dicom.ErrUnsupported) ||
 		errors.Is(err, ErrNothingMeasured)
 }
 

@@ -46,16 +46,24 @@ func ReadFile(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if note := PreambleNote(r); note != "" {
+		f.Notes = append(f.Notes, note)
+	}
+	return f, nil
+}
+
+// PreambleNote warns of a Part 10 file that is also a program: its preamble may hold anything, PS3.10 7.5. It is "" otherwise.
+func PreambleNote(r io.ReaderAt) string {
 	preamble := make([]byte, 4)
-	if err := readAt(r, preamble, 0); err != nil {
-		return nil, &Error{Err: err}
+	if readAt(r, preamble, 0) != nil {
+		return ""
 	}
 	for _, magic := range []string{"MZ", "\x7FELF", "#!", "\xCF\xFA\xED\xFE", "\xCA\xFE\xBA\xBE"} {
 		if bytes.HasPrefix(preamble, []byte(magic)) {
-			f.Notes = append(f.Notes, "the preamble is that of a program (PS3.10 7.5): do not run the file; radnode writes an empty one")
+			return "the preamble is that of a program (PS3.10 7.5): do not run the file; radnode writes an empty one"
 		}
 	}
-	return f, nil
+	return ""
 }
 
 // ReadDataSet reads a bare data set of size bytes as C-STORE carries it.

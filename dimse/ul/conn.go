@@ -568,10 +568,24 @@ func (c *Conn) abortStep(e event, reason AbortReason, why error) error {
 	return c.ended
 }
 
+// A request of more than smallAssociate bytes is read only where fewer than cap(largeAssociates) such are being read: strangers who
+// begin requests and do not end them shall not hold MaxAssociate bytes each. 64 KiB are 128 contexts with 16 transfer syntaxes.
+const smallAssociate = 64 << 10
+
+var largeAssociates = make(chan struct{}, 16)
+
 // body reads n bytes, at most limit, in steps.
 func (c *Conn) body(n, limit uint32) ([]byte, error) {
 	if n > limit {
 		return nil, c.invalid(ReasonInvalidParam, malformed("PDU announces %d bytes, more than the %d allowed", n, limit))
+	}
+	if n > smallAssociate {
+		select {
+		case largeAssociates <- struct{}{}:
+			defer func() { <-largeAssociates }()
+		default:
+			return nil, c.invalid(ReasonNotSpecified, fmt.Errorf("a request of %d bytes while %d others of more than %d are being read", n, cap(largeAssociates), smallAssociate))
+		}
 	}
 	var b []byte
 	for len(b) < int(n) {
