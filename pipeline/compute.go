@@ -180,7 +180,10 @@ func (p *Pipeline) stands(old store.State, t task, styles []Style) (bool, error)
 	}
 	t.Images = t.Images[:1]
 	contours, images, done, err := p.load(t)
-	if err != nil {
+	switch {
+	case err != nil && ofTheInput(err):
+		return false, nil // the computation refuses them
+	case err != nil:
 		return false, err
 	}
 	defer done()
@@ -315,6 +318,7 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 			c()
 		}
 	}
+	held := int64(0) // all headers are in memory at once
 	open := func(uid string) *dicom.File {
 		if err != nil {
 			return nil
@@ -325,6 +329,9 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 			return nil
 		}
 		closers = append(closers, c)
+		if held += f.Memory; held > p.memory.headers() {
+			err = TooLarge("what the objects say beside their pixels", held, p.memory.headers(), "")
+		}
 		return f
 	}
 	contours = open(t.Subject)

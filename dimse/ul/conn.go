@@ -756,10 +756,16 @@ func (c *Conn) Close() {
 	}
 	for c.state == sta13 {
 		var err error
-		if c.framing {
+		switch {
+		case !c.framing:
+			if err = c.fill(1); err == nil {
+				c.r = c.w
+			}
+		case c.pdu > 0: // what we did not want to read of a P-DATA-TF
+			err = c.pass(c.pdu)
+			c.pdu, c.pdv = 0, 0
+		default:
 			err = c.receive()
-		} else if err = c.fill(1); err == nil {
-			c.r = c.w
 		}
 		switch {
 		case err == nil, err == c.ended: // AA-6, AA-7
