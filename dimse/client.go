@@ -261,7 +261,7 @@ func (c *Client) next() (Message, *ul.Context, error) {
 		case err != nil:
 			return nil, nil, c.ended(err)
 		case !v.Command: // a data set nobody announced
-			if stray += v.Len; stray > maxStray {
+			if stray += v.Len + pdvCost; stray > maxStray {
 				return nil, nil, c.conn.Abort(errors.New("the peer sends a data set instead of a message"))
 			}
 			continue

@@ -113,7 +113,7 @@ func actionRQ(data bool) *ActionRequest {
 	return &ActionRequest{7, commitmentClass, storageCommitmentInstance, 1, data}
 }
 
-func eventRQ(event uint16) *EventReportRequest {
+func reportRQ(event uint16) *EventReportRequest {
 	return &EventReportRequest{7, commitmentClass, storageCommitmentInstance, event, true}
 }
 
@@ -239,9 +239,9 @@ func TestCommitmentReportStatuses(t *testing.T) {
 			t.Errorf("roles %+v, want %+v", r, CommitmentSCP)
 		}
 		all, some, none := CommitmentResult{"1.2.99", refs(3), nil}, CommitmentResult{"1.2.99", refs(3), failures}, CommitmentResult{"1.2.99", nil, failures}
-		other := eventRQ(1)
+		other := reportRQ(1)
 		other.AffectedSOPInstanceUID = "1.2.3"
-		empty := eventRQ(1)
+		empty := reportRQ(1)
 		empty.HasDataSet = false
 		for _, c := range []struct {
 			name string
@@ -251,22 +251,22 @@ func TestCommitmentReportStatuses(t *testing.T) {
 			want uint16
 			is   CommitmentResult
 		}{
-			{"all committed", eventRQ(1), encoded(t, all, syntax), nil, StatusSuccess, all},
-			{"some committed", eventRQ(2), encoded(t, some, syntax), nil, StatusSuccess, some},
-			{"none committed", eventRQ(2), encoded(t, none, syntax), nil, StatusSuccess, none},
-			{"failures in an event of success", eventRQ(1), encoded(t, some, syntax), nil, StatusSuccess, some},
-			{"no failures in an event of failures", eventRQ(2), encoded(t, all, syntax), nil, StatusSuccess, all},
-			{"committed and failed", eventRQ(2), set(t, syntax, func(d *dicom.DataSet) { // failed wins, and needs no reason
+			{"all committed", reportRQ(1), encoded(t, all, syntax), nil, StatusSuccess, all},
+			{"some committed", reportRQ(2), encoded(t, some, syntax), nil, StatusSuccess, some},
+			{"none committed", reportRQ(2), encoded(t, none, syntax), nil, StatusSuccess, none},
+			{"failures in an event of success", reportRQ(1), encoded(t, some, syntax), nil, StatusSuccess, some},
+			{"no failures in an event of failures", reportRQ(2), encoded(t, all, syntax), nil, StatusSuccess, all},
+			{"committed and failed", reportRQ(2), set(t, syntax, func(d *dicom.DataSet) { // failed wins, and needs no reason
 				d.SetString(dicom.TransactionUID, "1.2.99")
 				d.SetSeq(dicom.ReferencedSOPSequence, references(refs(2))...)
 				d.SetSeq(dicom.FailedSOPSequence, references(refs(1))...)
 			}), nil, StatusSuccess, CommitmentResult{"1.2.99", refs(2)[1:], []CommitmentFailure{{refs(1)[0], StatusProcessingFailure}}}},
 			{"another instance", other, encoded(t, all, syntax), nil, StatusNoSuchInstance, CommitmentResult{}},
-			{"another event", eventRQ(3), encoded(t, all, syntax), nil, StatusNoSuchEventType, CommitmentResult{}},
+			{"another event", reportRQ(3), encoded(t, all, syntax), nil, StatusNoSuchEventType, CommitmentResult{}},
 			{"no data set", empty, nil, nil, StatusInvalidArgument, CommitmentResult{}},
-			{"nothing in it", eventRQ(1), set(t, syntax, func(d *dicom.DataSet) { d.SetString(dicom.TransactionUID, "1.2.99") }), nil, StatusInvalidArgument, CommitmentResult{}},
-			{"unknown transaction", eventRQ(1), encoded(t, all, syntax), &Status{StatusProcessingFailure, "no such transaction"}, StatusProcessingFailure, all},
-			{"disk full", eventRQ(1), encoded(t, all, syntax), syscall.ENOSPC, StatusResourceLimitation, all},
+			{"nothing in it", reportRQ(1), set(t, syntax, func(d *dicom.DataSet) { d.SetString(dicom.TransactionUID, "1.2.99") }), nil, StatusInvalidArgument, CommitmentResult{}},
+			{"unknown transaction", reportRQ(1), encoded(t, all, syntax), &Status{StatusProcessingFailure, "no such transaction"}, StatusProcessingFailure, all},
+			{"disk full", reportRQ(1), encoded(t, all, syntax), syscall.ENOSPC, StatusResourceLimitation, all},
 		} {
 			kept.reported = func(CommitmentResult) error { return c.err }
 			_, before := kept.got()
@@ -577,7 +577,7 @@ func TestClientIsToldInBetween(t *testing.T) {
 	p := scp(t, 0, func(conn *ul.Conn) {
 		r := reporting{t, conn}
 		event := func(context uint8, result CommitmentResult, want uint16) {
-			m := eventRQ(result.event())
+			m := reportRQ(result.event())
 			r.send(context, m, encoded(t, result, conn.Accepted(context).TransferSyntax))
 			rsp, _, _ := r.take()
 			if rsp, ok := rsp.(*EventReportResponse); !ok || rsp.Status.Code != want || rsp.MessageIDBeingRespondedTo != 7 || rsp.EventTypeID != result.event() {
@@ -631,7 +631,7 @@ func TestClientCommitmentEnds(t *testing.T) {
 		r.send(context, &ActionResponse{m.(*ActionRequest).MessageID, commitmentClass, storageCommitmentInstance, 1, Status{StatusResourceLimitation, "later"}, false}, nil)
 		m, _, _ = r.take()
 		r.send(1, &EchoResponse{MessageIDBeingRespondedTo: m.(*EchoRequest).MessageID}, nil)
-		r.send(context, eventRQ(1), encoded(t, CommitmentResult{"1.2.1", refs(1), nil}, conn.Accepted(context).TransferSyntax))
+		r.send(context, reportRQ(1), encoded(t, CommitmentResult{"1.2.1", refs(1), nil}, conn.Accepted(context).TransferSyntax))
 		_, _, _ = r.take()
 		m, _, _ = r.take()
 		r.send(context, &EventReportResponse{m.(*EventReportRequest).MessageID, commitmentClass, storageCommitmentInstance, 2, Status{0x0110, "unknown"}, false}, nil)
@@ -688,7 +688,7 @@ func TestClientAwaitsInVain(t *testing.T) {
 			_, _, _ = r.take()
 		},
 		"never ends": func(r reporting) {
-			b := r.conn.AppendCommand(nil, 5, encodeCommand(eventRQ(1)))
+			b := r.conn.AppendCommand(nil, 5, encodeCommand(reportRQ(1)))
 			for range 2*maxInformation/(100<<10) + 3 {
 				h := make([]byte, ul.DataHeaderLen+100<<10)
 				ul.PutPDVHeader(h, 5, false, 100<<10)
@@ -722,7 +722,7 @@ func TestClientAwaitsHalfAResult(t *testing.T) {
 				ul.PutPDVHeader(h, 5, last, len(b))
 				return append(h, b...)
 			}
-			_ = conn.SendData(append(conn.AppendCommand(nil, 5, encodeCommand(eventRQ(1))), half(data[:20], false)...))
+			_ = conn.SendData(append(conn.AppendCommand(nil, 5, encodeCommand(reportRQ(1))), half(data[:20], false)...))
 			close(sent)
 			<-over
 			if patient {

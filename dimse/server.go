@@ -469,8 +469,11 @@ func isEcho(m Message) bool {
 	return false
 }
 
-// maxStray bounds a data set that no command announced.
-const maxStray = 1 << 20
+// maxStray bounds a data set that no command announced, in bytes with the heads of its PDVs: those may be empty.
+const (
+	maxStray = 1 << 20
+	pdvCost  = 6 // PS3.8 9.3.5.1
+)
 
 // next reads the next command.
 func (a *association) next() (Message, *ul.Context, error) {
@@ -485,7 +488,7 @@ func (a *association) next() (Message, *ul.Context, error) {
 			return m, a.conn.Accepted(v.Context), err
 		}
 		// A data set behind a command that said it had none: the request is answered already, so it is passed over.
-		if stray += v.Len; stray > maxStray {
+		if stray += v.Len + pdvCost; stray > maxStray {
 			return nil, nil, errors.New("data set without a command")
 		}
 	}
@@ -494,8 +497,8 @@ func (a *association) next() (Message, *ul.Context, error) {
 // readCommand reads the rest of a command whose first fragment is v.
 func readCommand(conn *ul.Conn, v ul.PDV, buf *[]byte) (Message, error) {
 	context, b := v.Context, (*buf)[:0]
-	for {
-		if len(b)+v.Len > maxCommand {
+	for fragments := 0; ; fragments++ {
+		if len(b)+v.Len > maxCommand || fragments > maxCommand {
 			return nil, fmt.Errorf("command longer than %d bytes", maxCommand)
 		}
 		for {

@@ -67,7 +67,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job, admit func(take 
 	start := time.Now()
 	contours, images, done, err := p.load(t)
 	if err != nil {
-		return p.failed(ctx, job, err)
+		return p.refused(ctx, job, t, last, nil, nil, nil, err)
 	}
 	defer done()
 	loaded := time.Since(start)
@@ -180,7 +180,10 @@ func (p *Pipeline) stands(old store.State, t task, styles []Style) (bool, error)
 	}
 	t.Images = t.Images[:1]
 	contours, images, done, err := p.load(t)
-	if err != nil {
+	switch {
+	case err != nil && ofTheInput(err):
+		return false, nil // the computation refuses them
+	case err != nil:
 		return false, err
 	}
 	defer done()
@@ -320,6 +323,7 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 			c()
 		}
 	}
+	held := int64(0) // all headers are in memory at once
 	open := func(uid string) *dicom.File {
 		if err != nil {
 			return nil
@@ -330,6 +334,9 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 			return nil
 		}
 		closers = append(closers, c)
+		if held += f.Memory; held > p.memory.headers() {
+			err = TooLarge("what the objects say beside their pixels", held, p.memory.headers(), "")
+		}
 		return f
 	}
 	contours = open(t.Subject)
@@ -352,7 +359,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	why, text := reasonsOf(m, reason)
 	last.Input, last.Images, last.Codes, last.Config = t.Input, len(t.Images), codesOf(why), p.config
 	change := store.Change{Lease: job.Lease}
-	if p.opt.ReportRefusals && why[0].Code != refusal.RulesNone {
+	if p.opt.ReportRefusals && contours != nil && why[0].Code != refusal.RulesNone {
 		to := p.deliverTo(t.ReplyTo)
 		rev := Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}
 		made, err := p.notComputed(contours, images, why, rev, to)
@@ -428,11 +435,10 @@ func (p *Pipeline) countRefused(why []*refusal.Refusal) {
 	})
 }
 
-// ofTheInput says whether an error lies in what was received, so that trying again gives the same.
+// ofTheInput says whether an error lies in what was received, so that trying again gives the same. An error of the disk does not.
 func ofTheInput(err error) bool {
 	var refused *refusal.Refusal
-	var malformed *dicom.Error
-	return errors.As(err, &refused) || errors.As(err, &malformed) ||
+	return errors.As(err, &refused) || errors.Is(err, dicom.ErrMalformed) || errors.Is(err, dicom.ErrUnsupported) ||
 		errors.Is(err, ErrNothingMeasured)
 }
 

@@ -815,30 +815,37 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 	return v, nil
 }
 
-// announced returns Number of Series Related Instances (0020,1209) of the first image that has it, 0 where none has.
+// announced returns Number of Series Related Instances (0020,1209) of the first image that can be read, 0 where it has none.
 func (m *matcher) announced(images []store.Instance) (int, error) {
-	if len(images) == 0 {
-		return 0, nil
+	for _, in := range images {
+		f, done, err := m.p.open(in.SOPInstanceUID)
+		switch {
+		case err != nil && ofTheInput(err):
+			continue // the computation refuses it
+		case err != nil:
+			return 0, err
+		}
+		defer done()
+		n, _ := f.DataSet.Int(dicom.NumberOfSeriesRelatedInstances)
+		return n, nil
 	}
-	f, done, err := m.p.open(images[0].SOPInstanceUID)
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	n, _ := f.DataSet.Int(dicom.NumberOfSeriesRelatedInstances)
-	return n, nil
+	return 0, nil
 }
 
 // gapless says whether nothing that more images could bring is missing from the stack with the named ones. What is wrong with
 // it otherwise is for the computation to say.
 func (m *matcher) gapless(images []store.Instance, named []string) bool {
 	var headers []*dicom.DataSet
+	held := int64(0)
 	for _, in := range images {
 		f, done, err := m.p.open(in.SOPInstanceUID)
 		if err != nil {
 			return true
 		}
 		done()
+		if held += f.Memory; held > m.p.memory.headers() {
+			return true
+		}
 		headers = append(headers, f.DataSet)
 	}
 	_, err := imaging.Check(headers, imaging.Options{Named: named})

@@ -46,6 +46,10 @@ func NewMemory(limit int64) *Memory {
 	return &Memory{limit: limit}
 }
 
+// headers bounds what the data sets of one computation, all open at once, may hold beside their pixels. They are read before
+// anybody knows what the computation needs, so it is in addition to the limit. 64 MiB are the headers of 4,000 slices.
+func (mem *Memory) headers() int64 { return max(mem.limit, 64<<20) }
+
 // DefaultMemory is half of what this process may have: of the machine's memory, of its control group's limit or of
 // GOMEMLIMIT, whichever is lowest. The other half is for the garbage collector, for receiving and for other programs. It is
 // 4 GiB where the system does not tell.

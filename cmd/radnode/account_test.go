@@ -40,8 +40,8 @@ func says(t testing.TB, text string, parts ...string) {
 	}
 }
 
-// studyOf asks as a program does.
-func studyOf(t testing.TB, data, study string) (r studyReport) {
+// statusOf asks as a program does.
+func statusOf(t testing.TB, data, study string) (r studyReport) {
 	t.Helper()
 	out, _ := asked(t, exitDone, "status", "--data", data, "--format", "json", study)
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
@@ -89,7 +89,7 @@ func TestStatusOfStudy(t *testing.T) {
 		}
 		all, _ := asked(t, exitDone, "status", "--data", cfg.Data, "--all", study)
 		says(t, all, "missing: "+last.meta.MediaStorageSOPInstanceUID)
-		r := studyOf(t, cfg.Data, study)
+		r := statusOf(t, cfg.Data, study)
 		if got, want := r.Instances[pipeline.StateWaiting], len(objects)-5; got != want || len(r.Instances) != 1 {
 			t.Errorf("running %v: %v, want %d waiting", running, r.Instances, want)
 		}
@@ -103,7 +103,7 @@ func TestStatusOfStudy(t *testing.T) {
 	pushOver(t, n.peer(), 1, objects[len(objects)-5:])
 	pacs.waitReports(t, 1)
 	waitIdle(t, n)
-	r := studyOf(t, cfg.Data, study)
+	r := statusOf(t, cfg.Data, study)
 	if got, want := r.Instances[pipeline.StateComputed], len(objects); got != want || len(r.Instances) != 1 {
 		t.Errorf("%v, want %d computed", r.Instances, want)
 	}
@@ -141,7 +141,7 @@ func TestDiscardDestination(t *testing.T) {
 	}
 	over, _ := asked(t, exitDone, "status", "--data", cfg.Data)
 	says(t, over, "! GONE@127.0.0.1:1 is down since", "destination GONE@127.0.0.1:1", "1 waiting")
-	if d := studyOf(t, cfg.Data, study).Deliveries; len(d) != 1 || d[0].State != pipeline.StateWaiting {
+	if d := statusOf(t, cfg.Data, study).Deliveries; len(d) != 1 || d[0].State != pipeline.StateWaiting {
 		t.Errorf("%+v", d)
 	}
 	_, errs := asked(t, exitFailed, "discard", "--data", cfg.Data, study)
@@ -149,7 +149,7 @@ func TestDiscardDestination(t *testing.T) {
 
 	out, _ := asked(t, exitDone, "discard", "--data", cfg.Data, "--destination", "GONE@127.0.0.1:1")
 	says(t, out, "1 deliveries of 1 studies dropped")
-	d := studyOf(t, cfg.Data, study).Deliveries
+	d := statusOf(t, cfg.Data, study).Deliveries
 	if len(d) != 1 || d[0].State != pipeline.StateUndelivered || d[0].LastError != "dropped by hand" {
 		t.Errorf("%+v", d)
 	}

@@ -386,7 +386,7 @@ func TestKeepLastSupersedes(t *testing.T) {
 		t.Error("the second report does not name the first as its predecessor")
 	}
 	waitIdle(t, n)
-	r := studyOf(t, cfg.Data, study)
+	r := statusOf(t, cfg.Data, study)
 	if c := r.Contours; len(c) != 1 || c[0].Revision != 2 || c[0].State != pipeline.StateComputed {
 		t.Errorf("%+v", c)
 	}
@@ -399,7 +399,7 @@ func TestKeepLastSupersedes(t *testing.T) {
 	pushOver(t, n.peer(), 1, []demoObject{objects[i].changed(t, func(d *dicom.DataSet) { d.SetString(dicom.SeriesDescription, "CORRECTED") })})
 	pacs.waitReports(t, 3)
 	waitIdle(t, n)
-	if c := studyOf(t, cfg.Data, study).Contours; len(c) != 1 || c[0].Revision != 3 {
+	if c := statusOf(t, cfg.Data, study).Contours; len(c) != 1 || c[0].Revision != 3 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -419,7 +419,7 @@ func TestContoursOfAnotherStudy(t *testing.T) {
 	pushOver(t, n.peer(), 1, []demoObject{contours})
 	pushOver(t, n.peer(), 1, images[1:])
 	waitState(t, n.store, "1.2.3.9", pipeline.StateWaiting, func(s store.State) bool { return len(s.Missing) == 1 })
-	r := studyOf(t, cfg.Data, study)
+	r := statusOf(t, cfg.Data, study)
 	if got, want := r.Instances, (map[string]int{"waiting": len(images) - 1}); !maps.Equal(got, want) || !slices.Equal(r.Abroad, []string{"1.2.3.9"}) {
 		t.Errorf("%v, %v, want %v", got, r.Abroad, want)
 	}

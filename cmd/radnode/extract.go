@@ -179,7 +179,24 @@ func (c extractCmd) writeTable(w io.Writer, rows any, records [][]string) (err e
 		enc.SetIndent("", "  ")
 		return enc.Encode(rows)
 	}
+	for _, r := range records {
+		for i := range r {
+			r[i] = noFormula(r[i])
+		}
+	}
 	return csv.NewWriter(w).WriteAll(records)
+}
+
+// noFormula puts an apostrophe before a text that a spreadsheet would take for a formula: names of patients and regions are
+// whatever a sender wrote. Numbers stay as they are.
+func noFormula(s string) string {
+	if s == "" || !strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+		return s
+	}
+	if _, err := strconv.ParseFloat(s, 64); err == nil {
+		return s
+	}
+	return "'" + s
 }
 
 // profileName is how a profile file is called in reports: its name without folder and ending.

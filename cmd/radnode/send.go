@@ -72,6 +72,7 @@ type outgoing struct {
 	meta   dicom.FileMeta
 	offset int64 // of the data set
 	size   int64 // of the data set
+	note   string
 }
 
 func (c sendCmd) Run(e *env) error {
@@ -89,6 +90,11 @@ func (c sendCmd) Run(e *env) error {
 	objects, passed, bad := findObjects(c.Path)
 	for _, path := range passed {
 		fmt.Fprintf(e.stderr, "passed over: %s: no DICOM file (PS3.10)\n", path)
+	}
+	for _, o := range objects {
+		if o.note != "" {
+			fmt.Fprintf(e.stderr, "%s: %s\n", o.path, o.note)
+		}
 	}
 	for _, err := range bad {
 		fmt.Fprintln(e.stderr, "not sent:", err)
@@ -181,7 +187,7 @@ func readOutgoing(path string) (outgoing, error) {
 	if err != nil {
 		return outgoing{}, err
 	}
-	return outgoing{path: path, meta: meta, offset: offset, size: info.Size() - offset}, nil
+	return outgoing{path: path, meta: meta, offset: offset, size: info.Size() - offset, note: dicom.PreambleNote(f)}, nil
 }
 
 // progress draws a bar on a terminal and nothing elsewhere.

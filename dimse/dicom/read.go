@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"unsafe"
 )
 
 // A File is a data set that was read, with what stood before it and where its pixels are.
@@ -12,6 +13,10 @@ type File struct {
 	DataSet *DataSet      // without the elements that hold pixels
 	Pixels  *PixelElement // nil when there are none
 	Notes   []string      // small faults that were forgiven, each with its place
+
+	// Memory is about how many bytes the data set holds in memory. What is small on the wire may be large here: an empty element
+	// of 8 bytes takes 56.
+	Memory int64
 }
 
 // A PixelElement is Pixel Data (7FE0,0010), Float Pixel Data (7FE0,0008) or Double Float Pixel Data (7FE0,0009) in the stored
@@ -46,16 +51,24 @@ func ReadFile(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if note := PreambleNote(r); note != "" {
+		f.Notes = append(f.Notes, note)
+	}
+	return f, nil
+}
+
+// PreambleNote warns of a Part 10 file that is also a program: its preamble may hold anything, PS3.10 7.5. It is "" otherwise.
+func PreambleNote(r io.ReaderAt) string {
 	preamble := make([]byte, 4)
-	if err := readAt(r, preamble, 0); err != nil {
-		return nil, &Error{Err: err}
+	if readAt(r, preamble, 0) != nil {
+		return ""
 	}
 	for _, magic := range []string{"MZ", "\x7FELF", "#!", "\xCF\xFA\xED\xFE", "\xCA\xFE\xBA\xBE"} {
 		if bytes.HasPrefix(preamble, []byte(magic)) {
-			f.Notes = append(f.Notes, "the preamble is that of a program (PS3.10 7.5): do not run the file; radnode writes an empty one")
+			return "the preamble is that of a program (PS3.10 7.5): do not run the file; radnode writes an empty one"
 		}
 	}
-	return f, nil
+	return ""
 }
 
 // ReadDataSet reads a bare data set of size bytes as C-STORE carries it.
@@ -103,7 +116,11 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 	if meta.MediaStorageSOPInstanceUID == "" {
 		meta.MediaStorageSOPInstanceUID = d.String(SOPInstanceUID)
 	}
-	return &File{Meta: meta, DataSet: d, Pixels: g.pixels, Notes: g.notes}, nil
+	memory := g.held + int64(g.count)*int64(unsafe.Sizeof(Element{}))
+	if ts.Deflated {
+		memory += g.size
+	}
+	return &File{Meta: meta, DataSet: d, Pixels: g.pixels, Notes: g.notes, Memory: memory}, nil
 }
 
 // maxMetaValue is far more than any attribute of File Meta Information that says something of the data set needs.

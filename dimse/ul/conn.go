@@ -585,10 +585,24 @@ func (c *Conn) abortStep(e event, reason AbortReason, why error) error {
 	return c.ended
 }
 
+// A request of more than smallAssociate bytes is read only where fewer than cap(largeAssociates) such are being read: strangers who
+// begin requests and do not end them shall not hold MaxAssociate bytes each. 64 KiB are 128 contexts with 16 transfer syntaxes.
+const smallAssociate = 64 << 10
+
+var largeAssociates = make(chan struct{}, 16)
+
 // body reads n bytes, at most limit, in steps.
 func (c *Conn) body(n, limit uint32) ([]byte, error) {
 	if n > limit {
 		return nil, c.invalid(ReasonInvalidParam, malformed("PDU announces %d bytes, more than the %d allowed", n, limit))
+	}
+	if n > smallAssociate {
+		select {
+		case largeAssociates <- struct{}{}:
+			defer func() { <-largeAssociates }()
+		default:
+			return nil, c.invalid(ReasonNotSpecified, fmt.Errorf("a request of %d bytes while %d others of more than %d are being read", n, cap(largeAssociates), smallAssociate))
+		}
 	}
 	var b []byte
 	for len(b) < int(n) {
@@ -759,10 +773,16 @@ func (c *Conn) Close() {
 	}
 	for c.state == sta13 {
 		var err error
-		if c.framing {
+		switch {
+		case !c.framing:
+			if err = c.fill(1); err == nil {
+				c.r = c.w
+			}
+		case c.pdu > 0: // what we did not want to read of a P-DATA-TF
+			err = c.pass(c.pdu)
+			c.pdu, c.pdv = 0, 0
+		default:
 			err = c.receive()
-		} else if err = c.fill(1); err == nil {
-			c.r = c.w
 		}
 		switch {
 		case err == nil, err == c.ended: // AA-6, AA-7

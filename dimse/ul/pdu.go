@@ -46,6 +46,13 @@ const (
 	itemIdentityAC         = 0x59
 )
 
+// What a request may make us remember. A peer that knows every transfer syntax and storage class stays below; items that are passed
+// over cost nothing and are bounded by the length of the PDU alone.
+const (
+	maxSyntaxes = 128 * 64 // transfer syntaxes of all presentation contexts
+	maxSubItems = 1024     // roles, extended negotiations and related classes, PS3.7 D.3.3
+)
+
 var errMalformed = errors.New("malformed PDU")
 
 func malformed(format string, args ...any) error {
@@ -316,15 +323,17 @@ func decodeAssociateRQ(b []byte) (*AssociateRQ, error) {
 	}
 	rq := &AssociateRQ{ProtocolVersion: binary.BigEndian.Uint16(b), Called: AETitle(b[4:20]), Calling: AETitle(b[20:36])}
 	var seen [256]bool
+	syntaxes := 0
 	err := items(b[fixedLen:], func(typ byte, b []byte) error {
 		switch typ {
 		case itemApplicationContext:
 			rq.ApplicationContext = uid(b)
 		case itemContextRQ:
-			c, err := decodeProposedContext(b)
+			c, err := decodeProposedContext(b, maxSyntaxes-syntaxes)
 			if err != nil {
 				return err
 			}
+			syntaxes += len(c.TransferSyntaxes)
 			if c.ID%2 == 0 || seen[c.ID] { // PS3.8 9.3.2.2: odd, and unique within the PDU
 				return malformed("presentation context ID %d is even or used twice", c.ID)
 			}
@@ -375,7 +384,7 @@ func decodeAssociateAC(b []byte) (*AssociateAC, error) {
 	return ac, err
 }
 
-func decodeProposedContext(b []byte) (ProposedContext, error) {
+func decodeProposedContext(b []byte, most int) (ProposedContext, error) {
 	if len(b) < 4 {
 		return ProposedContext{}, malformed("presentation context item of %d bytes", len(b))
 	}
@@ -385,6 +394,9 @@ func decodeProposedContext(b []byte) (ProposedContext, error) {
 		case itemAbstractSyntax:
 			c.AbstractSyntax = uid(b)
 		case itemTransferSyntax:
+			if len(c.TransferSyntaxes) == most {
+				return malformed("more than %d transfer syntaxes", maxSyntaxes)
+			}
 			c.TransferSyntaxes = append(c.TransferSyntaxes, uid(b))
 		}
 		return nil
@@ -393,7 +405,14 @@ func decodeProposedContext(b []byte) (ProposedContext, error) {
 }
 
 func (u *UserInformation) decode(b []byte) error {
+	kept := 0
 	return items(b, func(typ byte, b []byte) error {
+		switch typ {
+		case itemRole, itemExtended, itemCommonExtended:
+			if kept++; kept > maxSubItems {
+				return malformed("more than %d roles and extended negotiations", maxSubItems)
+			}
+		}
 		f := fields{b: b}
 		switch typ {
 		case itemMaxLength:
@@ -412,6 +431,9 @@ func (u *UserInformation) decode(b []byte) error {
 			e := CommonExtended{SOPClass: uid(f.field()), ServiceClass: uid(f.field())}
 			related := fields{b: f.field()}
 			for len(related.b) > 0 && !related.short {
+				if kept++; kept > maxSubItems {
+					return malformed("more than %d roles and extended negotiations", maxSubItems)
+				}
 				e.Related = append(e.Related, uid(related.field()))
 			}
 			f.short = f.short || related.short

@@ -165,6 +165,7 @@ var italian = table{
 	{"drawn on another series and measured on this one, which shares its frame of reference",
 		"disegnata su un'altra serie e misurata su questa, che ha lo stesso sistema di riferimento"},
 	{"a volume of %d x %d x %d voxels", "un volume di %d x %d x %d voxel"},
+	{"what the objects say beside their pixels", "ciò che gli oggetti dicono oltre ai pixel"},
 	{"the region, with the images and the regions before it,",
 		"la regione, con le immagini e le regioni che la precedono"},
 	{"raise memory in the configuration, or choose a larger spacing",
