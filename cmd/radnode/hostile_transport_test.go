@@ -114,7 +114,7 @@ func hostileConnects(t *testing.T) {
 	}
 	cfg := testConfig(t)
 	cfg.DICOM.MaxAssociations = 20
-	cfg.DICOM.Unknown = dimse.AcceptUnknown
+	cfg.DICOM.Unknown = "accept"
 	cfg.Peers = map[string]PeerConfig{
 		"CT": {AET: "CT1", From: []string{"127.0.0.1"}, Reserved: 3}, "S": {AET: "SCANNER", From: []string{"127.0.0.1"}, Reserved: 2},
 	}
