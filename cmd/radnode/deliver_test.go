@@ -60,7 +60,7 @@ func TestStorageCommitmentOfNode(t *testing.T) {
 	keeps := &committingPACS{}
 	pacs := startPACS(t, "127.0.0.1:0", keeps)
 	cfg := testConfig(t)
-	cfg.Peers = map[string]PeerConfig{"PACS": {AET: "PACS", Address: pacs.addr, Commit: true}}
+	cfg.Peers = map[string]PeerConfig{"PACS": {AET: "PACS", Address: pacs.addr, Commit: true}, "CT1": {AET: "SCANNER", From: []string{"127.0.0.1"}}}
 	cfg.Deliver = []string{"PACS"}
 	n, _ := startNode(t, cfg)
 	objects := demoObjects(t)
