@@ -404,6 +404,30 @@ func TestKeepLastSupersedes(t *testing.T) {
 	}
 }
 
+// Contours that wait for an image which does not exist are corrected: the correction is read anew.
+func TestKeepLastOfWaiting(t *testing.T) {
+	objects := demoObjects(t)
+	study := objects[0].dataSet(t).String(dicom.StudyInstanceUID)
+	cfg := testConfig(t)
+	cfg.Conflicts = conflictPolicy(store.KeepLast)
+	n, _ := startNode(t, cfg)
+	contours := contoursOf(t, objects)
+	wrong := contours.changed(t, func(d *dicom.DataSet) {
+		for _, f := range d.Seq(dicom.ReferencedFrameOfReferenceSequence) {
+			for _, s := range f.Seq(dicom.RTReferencedStudySequence) {
+				for _, s := range s.Seq(dicom.RTReferencedSeriesSequence) {
+					s.Seq(dicom.ContourImageSequence)[0].SetString(dicom.ReferencedSOPInstanceUID, "1.2.3.4")
+				}
+			}
+		}
+	})
+	images := slices.DeleteFunc(slices.Clone(objects), func(o demoObject) bool { return o.meta.MediaStorageSOPClassUID == dicom.RTStructureSetStorage })
+	pushOver(t, n.peer(), 1, append(images, wrong))
+	waitState(t, n.store, study, pipeline.StateWaiting, func(s store.State) bool { return slices.Equal(s.Missing, []string{"1.2.3.4"}) })
+	pushOver(t, n.peer(), 1, []demoObject{contours})
+	waitState(t, n.store, study, pipeline.StateComputed, func(store.State) bool { return true })
+}
+
 // Contours that lie in another study hold the images that they refer to: what became of these is told by those, and they do not leave
 // before them.
 func TestContoursOfAnotherStudy(t *testing.T) {

@@ -216,6 +216,7 @@ func (n *node) monitoring() http.Handler {
 			n.log.Debug("monitoring", "err", err)
 		}
 	})
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	return mux
 }
 
