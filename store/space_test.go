@@ -50,7 +50,7 @@ func (f *fakeSpace) set(free int64) {
 func (f *fakeSpace) wait(d time.Duration) { f.clock.Add(int64(d)) }
 
 func (f *fakeSpace) options(book *logBook, reserve int64) Options {
-	return Options{disk: &f.disk, now: f.now, Logger: book.logger(), Reserve: reserve, largeObject: 1 << 20, calm: time.Nanosecond}
+	return Options{disk: &f.disk, now: f.now, Logger: book.logger(), Reserve: reserve, largeObject: 1 << 20, calm: time.Nanosecond, prepared: 1}
 }
 
 // A countingReader counts what is read of it.
