@@ -482,11 +482,15 @@ func TestCompactionKnowsSteps(t *testing.T) {
 func FuzzTexts(f *testing.F) {
 	f.Add(uint8(kindLeave), []byte(`{"study":"1.2","instances":["1.2.3"],"evidence":[{"uid":"1.2","sha256":"AAAA"}],"reason":"age","at":"2026-11-25T00:00:00Z"}`))
 	f.Add(uint8(kindClose), []byte(`{"days":[{"date":"2026-11-25","received":1,"left":{"age":1}}]}`))
+	f.Add(uint8(kindClose), []byte(nil))
 	f.Add(uint8(kindStep), []byte(`{"release":["1.2"],"decided":true}`))
 	f.Add(uint8(kindConflict), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, k uint8, text []byte) {
 		r, err := decodeText(kind(k), text)
 		if err != nil {
+			if kind(k) == kindClose && len(text) == 0 {
+				t.Error(err)
+			}
 			return
 		}
 		if r.leave != nil {
