@@ -326,6 +326,7 @@ type association struct {
 	calling string
 
 	stored, refused, echoes int
+	warned                  int    // lines, see warn
 	command, response       []byte // reused
 }
 
@@ -435,7 +436,7 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		a.log.Warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
+		a.warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
 		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID,
 			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: status})
 	case *Response:
@@ -477,7 +478,7 @@ func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context
 	} else {
 		a.refused++
 		a.server.objectsRefused.Add(1)
-		a.log.Warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
+		a.warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
 	}
 	if err := a.respond(pc, &StoreResponse{m.MessageID, clip(m.AffectedSOPClassUID), clip(m.AffectedSOPInstanceUID), status}); err != nil {
 		return err
