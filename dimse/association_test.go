@@ -724,3 +724,64 @@ func TestManyAssociations(t *testing.T) {
 		t.Errorf("stats %+v", st)
 	}
 }
+
+// A peer cannot fill the log with what it is refused.
+func TestLogFlood(t *testing.T) {
+	server := &Server{Storage: &memory{}}
+	addr, log, stop := serve(t, server)
+	s := script(t, addr)
+	const n = 3 * maxWarnings
+	for range n {
+		s.command(3, &Request{Field: CFindRQ, MessageID: 1})
+	}
+	s.flush()
+	for range n {
+		s.response()
+	}
+	s.alive()
+	if err := s.conn.Release(); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if got := strings.Count(log.String(), "level=WARN"); got != maxWarnings+1 {
+		t.Errorf("%d warnings of %d refusals, want %d", got, n, maxWarnings+1)
+	}
+}
+
+// A peer that sends a data set instead of an answer is given up, also where its fragments are empty.
+func TestEndlessAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		nc, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		conn, err := ul.Accept(nc, ul.Config{}, func(rq *ul.AssociateRQ) (*ul.AssociateAC, *RejectedError) {
+			return ul.Negotiate(rq, 1, func(_ string, ts []string) (string, ul.Result) { return ts[0], ul.Acceptance }), nil
+		})
+		defer conn.Close()
+		if err != nil {
+			return
+		}
+		fragment := make([]byte, ul.DataHeaderLen)
+		ul.PutPDVHeader(fragment, 1, false, 0)
+		for fragments := bytes.Repeat(fragment, 1000); conn.SendData(fragments) == nil; {
+		}
+	}()
+	c, err := Dial(context.Background(), Peer{"PACS", l.Addr().String()}, DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Echo(context.Background()); err == nil || !strings.Contains(err.Error(), "a data set instead of an answer") {
+		t.Error(err)
+	}
+	c.Abort()
+	<-done
+}

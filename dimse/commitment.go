@@ -427,7 +427,7 @@ func (a *association) action(ctx context.Context, m *ActionRequest, pc *ul.Conte
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.log.Warn("request for storage commitment refused", "transaction", rq.TransactionUID,
+		a.warn("request for storage commitment refused", "transaction", rq.TransactionUID,
 			"status", rsp.Status.String(), "error", refusal)
 		return a.respond(pc, rsp)
 	}
@@ -464,7 +464,7 @@ func (a *association) eventReport(ctx context.Context, m *EventReportRequest, pc
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.log.Warn("report of storage commitment refused", "transaction", result.TransactionUID,
+		a.warn("report of storage commitment refused", "transaction", result.TransactionUID,
 			"status", rsp.Status.String(), "error", refusal)
 	} else {
 		a.log.Info("storage commitment reported", "transaction", result.TransactionUID,
@@ -551,7 +551,7 @@ func (a *association) reported(m *EventReportResponse) {
 		r.settle(nil)
 		return
 	}
-	a.log.Warn("the peer refused the result of its request for storage commitment",
+	a.warn("the peer refused the result of its request for storage commitment",
 		"transaction", r.TransactionUID, "status", m.Status.String())
 	r.settle(&m.Status)
 }

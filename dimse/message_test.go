@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,7 +98,14 @@ func FuzzCommand(f *testing.F) {
 	f.Add(encodeCommand(&ActionRequest{7, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, true}))
 	f.Add(encodeCommand(&EventReportResponse{7, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 2, Status{}, false}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		m, err := decodeCommand(b)
+		runtime.ReadMemStats(&after)
+		// An element of 8 bytes is 32 in memory, and as much again for the growth of its slice, twice.
+		if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(64<<10+16*len(b)); got > limit {
+			t.Errorf("%d bytes of memory for %d bytes", got, len(b))
+		}
 		if err != nil {
 			return
 		}

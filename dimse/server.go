@@ -419,6 +419,7 @@ type association struct {
 	slow    func(bytes int) // waits as the peer's limit wants
 
 	stored, refused, echoes int
+	warned                  int    // lines, see warn
 	command, response       []byte // reused
 	messageID               uint16 // of the last request of ours
 	reports                 []*pendingReport
@@ -563,7 +564,7 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 
 // unsupported is the status of a request that nobody here carries out.
 func (a *association) unsupported(f CommandField, pc *ul.Context) Status {
-	a.log.Warn("operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
+	a.warn("operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
 	status := Status{StatusUnrecognisedOperation, f.String() + " is not supported here"}
 	if f.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
 		status.Code = StatusNoSuchClass
@@ -608,7 +609,7 @@ func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context
 		a.refused++
 		a.server.objectsRefused.Add(1)
 		peer.objectsRefused.Add(1)
-		a.log.Warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
+		a.warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
 	}
 	if err := a.respond(pc, &StoreResponse{m.MessageID, clip(m.AffectedSOPClassUID), clip(m.AffectedSOPInstanceUID), status}); err != nil {
 		return err

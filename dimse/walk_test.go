@@ -378,7 +378,7 @@ func FuzzServer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, programme, tail []byte) {
 		start := time.Now()
 		follow(t, newModel(t, table, programme), tail)
-		if took := time.Since(start); took > 8*time.Second {
+		if took := time.Since(start); took > 4*time.Second {
 			t.Errorf("took %v", took)
 		}
 	})

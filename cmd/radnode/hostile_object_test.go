@@ -235,6 +235,27 @@ func hostileElements(t *testing.T) {
 		{"cut in the middle of an element", true, func(t testing.TB, b []byte) []byte { return b[:len(b)-3] }, "", pipeline.StateRefused, malformed, false},
 		{"nothing behind the identity", false, func(t testing.TB, b []byte) []byte { return cut(t, b, dicom.Rows) }, "", pipeline.StateRefused, "", false},
 	})
+	hostileTogether(t, items(150_000, nil))
+}
+
+// Every image for itself is small enough, all together are not: a computation has all headers in memory.
+func hostileTogether(t *testing.T, items []byte) {
+	cfg := testConfig(t)
+	cfg.Memory = 128 << 20
+	x := startTarget(t, cfg, nil)
+	study := studyOf(t, 1)
+	for i := range study.objects[1:] {
+		study.objects[i+1].data = before(items)(t, study.objects[i+1].data)
+	}
+	x.attack(512<<20, func() {
+		states, _ := x.outcome(study, 40*time.Second)
+		for _, state := range states {
+			t.Logf("    %s: %s", state.Name, state.Reason)
+			if state.Name != pipeline.StateRefused || !strings.Contains(state.Reason, "[memory.limit]") {
+				t.Errorf("24 images of many items: %s: %s", state.Name, state.Reason)
+			}
+		}
+	})
 }
 
 func us(n int) []byte { return binary.LittleEndian.AppendUint16(nil, uint16(n)) }
@@ -583,6 +604,34 @@ func hostileContours(t *testing.T) {
 		{"no numbers", true, numbers(`a\b\c`), im, pipeline.StateComputed, "[contours.data]", false},
 		{"two numbers", true, numbers(`1\2`), im, pipeline.StateComputed, "[contours.data]", false},
 	})
+
+	// Segments that name nothing are refused, those that name images which are not there wait for them.
+	x := startTarget(t, testConfig(t), nil)
+	for i, want := range []string{pipeline.StateRefused, pipeline.StateWaiting} {
+		d := dicom.New()
+		study := fmt.Sprintf("1.2.3.27.%d", i)
+		d.SetString(dicom.SOPClassUID, dicom.SegmentationStorage)
+		d.SetString(dicom.SOPInstanceUID, study+".1")
+		d.SetString(dicom.StudyInstanceUID, study)
+		d.SetString(dicom.SeriesInstanceUID, study+".2")
+		d.SetString(dicom.Modality, "SEG")
+		d.SetInt(dicom.Rows, 4)
+		d.SetInt(dicom.Columns, 4)
+		d.SetBytes(dicom.PixelData, dicom.OB, make([]byte, 2))
+		if want == pipeline.StateWaiting {
+			image, series := dicom.New(), dicom.New()
+			image.SetString(dicom.ReferencedSOPClassUID, dicom.CTImageStorage)
+			image.SetString(dicom.ReferencedSOPInstanceUID, study+".9")
+			series.SetString(dicom.SeriesInstanceUID, study+".8")
+			series.SetSeq(dicom.ReferencedInstanceSequence, image)
+			d.SetSeq(dicom.ReferencedSeriesSequence, series)
+		}
+		x.attack(16<<20, func() {
+			x.push([]demoObject{object(t, d, dicom.ExplicitVRLittleEndian)})
+			state := waitState(t, x.node.store, study, want, func(store.State) bool { return true })
+			t.Logf("    %s: %s", state.Name, state.Reason)
+		})
+	}
 }
 
 // (28) Needs quarantine.

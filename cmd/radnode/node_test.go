@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/radnode/radnode/dimse"
@@ -27,13 +28,13 @@ import (
 // patience bounds every wait of these tests; nothing takes that long on a machine that works.
 const patience = 60 * time.Second
 
-// TestMain lets the test binary be radnode itself, so that tests can kill it.
+// TestMain lets the test binary be radnode itself, so that tests can kill it. Whatever a node starts ends with it.
 func TestMain(m *testing.M) {
 	if os.Getenv("RADNODE_TEST_MAIN") == "1" {
 		ctx, _ := untilStopped()
 		os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // testConfig is a node in a temporary folder on ports of the system's choice.

@@ -709,7 +709,9 @@ func FuzzItems(f *testing.F) {
 	f.Add([]byte{0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF}, 1)
 	f.Fuzz(func(t *testing.T, value []byte, frames int) {
 		l := &layout{rows: 1, columns: 1, frames: frames&0xFFFF + 1, value: io.NewSectionReader(bytes.NewReader(value), 0, int64(len(value))), codec: codec{marked: true}}
+		done := spent(t, 64<<10+64*len(value)+32*l.frames)
 		s, err := locate(&dicom.File{DataSet: dicom.New()}, l)
+		done()
 		if err != nil {
 			return
 		}

@@ -614,7 +614,9 @@ func FuzzJPEGLS(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, y, x byte) {
 		rows, columns := int(y)+1, int(x)+1
 		out := make([]int32, rows*columns)
+		done := spent(t, 1<<20)
 		p, err := decodeJPEGLS(stream, rows, columns, out)
+		done()
 		if err != nil {
 			if !errors.Is(err, dicom.ErrMalformed) && !errors.Is(err, dicom.ErrUnsupported) {
 				t.Fatal(err)

@@ -237,7 +237,9 @@ func FuzzRLE(f *testing.F) {
 	f.Add(append(header(4, 64, 66, 68, 70), 0xFD, 0xFF, 0xFD, 1, 0xFD, 2, 0xFD, 3), byte(1), byte(1))
 	f.Fuzz(func(t *testing.T, stream []byte, y, x byte) {
 		out := make([]int32, (int(y)+1)*(int(x)+1))
+		done := spent(t, 64<<10)
 		p, err := decodeRLE(stream, int(y)+1, int(x)+1, out)
+		done()
 		if err != nil {
 			if !errors.Is(err, dicom.ErrMalformed) && !errors.Is(err, dicom.ErrUnsupported) {
 				t.Fatal(err)

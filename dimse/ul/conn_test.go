@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -566,6 +567,93 @@ func TestRequestAnsweredOddly(t *testing.T) {
 	}
 }
 
+// Our A-ABORT inside a PDU of the peer: the rest of the PDU is passed over, and what follows it is read as PDUs. Bytes of data in
+// the place of a PDU type would be answered by another A-ABORT (AA-7).
+func TestAbortInsideData(t *testing.T) {
+	requestor, acceptor := pair(t)
+	defer requestor.Close()
+	send(t, requestor.nc, data, userAbort)
+	if _, err := acceptor.Await(); err != nil {
+		t.Fatal(err)
+	}
+	_ = acceptor.Abort(errors.New("enough"))
+	acceptor.Close()
+	if _, sent := acceptor.Bytes(); sent != int64(len(acceptor.Response.AppendTo(nil))+len(userAbort)) {
+		t.Errorf("%d bytes sent, want the A-ASSOCIATE-AC and one A-ABORT", sent)
+	}
+}
+
+// Requests that are large and do not end are read a few at a time; small ones always.
+func TestLargeRequests(t *testing.T) {
+	var waiting []net.Conn
+	large := func() net.Conn {
+		peer, _ := accept(t, patient)
+		send(t, peer, []byte{1, 0, 0, 4, 0, 0}, make([]byte, 1000))
+		return peer
+	}
+	for range cap(largeAssociates) {
+		waiting = append(waiting, large())
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(largeAssociates) < cap(largeAssociates); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d large requests are being read", len(largeAssociates))
+		}
+	}
+	expect(t, large(), userAbort)
+	small, _ := accept(t, patient)
+	associate(t, small)
+	for _, nc := range waiting {
+		_ = nc.Close()
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(largeAssociates) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d large requests are still being read", len(largeAssociates))
+		}
+	}
+}
+
+// A small request cannot make us remember much.
+func TestManyItems(t *testing.T) {
+	user := func(item string, n int) []byte {
+		items := strings.Repeat(item, n)
+		return mutate(t, "\x50\x00\x00\x3a", "\x50\x00"+string([]byte{byte((len(items) + 0x3a) >> 8), byte(len(items) + 0x3a)})+items)
+	}
+	for name, c := range map[string]struct {
+		pdu  []byte
+		good bool
+	}{
+		"1024 roles":                   {user("\x54\x00\x00\x04\x00\x00\x01\x01", maxSubItems), true},
+		"1025 roles":                   {user("\x54\x00\x00\x04\x00\x00\x01\x01", maxSubItems+1), false},
+		"1025 extended":                {user("\x56\x00\x00\x02\x00\x00", maxSubItems+1), false},
+		"1025 related classes":         {user("\x57\x00\x08\x08\x00\x00\x00\x00\x08\x02"+strings.Repeat("\x00\x00", maxSubItems+1), 1), false},
+		"10,000 implementation names":  {user("\x55\x00\x00\x00", 10_000), true},
+		"10,000 items of unknown type": {user("\x77\x00\x00\x00", 10_000), true},
+	} {
+		if _, err := decodeAssociateRQ(c.pdu[headerLen:]); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var rq AssociateRQ
+	for i := range 2 {
+		rq.Contexts = append(rq.Contexts, ProposedContext{ID: uint8(2*i + 1), TransferSyntaxes: make([]string, maxSyntaxes/2)})
+	}
+	if _, err := decodeAssociateRQ(rq.AppendTo(nil)[headerLen:]); err != nil {
+		t.Error(err)
+	}
+	rq.Contexts[1].TransferSyntaxes = make([]string, maxSyntaxes/2+1)
+	if _, err := decodeAssociateRQ(rq.AppendTo(nil)[headerLen:]); !errors.Is(err, errMalformed) {
+		t.Errorf("%d transfer syntaxes: %v", maxSyntaxes+1, err)
+	}
+}
+
+// Whatever waits for a peer has an end, and waits no longer for a request than PS3.8 and the design allow.
+func TestDefaultLimits(t *testing.T) {
+	c := Config{}.withDefaults()
+	if c.ARTIM > 30*time.Second || c.PDU > time.Minute || c.Idle > 10*time.Minute || c.Message > time.Hour || c.Total > 24*time.Hour || c.MaxAssociate > 512<<10 || c.MaxPDU > 128<<10 {
+		t.Errorf("%+v", c)
+	}
+}
+
 // script is a net.Conn that yields bytes and then the end.
 type script struct {
 	bytes.Reader
@@ -588,6 +676,15 @@ func FuzzPDU(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, acceptor bool) {
 		nc := &script{}
 		nc.Reset(b)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		defer func() {
+			runtime.ReadMemStats(&after)
+			// Two buffers, and what items are remembered as: at most 16 bytes and an allocation of 8 for each of 4.
+			if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(1<<20+16*len(b)); got > limit {
+				t.Errorf("%d bytes of memory for %d bytes", got, len(b))
+			}
+		}()
 		if acceptor {
 			_ = exhaust(Accept(nc, Config{}, acceptAll))
 			return
