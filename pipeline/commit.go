@@ -28,6 +28,7 @@ const (
 	commitOffers = time.Hour       // how long a destination that does not offer it is not asked
 
 	commitMaxWait = 24 * time.Hour
+	askTimeout    = 10 * time.Minute // for an association with requests, well within deliverLease
 )
 
 const (
@@ -552,6 +553,8 @@ func (p *Pipeline) readable(ctx context.Context, in store.Instance, buf []byte) 
 
 // AskCommitment is N-ACTION for each request, PS3.4 J.3.2.
 func (s DIMSE) AskCommitment(ctx context.Context, to dimse.Peer, requests []dimse.CommitmentRequest, wait time.Duration) ([]CommitmentAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	// Some nodes reject an association on which they can accept nothing.
 	verification := dimse.Proposal{SOPClass: dicom.VerificationSOPClass, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian}}
 	c, err := s.dial(ctx, to, []dimse.Proposal{dimse.CommitmentProposal, verification})
@@ -574,8 +577,8 @@ func (s DIMSE) AskCommitment(ctx context.Context, to dimse.Peer, requests []dims
 		var status *dimse.Status
 		lives = answers[i].Err == nil || errors.As(answers[i].Err, &status)
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+	waiting, done := context.WithTimeout(ctx, wait)
+	defer done()
 	for i, rq := range requests {
 		if answers[i].Err == nil && lives {
 			r, err := c.AwaitCommitment(waiting, rq.TransactionUID)
