@@ -24,23 +24,23 @@ import (
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
 type Config struct {
-	Data     string                `yaml:"data"`
-	DICOM    DICOMConfig           `yaml:"dicom"`
-	HTTP     HTTPConfig            `yaml:"http"`
-	Peers    map[string]PeerConfig `yaml:"peers"`
-	Deliver  []string              `yaml:"deliver"` // names under peers, or AET@HOST:PORT
-	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
-	Quiet    time.Duration         `yaml:"quiet"`
-	Workers  int                   `yaml:"workers"`
-	Memory   byteSize              `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string              `yaml:"also"`   // modalities on which contours of another series are measured too
-	Refusals bool                  `yaml:"report_refusals"`
+	Data     string                      `yaml:"data"`
+	DICOM    DICOMConfig                 `yaml:"dicom"`
+	HTTP     HTTPConfig                  `yaml:"http"`
+	Peers    map[string]PeerConfig       `yaml:"peers"`
+	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
+	Quiet    time.Duration               `yaml:"quiet"`
+	Workers  int                         `yaml:"workers"`
+	Timeout  time.Duration               `yaml:"timeout"` // of one computation; 0 = pipeline.DefaultTimeout
+	Memory   byteSize                    `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string                    `yaml:"also"`    // modalities on which contours of another series are measured too
+	Refusals bool                        `yaml:"report_refusals"`
+	Rules    []pipeline.Rule             `yaml:"rules"`
+	Profiles map[string]features.Profile `yaml:"profiles"`
 
 	Retention RetentionConfig `yaml:"retention"`
 	Conflicts conflictPolicy  `yaml:"conflicts"`
-
-	Rules    []pipeline.Rule             `yaml:"rules"`
-	Profiles map[string]features.Profile `yaml:"profiles"`
 }
 
 // DICOMConfig is the receiving side.
@@ -209,6 +209,9 @@ func (c Config) check() error {
 	}
 	if c.Workers < 0 || c.Workers > mostWorkers {
 		return fmt.Errorf("workers: want 1 to %d, or 0 for one a processor", mostWorkers)
+	}
+	if err := checkTimeout(c.Timeout); err != nil {
+		return err
 	}
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)

@@ -29,7 +29,8 @@ const patience = 60 * time.Second
 // TestMain lets the test binary be radnode itself, so that tests can kill it.
 func TestMain(m *testing.M) {
 	if os.Getenv("RADNODE_TEST_MAIN") == "1" {
-		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		ctx, _ := untilStopped()
+		os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

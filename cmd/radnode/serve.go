@@ -130,7 +130,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	n.server.AcceptCalling = cfg.DICOM.Callers
 	n.pipeline, err = pipeline.New(n.store, pipeline.DIMSE{CallingAET: cfg.DICOM.AET}, pipeline.Options{
 		Rules: cfg.Rules, Profiles: cfg.Profiles, Style: cfg.Report, Deliver: destinations, ReplyTo: cfg.replyTo(),
-		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Memory: int64(cfg.Memory), Quiet: cfg.Quiet, Also: cfg.Also, ReportRefusals: cfg.Refusals, Logger: log,
+		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Memory: int64(cfg.Memory), Timeout: cfg.Timeout, Quiet: cfg.Quiet, Also: cfg.Also, ReportRefusals: cfg.Refusals, Logger: log,
 		Retention: cfg.Retention.retention(),
 	})
 	if err != nil {
