@@ -28,6 +28,7 @@ const (
 	commitOffers = time.Hour       // how long a destination that does not offer it is not asked
 
 	commitMaxWait = 24 * time.Hour
+	askTimeout    = 10 * time.Minute // for an association with requests, well within deliverLease
 )
 
 const (
@@ -111,12 +112,14 @@ type asked struct {
 	commitment
 }
 
-// remember makes the result of a commitment welcome.
-func (d *destination) remember(a asked) {
+// remember makes the result of a commitment welcome; newer says that it replaces what is known of its transactions.
+func (d *destination) remember(a asked, newer bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range a.Transactions {
-		d.asked[t] = a
+		if _, known := d.asked[t]; newer || !known {
+			d.asked[t] = a
+		}
 	}
 }
 
@@ -163,7 +166,7 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 		for _, s := range a.Sent {
 			rq.Instances = append(rq.Instances, dimse.SOPReference{ClassUID: s.Class, InstanceUID: s.As})
 		}
-		to.remember(a)
+		to.remember(a, true)
 		due, held, requests = append(due, a), append(held, j), append(requests, rq)
 	}
 	if len(due) == 0 {
@@ -199,7 +202,7 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 func (p *Pipeline) requested(ctx context.Context, to *destination, a asked, answer CommitmentAnswer) error {
 	switch {
 	case answer.Result != nil:
-		return p.settle(ctx, to, a, *answer.Result)
+		return settled(p.settle(ctx, to, a, *answer.Result))
 	case answer.Err != nil:
 		return p.askAgain(ctx, to, a, p.opt.Backoff.refused(a.Round), answer.Err.Error())
 	}
@@ -229,7 +232,7 @@ func (p *Pipeline) askAgain(ctx context.Context, to *destination, a asked, pause
 	if err := json.Unmarshal(job.Payload, &next); err != nil {
 		return err
 	}
-	to.remember(asked{job.Key, a.study, next})
+	to.remember(asked{job.Key, a.study, next}, true)
 	if !next.Spent {
 		p.log.Debug("storage commitment is asked for again", "study", a.study, "to", a.To, "round", next.Round, "reason", reason)
 		return nil
@@ -291,7 +294,7 @@ func (p *Pipeline) settle(ctx context.Context, to *destination, a asked, result 
 			})
 			p.log.Info("delivery confirmed", "study", a.study, "to", a.To, "objects", len(a.Sent))
 		}
-		return settled(err)
+		return err
 	}
 	if inUse == len(lost) { // of an earlier start, perhaps; what it says of the objects is nothing
 		return p.askAgain(ctx, to, a, p.opt.Backoff.refused(a.Round), "the destination knows the transaction already")
@@ -299,15 +302,14 @@ func (p *Pipeline) settle(ctx context.Context, to *destination, a asked, result 
 	why := fmt.Sprintf("the destination does not keep %d of %d objects that it had taken: Failure Reason %s", len(lost), len(a.Sent), strings.Join(reasons, ", "))
 	if a.Losses >= commitLosses {
 		p.log.Error("a destination loses what it takes; given up, radnode requeue asks again", "study", a.study, "to", a.To, "objects", lost, "reason", why)
-		err := p.store.Park(ctx, a.key, why, store.Change{States: []store.State{a.state(StateUndelivered, "given up: "+why)}})
-		return settled(err)
+		return p.store.Park(ctx, a.key, why, store.Change{States: []store.State{a.state(StateUndelivered, "given up: "+why)}})
 	}
 	job := deliveryJob(a.study, delivery{To: a.To, Objects: lost, Subject: a.Subject, Losses: a.Losses + 1})
 	job.Key = a.Subject + "/again/" + a.Transactions[len(a.Transactions)-1]
 	job.RunAt = time.Now().Add(p.opt.Backoff.refused(a.Losses))
 	err := p.store.Done(ctx, a.key, store.Change{Jobs: []store.Job{job}, States: []store.State{a.state(StateUndelivered, "sent again: "+why)}})
 	if err != nil {
-		return settled(err)
+		return err
 	}
 	to.count(func(d *destination) {
 		d.lost++
@@ -335,46 +337,52 @@ func (a asked) state(name, reason string) store.State {
 
 // CommitmentReported takes the result of a request of ours, on an association that a destination opened for it.
 func (p *Pipeline) CommitmentReported(ctx context.Context, calling string, result dimse.CommitmentResult) error {
+	for last := ""; ; {
+		to, a, ok := p.transaction(calling, result.TransactionUID)
+		if !ok || a.key == last {
+			break
+		}
+		// It may be asked for again at this moment: then another job is about it.
+		last = a.key
+		if err := p.settle(ctx, to, a, result); err == nil || settled(err) != nil {
+			return err
+		}
+	}
+	// A destination that did not get our response reports once more. Only the AE title that was asked can name the key.
+	switch done, err := p.store.Finished(commitKey(calling, result.TransactionUID)); {
+	case err != nil:
+		return err
+	case done:
+		return nil
+	}
+	p.log.Warn("a result of storage commitment that this node did not ask for was refused", "calling", calling, "transaction", result.TransactionUID)
+	return &dimse.Status{Code: dimse.StatusInvalidArgument, Comment: "no such transaction was requested of this AE title"}
+}
+
+// transaction finds a commitment that a destination of this AE title was asked for.
+func (p *Pipeline) transaction(calling, transaction string) (*destination, asked, bool) {
 	for queue := range p.store.Queues() {
 		name, ok := strings.CutPrefix(queue, commitPrefix)
 		if aet, _, _ := strings.Cut(name, "@"); !ok || aet != calling {
 			continue
 		}
 		to := p.destination(name)
-		if a, ok := p.transaction(to, queue, result.TransactionUID); ok {
-			return p.settle(ctx, to, a, result)
-		}
-	}
-	// A destination that did not get our response reports once more. Only the AE title that was asked can name the key.
-	err := p.store.Done(ctx, commitKey(calling, result.TransactionUID), store.Change{})
-	switch {
-	case err == nil, errors.Is(err, store.ErrFinished):
-		return nil
-	case errors.Is(err, store.ErrNotFound):
-		p.log.Warn("a result of storage commitment that this node did not ask for was refused", "calling", calling, "transaction", result.TransactionUID)
-		return &dimse.Status{Code: dimse.StatusInvalidArgument, Comment: "no such transaction was requested of this AE title"}
-	}
-	return err
-}
-
-// transaction finds a commitment that a destination was asked for.
-func (p *Pipeline) transaction(to *destination, queue, transaction string) (asked, bool) {
-	to.mu.Lock()
-	loaded := to.loaded
-	to.loaded = true
-	to.mu.Unlock()
-	if !loaded { // what an earlier run asked for
-		for _, j := range p.store.Jobs(queue) {
-			a := asked{key: j.Key, study: j.Study}
-			if json.Unmarshal(j.Payload, &a.commitment) == nil {
-				to.remember(a)
+		to.loading.Do(func() { // what an earlier run asked for
+			for _, j := range p.store.Jobs(queue) {
+				a := asked{key: j.Key, study: j.Study}
+				if json.Unmarshal(j.Payload, &a.commitment) == nil {
+					to.remember(a, false)
+				}
 			}
+		})
+		to.mu.Lock()
+		a, ok := to.asked[transaction]
+		to.mu.Unlock()
+		if ok {
+			return to, a, true
 		}
 	}
-	to.mu.Lock()
-	defer to.mu.Unlock()
-	a, ok := to.asked[transaction]
-	return a, ok
+	return nil, asked{}, false
 }
 
 // A promise is the payload of a job that answers a peer which asked us to commit.
@@ -545,6 +553,8 @@ func (p *Pipeline) readable(ctx context.Context, in store.Instance, buf []byte) 
 
 // AskCommitment is N-ACTION for each request, PS3.4 J.3.2.
 func (s DIMSE) AskCommitment(ctx context.Context, to dimse.Peer, requests []dimse.CommitmentRequest, wait time.Duration) ([]CommitmentAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	// Some nodes reject an association on which they can accept nothing.
 	verification := dimse.Proposal{SOPClass: dicom.VerificationSOPClass, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian}}
 	c, err := s.dial(ctx, to, []dimse.Proposal{dimse.CommitmentProposal, verification})
@@ -567,8 +577,8 @@ func (s DIMSE) AskCommitment(ctx context.Context, to dimse.Peer, requests []dims
 		var status *dimse.Status
 		lives = answers[i].Err == nil || errors.As(answers[i].Err, &status)
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+	waiting, done := context.WithTimeout(ctx, wait)
+	defer done()
 	for i, rq := range requests {
 		if answers[i].Err == nil && lives {
 			r, err := c.AwaitCommitment(waiting, rq.TransactionUID)

@@ -700,3 +700,42 @@ func TestPauses(t *testing.T) {
 		}
 	}
 }
+
+// Of all that works for a destination that is down, one may try it at a time, and not before the pause is over.
+func TestOneProbe(t *testing.T) {
+	p := &Pipeline{opt: Options{Backoff: Backoff{First: 40 * time.Millisecond, Max: 40 * time.Millisecond}}}
+	d := p.destination("PACS@127.0.0.1:104")
+	if !d.begin() || !d.begin() {
+		t.Error("one that is up may be worked with by several")
+	}
+	d.failed(errors.New("away"), false)
+	if d.begin() {
+		t.Fatal("tried before the pause was over")
+	}
+	if !d.wait(t.Context()) || !d.begin() {
+		t.Fatal("not tried when the pause was over")
+	}
+	if d.begin() {
+		t.Fatal("tried twice at once")
+	}
+	waited := make(chan bool)
+	go func() { waited <- d.wait(t.Context()) }()
+	select {
+	case <-waited:
+		t.Error("two tries at once")
+	case <-time.After(100 * time.Millisecond):
+	}
+	d.end() // nothing came of it
+	if !<-waited || !d.begin() {
+		t.Error("not tried again")
+	}
+	d.answered("")
+	if !d.wait(t.Context()) || !d.begin() || !d.begin() {
+		t.Error("it is back")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if d.wait(ctx) {
+		t.Error("goes on after the end")
+	}
+}

@@ -142,7 +142,8 @@ type destination struct {
 	delivered, confirmed, lost int
 	notOffered                 time.Time
 	asked                      map[string]asked // by Transaction UID
-	loaded                     bool             // with those of an earlier run, too
+
+	loading sync.Once // of asked, with those of an earlier run
 }
 
 // A broken delivery is one at which an association broke off, or resources ran out. Whether that is the fault of its objects or

@@ -223,6 +223,14 @@ func (s *Store) fillPayloads(unlock func(), list ...*Job) error {
 	})
 }
 
+// Finished says whether a job of this key was there once and is done.
+func (s *Store) Finished(key string) (bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	known, err := s.known(key)
+	return known && !s.jobs.has(key), err
+}
+
 // Queues counts the jobs of every queue that ever had one.
 func (s *Store) Queues() map[string]QueueStats {
 	s.mu.RLock()

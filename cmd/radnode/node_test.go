@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,9 +109,12 @@ type testPACS struct {
 	objects []demoObject
 	changed chan struct{}
 	refuse  error // what Put answers, nil = it takes everything
+
+	slow  time.Duration // that it takes for each object
+	began atomic.Int32  // objects that began to arrive
 }
 
-func startPACS(t testing.TB, addr string) *testPACS {
+func startPACS(t testing.TB, addr string, committer ...dimse.Committer) *testPACS {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -118,6 +122,9 @@ func startPACS(t testing.TB, addr string) *testPACS {
 	}
 	p := &testPACS{addr: l.Addr().String(), changed: make(chan struct{}, 1)}
 	server := &dimse.Server{AETitle: "PACS", Storage: p}
+	if len(committer) > 0 {
+		server.Committer = committer[0]
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, l) }()
@@ -130,6 +137,8 @@ func startPACS(t testing.TB, addr string) *testPACS {
 }
 
 func (p *testPACS) Put(_ context.Context, meta dicom.FileMeta, body io.Reader) error {
+	p.began.Add(1)
+	time.Sleep(p.slow)
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return err
