@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -97,7 +98,7 @@ type segmentLog struct {
 
 	unsealed atomic.Bool // what was refused last may still be found by a restart
 
-	sick     int       // syncs that failed in a row
+	sick     int       // segments that failed in a row
 	sickness error     // of the last
 	until    time.Time // and so nothing is tried before
 
@@ -286,16 +287,16 @@ func (l *segmentLog) write(group []*write) error {
 // beginAgain is how long after a failure a segment is tried again when nobody asks for one.
 const beginAgain = 10 * time.Second
 
-// Each sync that fails leaves a segment behind, so a disk that fails again and again is left in peace for ever longer.
+// A segment whose sync fails stays behind, so a disk that fails again and again is left in peace for ever longer.
 const (
-	sickLimit = 8 // syncs that fail in a row until then
+	sickLimit = 8 // segments that fail in a row until then
 	sickMost  = time.Minute
 )
 
 // ready begins a segment where none is open.
 func (l *segmentLog) ready() error {
 	if time.Now().Before(l.until) {
-		return diskError("wait for the disk", fmt.Errorf("%d syncs failed in a row, the last: %w", l.sick, l.sickness))
+		return diskError("wait for the disk", fmt.Errorf("it failed %d times in a row, the last: %w", l.sick, l.sickness))
 	}
 	if err := l.begin(); err != nil {
 		l.trouble.fail(err)
@@ -304,7 +305,7 @@ func (l *segmentLog) ready() error {
 	return nil
 }
 
-// failedSync counts the syncs that fail in a row.
+// failedSync counts the segments that fail in a row.
 func (l *segmentLog) failedSync(err error) {
 	l.sick++
 	l.sickness = err
@@ -330,7 +331,11 @@ func (l *segmentLog) tellUse() {
 // poison gives a segment up at its last durable byte. After a failed fsync the kernel may have dropped the pages and
 // marked them clean, so a second fsync that succeeds would prove nothing.
 func (l *segmentLog) poison(err error) {
-	l.logger.Error("store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
+	level := slog.LevelError
+	if l.sick > 0 {
+		level = slog.LevelDebug // the first of a row tells of it
+	}
+	l.logger.Log(context.Background(), level, "store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
 	_ = l.disk.truncate(l.cur, l.end) // a courtesy: the next segment's header says where this one ends
 	_ = l.cur.Close()
 	l.cur = nil
@@ -365,6 +370,8 @@ func (l *segmentLog) prepare() (more bool) {
 			l.logger.Warn("store: cannot prepare space for the log", "file", l.cur.Name(), "offset", at, "error", err)
 			_ = l.disk.truncate(l.cur, l.end) // what is left of a full disk is not for zeros
 			l.zeroed = l.maxSize              // not again in this segment
+			l.has = l.disk.allocated(l.cur)
+			l.tellUse()
 			return false
 		}
 		at += int64(n)
@@ -374,6 +381,12 @@ func (l *segmentLog) prepare() (more bool) {
 		return false
 	}
 	l.zeroed = to
+	if grown := to - l.has; grown > 0 {
+		l.has = to
+		if l.used != nil {
+			l.used(l.has-l.end, grown)
+		}
+	}
 	return to < target
 }
 
@@ -403,6 +416,7 @@ func (l *segmentLog) begin() error {
 		_ = f.Close()
 		if l.disk.remove(name) != nil {
 			l.lastNum = num
+			l.failedSync(err) // this one too leaves a file behind
 		}
 		return err
 	}
@@ -419,7 +433,7 @@ func (l *segmentLog) begin() error {
 func (l *segmentLog) writeSegmentHeader(f *os.File, h segmentHeader) error {
 	ahead := l.maxSize
 	if l.room != nil {
-		ahead = min(ahead, l.room())
+		ahead = min(ahead, l.room()/2) // others want some of it too
 	}
 	if ahead > segmentHeaderSize {
 		l.disk.reserve(f, ahead)

@@ -50,7 +50,7 @@ func (f *fakeSpace) set(free int64) {
 func (f *fakeSpace) wait(d time.Duration) { f.clock.Add(int64(d)) }
 
 func (f *fakeSpace) options(book *logBook, reserve int64) Options {
-	return Options{disk: &f.disk, now: f.now, Logger: book.logger(), Reserve: reserve, largeObject: 1 << 20, calm: time.Nanosecond}
+	return Options{disk: &f.disk, now: f.now, Logger: book.logger(), Reserve: reserve, largeObject: 1 << 20, calm: time.Nanosecond, prepared: 1}
 }
 
 // A countingReader counts what is read of it.
@@ -203,7 +203,7 @@ func TestSegmentsReservation(t *testing.T) {
 	asked = nil
 	f.reserve = func(_ *os.File, size int64) { asked = append(asked, size) }
 	s = openStore(t, t.TempDir(), f.options(book, 1e9))
-	if len(asked) != 1 || asked[0] != 50e6 {
+	if len(asked) != 1 || asked[0] != 25e6 {
 		t.Errorf("reserved %v where 50 MB are above the reserve", asked)
 	}
 }

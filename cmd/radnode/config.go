@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +36,7 @@ type Config struct {
 	Workers  int                         `yaml:"workers"`
 	Timeout  time.Duration               `yaml:"timeout"` // of one computation; 0 = pipeline.DefaultTimeout
 	Memory   byteSize                    `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Reserve  diskReserve                 `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
 	Also     []string                    `yaml:"also"`    // modalities on which contours of another series are measured too
 	Refusals bool                        `yaml:"report_refusals"`
 	Rules    []pipeline.Rule             `yaml:"rules"`
@@ -80,16 +83,31 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	text := plainYAML(b)
-	n, err := sizeText(text)
+	n, err := parseSize("memory", string(b))
 	if err != nil {
-		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+		return err
 	}
 	if n < leastMemory {
-		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
+		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", strings.TrimSpace(string(b)))
 	}
 	*s = byteSize(n)
 	return nil
+}
+
+// parseSize reads the size that a key has.
+func parseSize(key, text string) (int64, error) {
+	text = strings.Trim(strings.TrimSpace(text), `"'`)
+	factor, digits := float64(1), text
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if d, ok := strings.CutSuffix(text, unit); ok {
+			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
+		}
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
+		return 0, sizeError(key, text)
+	}
+	return int64(n * factor), nil
 }
 
 // defaultConfig is what holds where neither file nor flag says otherwise.

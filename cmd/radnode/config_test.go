@@ -88,3 +88,17 @@ func TestByteOrderMark(t *testing.T) {
 		t.Errorf("workers %d, %v", c.Workers, err)
 	}
 }
+
+func TestReserveKey(t *testing.T) {
+	for text, want := range map[string]diskReserve{"reserve: 20GiB": 20 << 30, "reserve: 0": 0, "reserve: 1": 1, "quiet: 60s": 0} {
+		c, err := parseConfig([]byte(text))
+		if err != nil || c.Reserve != want {
+			t.Errorf("%q: %d, %v, want %d", text, c.Reserve, err, want)
+		}
+	}
+	for _, text := range []string{"reserve: 4GB", "reserve: -1", "reserve: 5%", "reserve: [1]"} {
+		if c, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), "reserve: ") || !strings.Contains(err.Error(), "no size") {
+			t.Errorf("%q: %d, %v", text, c.Reserve, err)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -87,7 +86,7 @@ func (q *quota) UnmarshalYAML(b []byte) error {
 		q.share = n / 100
 		return nil
 	}
-	n, err := sizeText(text)
+	n, err := parseSize("retention.quota", text)
 	if err != nil || n < leastMemory {
 		return fmt.Errorf("%q is no size of at least 16MiB; write a number of bytes, or one with a unit as 500GiB, or a share as 80%%, or none", text)
 	}
@@ -112,18 +111,3 @@ func (p *conflictPolicy) UnmarshalYAML(b []byte) error {
 }
 
 func plainYAML(b []byte) string { return strings.Trim(strings.TrimSpace(string(b)), `"'`) }
-
-// sizeText reads a number of bytes, or one with a unit.
-func sizeText(text string) (int64, error) {
-	factor, digits := float64(1), text
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if d, ok := strings.CutSuffix(text, unit); ok {
-			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
-		}
-	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
-		return 0, errors.New("no size")
-	}
-	return int64(n * factor), nil
-}

@@ -111,7 +111,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 			log.Warn("no monitoring page: its port is taken; choose another with --http", "address", cfg.HTTP.Listen, "err", err)
 		}
 	}
-	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
+	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
 		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
 	}
