@@ -82,7 +82,7 @@ func (t dayTally) clone() dayTally {
 }
 
 func (t dayTally) list() []Day {
-	list := make([]Day, 0, len(t))
+	var list []Day
 	for _, date := range slices.Sorted(maps.Keys(t)) {
 		list = append(list, *t[date])
 	}

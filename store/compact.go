@@ -21,11 +21,8 @@ import (
 // of the index says where everything is now, and which generation counts; from then on the older file is superfluous. Whatever
 // a kill leaves behind, one of the two is whole and the index names it. Without an index the newest counts, as it says the same.
 
-// Compaction pays where half of a segment is dead.
-const (
-	deadShare = 2 // the inverse of it
-	leastDead = 4 << 10
-)
+// deadShare: compaction pays where the half of a segment is dead.
+const deadShare = 2
 
 // runCompact gives space back, a while after something left.
 func (s *Store) runCompact() {
@@ -107,7 +104,7 @@ func (s *Store) compact(ctx context.Context, pace paceFunc) error {
 	var failed error
 	for i, seg := range list {
 		sum := sums[seg.num]
-		if sum == nil || seg.num >= upTo || sum.Dead < leastDead {
+		if sum == nil || seg.num >= upTo || sum.Dead == 0 {
 			continue
 		}
 		seg.generation = sum.Generation
@@ -188,8 +185,8 @@ func (s *Store) chooseGenerations(segs []segment) error {
 type planned struct {
 	off  int64 // of the old record
 	old  recordHeader
-	text []byte // nil: as it was
-	data []span // in the old record's data, where text is not nil
+	text []byte // nil: all is as it was
+	data []span // of the instances of a step that are kept, in the old record's data
 }
 
 type span struct{ from, size int64 }
@@ -418,8 +415,7 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 	if gone && !st.Decided {
 		return false, errTangled
 	}
-	if changed {
-		n.data = data
+	if n.data = data; changed {
 		n.text, err = json.Marshal(&st)
 	}
 	return true, err
@@ -571,7 +567,8 @@ func (c *copier) record(n *planned) error {
 	dataAt := n.off + recordHeaderSize + int64(n.old.Text)
 	h, data := n.old, n.data
 	text := n.text
-	if text == nil {
+	whole := text == nil
+	if whole {
 		data = []span{{0, int64(n.old.Data)}}
 		text = make([]byte, n.old.Text)
 		if err := readFull(c.old, text, n.off+recordHeaderSize); err != nil {
@@ -601,9 +598,16 @@ func (c *copier) record(n *planned) error {
 		return err
 	}
 	c.moved[dataAt] = c.off
+	if whole {
+		for _, d := range n.data {
+			c.moved[dataAt+d.from] = c.off + d.from
+		}
+	}
 	sum := crc32.Update(0, castagnoli, text)
 	for _, d := range data {
-		c.moved[dataAt+d.from] = c.off
+		if !whole {
+			c.moved[dataAt+d.from] = c.off
+		}
 		err := c.each(dataAt+d.from, d.size, func(b []byte) error {
 			sum = crc32.Update(sum, castagnoli, b)
 			return c.write(b)
@@ -721,6 +725,13 @@ func (ix *index) move(number uint64, p *plan, to func(location) (location, bool)
 	defer catchDamage(&err)
 	return ix.db.Update(func(tx *bolt.Tx) error {
 		w := putter{tx: tx}
+		to := func(l location) (location, bool) {
+			at, ok := to(l)
+			if !ok && l.Segment == segmentID(number, p.before.Generation) && w.err == nil {
+				w.err = fmt.Errorf("offset %d of segment %d is in use and was not copied", l.Offset, number)
+			}
+			return at, ok
+		}
 		for _, uid := range p.instances {
 			l, err := getLocated(tx, uid)
 			if err != nil && !errors.Is(err, ErrNotFound) {

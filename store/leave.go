@@ -101,7 +101,7 @@ func (s *Store) decide(group []*write) (now, rest []*write) {
 			if len(now) > settled {
 				return now, group[i:]
 			}
-			if err = s.mayLeave(r.leave); err == nil {
+			if err = s.decideLeave(w); err == nil {
 				return append(now, w), group[i+1:]
 			}
 		case kindStep:
@@ -231,8 +231,11 @@ func (w *write) setText(text []byte) {
 	}
 }
 
-// mayLeave refuses what is not there or is still worked on. s.mu is held.
-func (s *Store) mayLeave(lv *leave) error {
+// decideLeave refuses what is not there or is still worked on, and names the evidence that leaves. It is named because a later
+// reading of the log may take it for the instance, or for another study's, when the instance beside which it was kept is not in
+// the log any more. s.mu is held.
+func (s *Store) decideLeave(w *write) error {
+	lv := w.rec.leave
 	for _, uid := range lv.Instances {
 		if _, err := s.findHeld(uid); err != nil {
 			return fmt.Errorf("store: instance %s: %w", uid, err)
@@ -267,8 +270,31 @@ func (s *Store) mayLeave(lv *leave) error {
 	if !lv.force && slices.ContainsFunc(keys, s.jobs.has) {
 		return fmt.Errorf("store: study %s: %w", lv.Study, ErrBusy)
 	}
+	for _, l := range instances {
+		if l.entry.evidenceOnce() {
+			lv.Evidence = append(lv.Evidence, evidence{l.entry.SOPInstance, l.entry.Digest})
+		}
+		known, err := s.conflictsHeld(l.entry.SOPInstance)
+		if err != nil {
+			return fmt.Errorf("store: study %s: %w", lv.Study, err)
+		}
+		for _, c := range known {
+			lv.Evidence = append(lv.Evidence, evidence{c.entry.SOPInstance, c.entry.Digest})
+		}
+	}
+	if len(lv.Evidence) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(lv)
+	if err != nil {
+		return err
+	}
+	w.setText(text)
 	return nil
 }
+
+// evidenceOnce tells that this came as evidence. It is an instance only because the one before it is lost or left meanwhile.
+func (e *entry) evidenceOnce() bool { return e.Conflict && !e.Replaces }
 
 // ofStudy lists what a study has. s.mu is held.
 func (s *Store) ofStudy(study string) (instances []*located, subjects, keys []string, err error) {
@@ -323,7 +349,10 @@ func (s *Store) applyLeave(lv *leave, at location) {
 			s.trouble(err)
 		}
 		for _, l := range instances {
-			s.depart(l, lv.Reason)
+			if !l.entry.evidenceOnce() {
+				s.dropInstance(l)
+				s.departed(l, lv.Reason)
+			}
 		}
 		for _, subject := range subjects {
 			set(s.active.states, lv.Study, subject, nil)
@@ -347,6 +376,9 @@ func (s *Store) applyLeave(lv *leave, at location) {
 		}
 		if l := known[string(ev.Digest)]; l != nil {
 			s.dropConflict(l)
+			s.departed(l, lv.Reason)
+		} else if l, err := s.findHeld(ev.SOPInstance); err == nil && string(l.entry.Digest) == string(ev.Digest) {
+			s.dropInstance(l)
 			s.departed(l, lv.Reason)
 		}
 	}

@@ -284,10 +284,19 @@ func decodeText(k kind, text []byte) (record, error) {
 		return r, nil
 	case kindClose:
 		r.tally = new(tally)
-		return r, json.Unmarshal(text, r.tally)
+		if len(text) == 0 { // of a record that only covers bytes which are none
+			return r, nil
+		}
+		if err := json.Unmarshal(text, r.tally); err != nil {
+			return r, err
+		}
+		return r, r.tally.check()
 	case kindLeave:
 		r.leave = new(leave)
-		return r, json.Unmarshal(text, r.leave)
+		if err := json.Unmarshal(text, r.leave); err != nil {
+			return r, err
+		}
+		return r, r.leave.check()
 	}
 	return r, fmt.Errorf("record of type %d was %w", k, errNewer)
 }
@@ -298,6 +307,27 @@ func (e *entry) check() error {
 	}
 	if len(e.Digest) != 32 || e.Size < 0 || e.Start < 0 {
 		return errors.New("instance without digest or size")
+	}
+	return nil
+}
+
+func (lv *leave) check() error {
+	for _, ev := range lv.Evidence {
+		if len(ev.Digest) != 32 {
+			return errors.New("evidence without digest")
+		}
+	}
+	if lv.Study == "" {
+		return nil
+	}
+	return checkUIDs(lv.Study)
+}
+
+func (t *tally) check() error {
+	for _, d := range t.Days {
+		if _, err := time.Parse(dateLayout, d.Date); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -420,7 +420,6 @@ func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) er
 		return err
 	}
 	if k == 0 {
-		s.countAgain(e.Received)
 		s.cameAgain(first, &e)
 		return nil
 	}
@@ -475,8 +474,13 @@ func (s *Store) classify(e *entry) (k kind, first *located, err error) {
 	return kindConflict, first, nil
 }
 
-// cameAgain tells the watchers that e, which is nothing new, has the bytes of the instance that a peer sent before.
+// cameAgain counts e, which is nothing new, and tells the watchers where it has the bytes of the instance that a peer sent before.
 func (s *Store) cameAgain(first *located, e *entry) {
+	at := e.Received
+	if at.IsZero() { // nothing was to be kept of it anyway
+		at = s.now()
+	}
+	s.countAgain(at)
 	if first.entry.Computed || first.entry.Quarantine != "" || string(first.entry.Digest) != string(e.Digest) {
 		return // radnode's own, back from an archive, or what takes no part, or evidence once more
 	}

@@ -680,3 +680,9 @@ func TestEmptyStore(t *testing.T) {
 		t.Errorf("opening an empty store logs %s", book.String())
 	}
 }
+
+// newComputed is what radnode made of o.
+func newComputed(o object, study string) NewInstance {
+	id := dicom.Identity{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: o.uid(), StudyInstanceUID: study, SeriesInstanceUID: study + ".8", PatientID: "P1"}
+	return NewInstance{Meta: o.meta, Identity: id, Data: o.data}
+}

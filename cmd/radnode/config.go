@@ -43,7 +43,7 @@ type Config struct {
 	Profiles map[string]features.Profile `yaml:"profiles"`
 
 	Retention RetentionConfig `yaml:"retention"`
-	Conflicts conflictPolicy  `yaml:"conflicts"`
+	Conflicts conflictPolicy  `yaml:"conflicts"` // which of several data sets under one UID is measured
 }
 
 // DICOMConfig is the receiving side.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/radnode/radnode/pipeline"
-	"github.com/radnode/radnode/store"
 )
 
 // RetentionConfig says when finished studies leave.
@@ -91,22 +90,6 @@ func (q *quota) UnmarshalYAML(b []byte) error {
 		return fmt.Errorf("%q is no size of at least 16MiB; write a number of bytes, or one with a unit as 500GiB, or a share as 80%%, or none", text)
 	}
 	q.bytes = n
-	return nil
-}
-
-// A conflictPolicy says which of several data sets under one SOP Instance UID is measured.
-type conflictPolicy store.Policy
-
-// UnmarshalYAML reads its name.
-func (p *conflictPolicy) UnmarshalYAML(b []byte) error {
-	switch text := plainYAML(b); text {
-	case "keep-first":
-		*p = conflictPolicy(store.KeepFirst)
-	case "keep-last":
-		*p = conflictPolicy(store.KeepLast)
-	default:
-		return fmt.Errorf("conflicts: %q is none; write keep-first or keep-last", text)
-	}
 	return nil
 }
 
