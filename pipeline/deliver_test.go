@@ -199,8 +199,8 @@ type sending struct {
 	stop  func()
 }
 
-// quick are pauses of a test: a destination that is down is tried every few milliseconds.
-var quick = Backoff{First: 4 * time.Millisecond, Max: 30 * time.Millisecond, Refused: 30 * time.Millisecond}
+// soon are pauses of a test: a destination that is down is tried every few milliseconds.
+var soon = Backoff{First: 4 * time.Millisecond, Max: 30 * time.Millisecond, Refused: 30 * time.Millisecond}
 
 func startSending(t *testing.T, dir string, sender Sender, change func(*Options), to ...dimse.Peer) *sending {
 	t.Helper()
@@ -210,7 +210,7 @@ func startSending(t *testing.T, dir string, sender Sender, change func(*Options)
 	}
 	s := &sending{t: t, store: st, log: &lines{t: t}}
 	o := testOptions()
-	o.Backoff = quick
+	o.Backoff = soon
 	o.times = commitTimes{gather: 5 * time.Millisecond, await: 300 * time.Millisecond, wait: 300 * time.Millisecond, report: 2 * time.Second}
 	o.Logger = slog.New(slog.NewTextHandler(s.log, nil))
 	for _, peer := range to {

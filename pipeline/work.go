@@ -70,6 +70,9 @@ func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, 
 	}
 }
 
+// outcomeRetry is when a job comes again whose outcome could not be stored, as on a full disk.
+const outcomeRetry = 10 * time.Second
+
 // stored takes notice where the store could not take the outcome of a job, as on a full disk. The job comes again soon: it must
 // not be lost, and it must not spin.
 func (p *Pipeline) stored(ctx context.Context, job *store.Job, err error) {
@@ -78,6 +81,7 @@ func (p *Pipeline) stored(ctx context.Context, job *store.Job, err error) {
 		return
 	}
 	p.log.Error("outcome of a job not stored; it will be tried again", "queue", job.Queue, "study", job.Study, "err", err)
+	_ = p.store.Extend(job, outcomeRetry)
 	_ = p.store.Extend(job, 10*time.Second) // rather than the rest of the lease; where it is lost there is nothing to do
 	select {
 	case <-ctx.Done():

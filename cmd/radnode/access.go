@@ -50,7 +50,7 @@ const leastRate = 64 << 10
 // UnmarshalYAML reads a rate; what is none becomes -1, for check to refuse with its place.
 func (r *byteRate) UnmarshalYAML(b []byte) error {
 	*r = -1
-	if n, err := sizeText(plainYAML(b)); err == nil {
+	if n, err := parseSize("bytes_per_second", plainYAML(b)); err == nil {
 		*r = byteRate(n)
 	}
 	return nil

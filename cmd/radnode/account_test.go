@@ -234,7 +234,7 @@ func TestControlSocket(t *testing.T) {
 		var sums struct {
 			Version      string
 			Instances    map[string]int
-			Space        space
+			Space        fullness
 			Destinations []pipeline.DestinationStats
 			Queues       map[string]store.QueueStats
 		}

@@ -38,12 +38,11 @@ type Config struct {
 	Refusals bool                  `yaml:"report_refusals"`
 	Reserve  diskReserve           `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
 
-	Retention RetentionConfig `yaml:"retention"`
-
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
 
-	Conflicts conflictPolicy `yaml:"conflicts"` // which of several data sets under one UID is measured
+	Retention RetentionConfig `yaml:"retention"`
+	Conflicts conflictPolicy  `yaml:"conflicts"` // which of several data sets under one UID is measured
 }
 
 // DICOMConfig is the receiving side.
@@ -76,9 +75,9 @@ const mostWorkers = 4096
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
 	text := plainYAML(b)
-	n, err := sizeText(text)
+	n, err := parseSize("memory", text)
 	if err != nil {
-		return sizeError("memory", text)
+		return err
 	}
 	if n < leastMemory {
 		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)

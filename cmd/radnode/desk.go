@@ -68,7 +68,7 @@ type overview struct {
 	AET     string    `json:"aet"`
 	Data    string    `json:"data"`
 
-	Space    space              `json:"space"`
+	Space    fullness           `json:"space"`
 	DICOM    *dimse.ServerStats `json:"dicom,omitempty"`
 	Pipeline *pipeline.Stats    `json:"pipeline,omitempty"`
 
@@ -101,7 +101,7 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 		return nil, err
 	}
 	o := &overview{
-		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: totals.Studies, Instances: totals.Instances, Space: d.space(),
+		Version: version, AET: d.cfg.DICOM.AET, Data: d.cfg.Data, Studies: totals.Studies, Instances: totals.Instances, Space: d.fullness(),
 		Queues: d.store.Queues(), Destinations: d.pipeline.Destinations(), Damage: d.store.Damage(),
 	}
 	if d.server != nil {
@@ -157,7 +157,7 @@ func (d *desk) sums(ctx context.Context) map[string]any {
 	if !totals.At.IsZero() {
 		sums["instances"], sums["studies"], sums["counted"] = totals.Instances, totals.Studies, totals.At
 	}
-	sums["space"] = d.space()
+	sums["space"] = d.fullness()
 	return sums
 }
 
@@ -290,8 +290,8 @@ func (d *desk) discard(ctx context.Context, study, instance, destination string,
 	return dropped, err
 }
 
-// A space is how full a node is.
-type space struct {
+// A fullness is how full a node is.
+type fullness struct {
 	Held    int64 `json:"held"`              // bytes of all instances and evidence
 	Bound   int64 `json:"quota,omitempty"`   // bytes from which on finished studies leave
 	Total   int64 `json:"total,omitempty"`   // bytes of the file system; 0: it does not say
@@ -303,20 +303,20 @@ type space struct {
 	Reason   string  `json:"reason,omitempty"`   // why, or what else the disk does not do
 }
 
-func (d *desk) space() space {
+func (d *desk) fullness() fullness {
 	disk := d.store.Space()
 	used, err := d.pipeline.Space()
 	if err != nil {
 		d.log.Warn("what the store holds cannot be told", "err", err)
 	}
-	s := space{
+	s := fullness{
 		Held: used.Bytes, Total: disk.Total, Free: disk.Free, Reserve: disk.Reserve, FullIn: disk.FullIn.Seconds(), Refusing: disk.Refusing, Reason: disk.Reason,
 	}
 	s.Bound = d.cfg.Retention.retention().Bound(used)
 	return s
 }
 
-func (s space) alerts() (say []string) {
+func (s fullness) alerts() (say []string) {
 	switch {
 	case s.Refusing:
 		say = append(say, "new objects are refused: "+s.Reason)

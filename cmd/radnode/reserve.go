@@ -5,10 +5,9 @@ type diskReserve int64
 
 // UnmarshalYAML reads a size strictly.
 func (r *diskReserve) UnmarshalYAML(b []byte) error {
-	text := plainYAML(b)
-	n, err := sizeText(text)
+	n, err := parseSize("reserve", plainYAML(b))
 	if err != nil {
-		return sizeError("reserve", text)
+		return err
 	}
 	*r = diskReserve(n)
 	return nil

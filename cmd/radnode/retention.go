@@ -85,7 +85,7 @@ func (q *quota) UnmarshalYAML(b []byte) error {
 		q.share = n / 100
 		return nil
 	}
-	n, err := sizeText(text)
+	n, err := parseSize("retention.quota", text)
 	if err != nil || n < leastMemory {
 		return fmt.Errorf("%q is no size of at least 16MiB; write a number of bytes, or one with a unit as 500GiB, or a share as 80%%, or none", text)
 	}
