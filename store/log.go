@@ -545,7 +545,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		return fn(r)
 	})
 	if err != nil {
-		return damage, fmt.Errorf("read %s: %w", f.Name(), err)
+		return damage, err
 	}
 	for _, g := range gaps {
 		if g.lost || !last || (location{s.num, g.from}).less(checkpoint) {
