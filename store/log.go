@@ -519,7 +519,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		if err := l.disk.sync(f); err != nil {
 			return nil, fmt.Errorf("sync %s: %w", f.Name(), err)
 		}
-		forget(f)
+		l.disk.forget(f)
 	}
 	lost := func(from, to int64, reason string) {
 		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.num)), Offset: from, Length: to - from, Reason: reason})

@@ -163,6 +163,24 @@ func newSimDisk(dir, to string, rnd *rand.Rand, left int) *simDisk {
 		}
 		return nil
 	}
+	d.forget = func(f *os.File) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.off {
+			return
+		}
+		ino := d.files[f]
+		b := slices.Clone(ino.durable)
+		for _, c := range ino.pending {
+			b = c.apply(b)
+		}
+		if err := real.truncate(f, int64(len(b))); err != nil {
+			panic(err)
+		}
+		if _, err := real.writeAt(f, b, 0); err != nil && len(b) > 0 {
+			panic(err)
+		}
+	}
 	d.rename = func(from, to string) error { return d.move(real.rename(from, to), from, to) }
 	d.remove = func(name string) error { return d.move(real.remove(name), name, "") }
 	return d
