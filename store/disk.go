@@ -13,6 +13,7 @@ type disk struct {
 	readAt   func(f *os.File, b []byte, off int64) (int, error) // of the log at start
 	sync     func(f *os.File) error                             // the data and the size of f survive a power cut
 	truncate func(f *os.File, size int64) error
+	forget   func(f *os.File)             // what is read of f next comes from the disk, unless it is still to be written
 	reserve  func(f *os.File, size int64) // asks for the blocks of f up to size; only a hint
 	rename   func(from, to string) error
 	remove   func(name string) error
@@ -32,6 +33,7 @@ func realDisk() disk {
 		readAt:   func(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) },
 		sync:     syncData,
 		truncate: func(f *os.File, size int64) error { return f.Truncate(size) },
+		forget:   forget,
 		reserve:  reserve,
 		rename:   os.Rename,
 		remove:   os.Remove,

@@ -385,11 +385,13 @@ func (l *ledger) answered(name, id, step string) {
 	x.answered[step] = true
 }
 
-func (l *ledger) refused(name, id string) {
+// refused notes that nothing of it was answered, and is false where something was.
+func (l *ledger) refused(name, id string) bool {
 	x := l.line(name, id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	x.refused = true
+	x.refused = len(x.answered) == 0
+	return x.refused
 }
 
 // answers counts what was answered.

@@ -562,7 +562,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		if err := l.disk.sync(f); err != nil {
 			return nil, fmt.Errorf("sync %s: %w", f.Name(), err)
 		}
-		forget(f)
+		l.disk.forget(f)
 	}
 	lost := func(from, to int64, reason string) {
 		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.id())), Offset: from, Length: to - from, Reason: reason})
@@ -588,7 +588,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		return fn(r)
 	})
 	if err != nil {
-		return damage, fmt.Errorf("read %s: %w", f.Name(), err)
+		return damage, err
 	}
 	for _, g := range gaps {
 		if g.lost || !last || (location{s.num, g.from}).less(checkpoint) {
