@@ -354,10 +354,11 @@ func TestReadWhileCompacting(t *testing.T) {
 // Compaction begins nothing for which there is no room.
 func TestCompactionNeedsRoom(t *testing.T) {
 	d := fastDisk()
-	free := int64(100)
+	free := int64(1 << 40)
 	d.space = func(string) (int64, int64, error) { return 1 << 40, free, nil }
 	dir := t.TempDir()
 	s := leftStore(t, dir, d)
+	free = 100
 	if err := s.Compact(ctx); err == nil || !strings.Contains(err.Error(), "not enough") {
 		t.Errorf("got %v, want a refusal", err)
 	}
