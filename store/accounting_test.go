@@ -318,6 +318,40 @@ func TestLeave(t *testing.T) {
 	wantFiles(t, dir, largeDir, 2)
 }
 
+// Evidence left with the instance beside it. When the log has that no more, and the evidence still, it must not be taken for an
+// instance that is here: not in the study that left, and not in another one whose UID it bears.
+func TestEvidenceOutlivesItsInstance(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, Options{disk: fastDisk(), segmentSize: 4000, compact: -1, prepared: -1})
+	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 5000, 1), newObject("1.2.1", "1.2.1.2", 5000, 1)) // a segment each
+	stay := newObject("1.2.3", "1.2.3.1", 5000, 1)
+	mustPut(t, s, newObject("1.2.2", "1.2.1.1", 500, 2), newObject("1.2.1", "1.2.1.2", 500, 2), stay) // one that is not worth it
+	if err := s.Leave(ctx, "1.2.1", "age", false); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, newObject("1.2.4", "1.2.4.1", 5000, 1))
+	if err := s.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg")); len(list) != 2 {
+		t.Fatalf("compacted: %v, want the two of the instances", list)
+	}
+	want := readBytes(t, s)
+	if len(want.Studies) != 2 || want.Usage.Instances != 2 || want.Usage.Conflicts != 0 || want.Days[0].Left["age"] != 4 {
+		t.Errorf("contents %+v", want)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, indexFile)); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, Options{compact: -1})
+	if d := cmp.Diff(want, readBytes(t, s)); d != "" {
+		t.Errorf("from the log (-before +after)\n%s", d)
+	}
+}
+
 // A kill between the record and the unlinking of a large object: the next start does it, even of a damaged log, in which a file
 // that nothing names is kept.
 func TestLeaveIsKilledBeforeUnlink(t *testing.T) {
@@ -518,6 +552,11 @@ func TestOlderFolder(t *testing.T) {
 
 			// Its jobs are forgotten with their study, though nothing said so when they were written.
 			s := openStore(t, dir, Options{compact: -1})
+			s.mu.RLock()
+			if d, err := s.doneJob("a"); err != nil || *d != (doneJob{"compute", "1.2.1"}) {
+				t.Errorf("of the done job is remembered %+v, %v", d, err)
+			}
+			s.mu.RUnlock()
 			for _, study := range []string{"1.2.1", "1.2.2"} {
 				if err := s.Leave(ctx, study, "age", true); err != nil {
 					t.Fatal(err)

@@ -354,17 +354,19 @@ func TestReadWhileCompacting(t *testing.T) {
 // Compaction begins nothing for which there is no room.
 func TestCompactionNeedsRoom(t *testing.T) {
 	d := fastDisk()
-	free := int64(100)
-	d.space = func(string) (int64, int64, error) { return 1 << 40, free, nil }
+	var free atomic.Int64
+	free.Store(1 << 40)
+	d.space = func(string) (int64, int64, error) { return 1 << 40, free.Load(), nil }
 	dir := t.TempDir()
 	s := leftStore(t, dir, d)
+	free.Store(100)
 	if err := s.Compact(ctx); err == nil || !strings.Contains(err.Error(), "not enough") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*")); len(list) > 0 {
 		t.Errorf("there is %v", list)
 	}
-	free = 1 << 30
+	free.Store(1 << 30)
 	if err := s.Compact(ctx); err != nil {
 		t.Error(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,13 +57,16 @@ type keptModel struct {
 	days      map[string]*Day // by date
 	s         *Store
 	dir       string
-	clock     time.Time
+	clock     atomic.Int64 // Unix nanoseconds
 	seq       int
 }
 
-func (m *keptModel) now() time.Time {
-	m.clock = m.clock.Add(53 * time.Minute)
-	return m.clock
+// now is asked by the store from several goroutines; only the test moves the clock.
+func (m *keptModel) now() time.Time { return time.Unix(0, m.clock.Load()).UTC() }
+
+func (m *keptModel) tick() time.Time {
+	m.clock.Add(int64(53 * time.Minute))
+	return m.now()
 }
 
 func (m *keptModel) open() {
@@ -99,11 +103,10 @@ func (m *keptModel) foreign(study, patient string) bool {
 }
 
 func (m *keptModel) put(o object, study, patient string) {
-	before := m.clock
+	at := m.tick()
 	if err := o.put(m.s); err != nil {
 		m.t.Fatal(err)
 	}
-	at := before.Add(53 * time.Minute)
 	sum := sha256.Sum256(o.data)
 	first := m.instances[o.uid()]
 	if first != nil {
@@ -344,8 +347,8 @@ func TestKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
 		m := &keptModel{t: t, dir: filepath.Join(root, fmt.Sprint(runs)), policy: rapid.SampledFrom([]Policy{KeepFirst, KeepLast}).Draw(t, "policy"),
-			instances: map[string]*modelInstance{}, states: map[[2]string]string{}, jobs: map[string]Job{}, done: map[string]Job{}, days: map[string]*Day{},
-			clock: time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)}
+			instances: map[string]*modelInstance{}, states: map[[2]string]string{}, jobs: map[string]Job{}, done: map[string]Job{}, days: map[string]*Day{}}
+		m.clock.Store(time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC).UnixNano())
 		m.open()
 		defer func() { _ = m.s.Close(); _ = os.RemoveAll(m.dir) }()
 		study := rapid.SampledFrom([]string{"1.2.1", "1.2.2", "1.2.3"})
@@ -362,7 +365,7 @@ func TestKept(t *testing.T) {
 					c.Instances = append(c.Instances, newComputed(o, st))
 					after = append(after, func() {
 						if m.instances[o.uid()] == nil {
-							m.instances[o.uid()] = &modelInstance{study: st, patient: "P1", computed: true, at: m.clock, data: o.data, evidence: map[[32]byte]modelInstance{}}
+							m.instances[o.uid()] = &modelInstance{study: st, patient: "P1", computed: true, at: m.now(), data: o.data, evidence: map[[32]byte]modelInstance{}}
 						}
 					})
 				}
@@ -385,6 +388,7 @@ func TestKept(t *testing.T) {
 				after = append(after, func() { m.states[[2]string{st, "s"}], m.states[[2]string{other, "o"}] = name, name })
 			}
 			m.seq++
+			m.tick()
 			return c, func() {
 				for _, f := range after {
 					f()
@@ -455,7 +459,7 @@ func TestKept(t *testing.T) {
 			},
 			"retry": func(t *rapid.T) {
 				k := leased(t)
-				must(m.s.Retry(ctx, k, m.clock, "again"))
+				must(m.s.Retry(ctx, k, m.now(), "again"))
 				j := m.jobs[k]
 				j.State = Pending
 				j.Tries++
