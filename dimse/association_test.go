@@ -138,6 +138,15 @@ func TestUnsupportedOperations(t *testing.T) {
 	store := &memory{}
 	addr, _, _ := serve(t, &Server{Storage: store})
 	s := script(t, addr)
+	// Without a Committer, nobody here knows Storage Commitment.
+	s.command(3, &ActionRequest{50, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, true}).data([]byte("information"), nil).
+		command(3, &EventReportRequest{51, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, false}).flush()
+	if r, ok := s.response().(*ActionResponse); !ok || r.MessageIDBeingRespondedTo != 50 || r.Status.Code != StatusNoSuchClass || r.Status.Comment == "" {
+		t.Errorf("N-ACTION answered with %+v", r)
+	}
+	if r, ok := s.response().(*EventReportResponse); !ok || r.MessageIDBeingRespondedTo != 51 || r.Status.Code != StatusNoSuchClass || r.Status.Comment == "" {
+		t.Errorf("N-EVENT-REPORT answered with %+v", r)
+	}
 	for i, c := range []struct {
 		m    *Request
 		want uint16
@@ -145,7 +154,7 @@ func TestUnsupportedOperations(t *testing.T) {
 		{&Request{Field: 0x0999}, StatusUnrecognisedOperation},
 		{&Request{Field: CFindRQ, HasDataSet: true}, StatusUnrecognisedOperation},
 		{&Request{Field: CMoveRQ, HasDataSet: true}, StatusUnrecognisedOperation},
-		{&Request{Field: NActionRQ, SOPClassUID: "1.2.840.10008.1.20.1", SOPInstanceUID: "1.2.840.10008.1.20.1.1", HasDataSet: true}, StatusNoSuchClass},
+		{&Request{Field: NSetRQ, SOPClassUID: "1.2.840.10008.1.20.1", SOPInstanceUID: "1.2.840.10008.1.20.1.1", HasDataSet: true}, StatusNoSuchClass},
 		{&Request{Field: NGetRQ, SOPClassUID: "1.2", SOPInstanceUID: "1.3"}, StatusNoSuchClass},
 	} {
 		c.m.MessageID = uint16(i + 1)
@@ -449,7 +458,9 @@ func TestAcceptance(t *testing.T) {
 }
 
 func TestTitles(t *testing.T) {
-	addr, log, _ := serve(t, &Server{Storage: &memory{}, AcceptCalled: []string{"RADNODE", "ALIAS"}, AcceptCalling: []string{"CT1", "a/../%s"}})
+	addr, log, _ := serve(t, &Server{Storage: &memory{}, AcceptCalled: []string{"RADNODE", "ALIAS"}, Access: access(t, AccessOptions{Peers: []KnownPeer{
+		{Name: "CT1", Setting: "peers.CT1", AETitle: "CT1", From: []string{"127.0.0.1"}}, {Name: "odd", Setting: "peers.odd", AETitle: "a/../%s", From: []string{"127.0.0.0/8"}},
+	}})})
 	for _, c := range []struct {
 		calling, called string
 		reason          uint8 // of A-ASSOCIATE-RJ, 0 = accepted
@@ -497,20 +508,6 @@ func TestMaxAssociations(t *testing.T) {
 	}
 	if st := server.Stats(); st.AssociationsOpen != 2 || st.Associations != 3 {
 		t.Errorf("stats %+v", st)
-	}
-}
-
-func TestReservedPlaces(t *testing.T) {
-	addr, _, _ := serve(t, &Server{Storage: &memory{}, MaxAssociations: 3, Known: []string{"CT1"}, Reserved: 1})
-	for i, want := range []struct {
-		calling string
-		in      bool
-	}{{"STRANGER", true}, {"STRANGER", true}, {"STRANGER", false}, {"CT1", true}, {"CT1", false}} {
-		_, err := scriptAs(t, addr, want.calling, "RADNODE")
-		var refusal *RejectedError
-		if (err == nil) != want.in || !want.in && (!errors.As(err, &refusal) || *refusal != ul.RejectLocalLimitExceeded) {
-			t.Errorf("%d: %s: %v, want in %v", i, want.calling, err, want.in)
-		}
 	}
 }
 
@@ -751,7 +748,7 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
-// A peer that sends a data set instead of an answer is given up, also where its fragments are empty.
+// A peer that sends a data set instead of a message is given up, also where its fragments are empty.
 func TestEndlessAnswer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -782,7 +779,7 @@ func TestEndlessAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Echo(context.Background()); err == nil || !strings.Contains(err.Error(), "a data set instead of an answer") {
+	if err := c.Echo(context.Background()); err == nil || !strings.Contains(err.Error(), "a data set instead of a message") {
 		t.Error(err)
 	}
 	c.Abort()

@@ -11,23 +11,32 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 )
 
-// BenchmarkStore is objects of a CT slice's size through one server that keeps nothing. [TestManyAssociations] and
+// BenchmarkStore is objects of a CT slice's size through one server that keeps nothing, without and with TLS. [TestManyAssociations] and
 // [TestLargeObject] prove that the bytes arrive. -cpu has no influence; associations run side by side.
 func BenchmarkStore(b *testing.B) {
 	for _, size := range []int{33 << 10, 525 << 10} {
-		for _, associations := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%dKB/%d", size>>10, associations), func(b *testing.B) {
-				addr, _, _ := serve(b, &Server{Storage: &memory{put: func(_ context.Context, _ dicom.FileMeta, body io.Reader) error {
+		for i, associations := range []int{1, 16, 1, 16} {
+			secure := i > 1
+			b.Run(fmt.Sprintf("%dKB/%d%s", size>>10, associations, map[bool]string{true: "/TLS"}[secure]), func(b *testing.B) {
+				server, options := &Server{Storage: &memory{put: func(_ context.Context, _ dicom.FileMeta, body io.Reader) error {
 					_, err := io.Copy(io.Discard, body)
 					return err
-				}}})
+				}}}, ctProposal
+				var addr string
+				if secure {
+					ca := newAuthority(b, "hospital")
+					addr, _, _ = serveTLS(b, server, ca.tls(leaf("radnode")).Server(true))
+					options.TLS = ca.tls(leaf("ct1")).Client("")
+				} else {
+					addr, _, _ = serve(b, server)
+				}
 				ctx, data := context.Background(), make([]byte, size)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				work := make(chan struct{})
 				var wg sync.WaitGroup
 				for range associations {
-					c, err := Dial(ctx, Peer{"RADNODE", addr}, ctProposal)
+					c, err := Dial(ctx, Peer{"RADNODE", addr}, options)
 					if err != nil {
 						b.Fatal(err)
 					}

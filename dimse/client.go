@@ -2,6 +2,7 @@ package dimse
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,9 @@ type (
 	AbortError    = ul.AbortError
 )
 
+// A Role says who is SCU and SCP of a SOP class, PS3.7 D.3.3.4.
+type Role = ul.Role
+
 // A Proposal is a SOP class and the transfer syntaxes to offer for it, best first.
 type Proposal struct {
 	SOPClass         string
@@ -28,9 +32,11 @@ type Proposal struct {
 type DialOptions struct {
 	CallingAET string        // default RADNODE
 	Proposals  []Proposal    // default: Verification alone
+	Roles      []Role        // where we are not the SCU
 	Timeout    time.Duration // for the association to come about; default 30 s
 	Idle       time.Duration // longest silence while an answer is due; default 2 min: a PACS may be slow to keep a large object
 	MaxPDU     uint32        // longest PDU sent and advertised; default 128 KiB
+	TLS        *tls.Config   // of [TLS.Client]; nil = without TLS
 }
 
 // A Client is an association that we requested. It is used by one goroutine at a time.
@@ -40,6 +46,8 @@ type Client struct {
 	id    uint16
 	buf   []byte
 	reply []byte
+
+	results map[string]*CommitmentResult // of the transactions that are awaited here; nil until it comes
 }
 
 // maxContexts is as many as there are odd presentation context IDs, PS3.8 9.3.2.2.
@@ -60,13 +68,35 @@ func Dial(ctx context.Context, p Peer, o DialOptions) (*Client, error) {
 	}
 	rq.User.ImplementationClassUID = dicom.ImplementationClassUID
 	rq.User.ImplementationVersionName = dicom.ImplementationVersionName
+	rq.User.Roles = o.Roles
 	ctx, cancel := context.WithTimeout(ctx, or(o.Timeout, 30*time.Second))
 	defer cancel()
-	conn, err := ul.Dial(ctx, p.Address, rq, ul.Config{MaxPDU: o.MaxPDU, ARTIM: or(o.Timeout, 30*time.Second), Idle: or(o.Idle, 2*time.Minute)})
+	conn, err := open(ctx, p.Address, o.TLS, rq, ul.Config{MaxPDU: o.MaxPDU, ARTIM: or(o.Timeout, 30*time.Second), Idle: or(o.Idle, 2*time.Minute)})
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", p, cause(ctx, err))
 	}
 	return &Client{conn: conn, peer: p}, nil
+}
+
+// open opens an association with or without TLS.
+func open(ctx context.Context, address string, secure *tls.Config, rq *ul.AssociateRQ, cfg ul.Config) (*ul.Conn, error) {
+	if secure == nil {
+		conn, err := ul.Dial(ctx, address, rq, cfg)
+		var foreign *ul.ForeignError
+		if errors.As(err, &foreign) && foreign.Protocol == "TLS" {
+			return nil, errors.New("it is a TLS port: call it with TLS")
+		}
+		return conn, err
+	}
+	nc, err := dialTLS(ctx, address, secure)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := ul.Request(ctx, nc, rq, cfg)
+	if err != nil { // in TLS 1.3 the peer looks at our certificate after our part of the handshake
+		return nil, tlsRefusal(err)
+	}
+	return conn, nil
 }
 
 // contexts lays proposals out as presentation contexts. One transfer syntax a context lets a peer accept each by
@@ -181,11 +211,16 @@ var ErrNotAccepted = errors.New("the peer did not accept")
 // sendAhead is how much is laid out before it is written. PDUs of peers that take only short ones share a write.
 const sendAhead = 128 << 10
 
-// send sends a command and the data set behind it. PDUs are filled to the peer's maximum length; the first write holds
-// the command and the beginning of the data set.
-func (c *Client) send(context uint8, command []byte, body io.Reader) error {
-	payload := c.conn.MaxSend()
-	b := c.conn.AppendCommand(c.buf[:0], context, command)
+func (c *Client) send(context uint8, command []byte, body io.Reader) (err error) {
+	c.buf, err = sendMessage(c.conn, c.buf, context, command, body)
+	return err
+}
+
+// sendMessage sends a command and the data set behind it. PDUs are filled to the peer's maximum length; the first write holds
+// the command and the beginning of the data set. buf is used and returned.
+func sendMessage(conn *ul.Conn, buf []byte, context uint8, command []byte, body io.Reader) ([]byte, error) {
+	payload := conn.MaxSend()
+	b := conn.AppendCommand(buf[:0], context, command)
 	// One byte more than a PDU holds is read, to know whether it is the last.
 	var ahead [1]byte
 	carried := 0
@@ -202,37 +237,49 @@ func (c *Client) send(context uint8, command []byte, body io.Reader) error {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			last = true
 		default: // half an object must not look like a whole one
-			return c.conn.Abort(fmt.Errorf("reading the object: %w", err))
+			return b, conn.Abort(fmt.Errorf("reading the object: %w", err))
 		}
 		ul.PutPDVHeader(b[start-ul.DataHeaderLen:], context, last, n)
 		b = b[:start+n]
 		if last || len(b)+ul.DataHeaderLen+payload > sendAhead {
-			if err := c.conn.SendData(b); err != nil {
-				return err
+			if err := conn.SendData(b); err != nil {
+				return b, err
 			}
 			b = b[:0]
 		}
 	}
-	c.buf = b
-	return nil
+	return b, nil
 }
 
-// response waits for the response to message id.
-func (c *Client) response(id uint16) (Status, error) {
+// next reads the next command.
+func (c *Client) next() (Message, *ul.Context, error) {
 	for stray := 0; ; {
 		v, err := c.conn.Await()
-		if err != nil {
-			return Status{}, c.ended(err)
-		}
-		if !v.Command { // a data set nobody announced
+		switch {
+		case errors.Is(err, ul.ErrInterrupted): // the association lives
+			return nil, nil, err
+		case err != nil:
+			return nil, nil, c.ended(err)
+		case !v.Command: // a data set nobody announced
 			if stray += v.Len + pdvCost; stray > maxStray {
-				return Status{}, c.conn.Abort(errors.New("the peer sends a data set instead of an answer"))
+				return nil, nil, c.conn.Abort(errors.New("the peer sends a data set instead of a message"))
 			}
 			continue
 		}
 		m, err := readCommand(c.conn, v, &c.reply)
 		if err != nil {
-			return Status{}, c.ended(err)
+			return nil, nil, c.ended(err)
+		}
+		return m, c.conn.Accepted(v.Context), nil
+	}
+}
+
+// response waits for the response to message id.
+func (c *Client) response(id uint16) (Status, error) {
+	for {
+		m, pc, err := c.next()
+		if err != nil {
+			return Status{}, err
 		}
 		switch m := m.(type) {
 		case *StoreResponse:
@@ -243,10 +290,23 @@ func (c *Client) response(id uint16) (Status, error) {
 			if m.MessageIDBeingRespondedTo == id {
 				return m.Status, nil
 			}
+		case *ActionResponse: // next passes over an Action Reply, which Storage Commitment does not have
+			if m.MessageIDBeingRespondedTo == id {
+				return m.Status, nil
+			}
+		case *EventReportResponse:
+			if m.MessageIDBeingRespondedTo == id {
+				return m.Status, nil
+			}
 		case *Response: // one with a data set, which the standard does not have here: next passes over it
 			if m.MessageIDBeingRespondedTo == id {
 				return m.Status, nil
 			}
+		case *EventReportRequest: // the result of a request of ours, which comes when the peer has it
+			if err := c.event(m, pc); err != nil {
+				return Status{}, err
+			}
+			continue
 		}
 		return Status{}, c.conn.Abort(fmt.Errorf("the peer answered with %T to another message", m))
 	}

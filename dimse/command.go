@@ -21,6 +21,8 @@ const (
 	tagErrorComment              uint16 = 0x0902
 	tagAffectedSOPInstanceUID    uint16 = 0x1000
 	tagRequestedSOPInstanceUID   uint16 = 0x1001
+	tagEventTypeID               uint16 = 0x1002
+	tagActionTypeID              uint16 = 0x1008
 	tagMoveOriginatorAETitle     uint16 = 0x1030
 	tagMoveOriginatorMessageID   uint16 = 0x1031
 )

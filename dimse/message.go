@@ -7,21 +7,23 @@ type CommandField uint16
 
 // PS3.7 Annex E.
 const (
-	CStoreRQ       CommandField = 0x0001
-	CStoreRSP      CommandField = 0x8001
-	CGetRQ         CommandField = 0x0010
-	CFindRQ        CommandField = 0x0020
-	CMoveRQ        CommandField = 0x0021
-	CEchoRQ        CommandField = 0x0030
-	CEchoRSP       CommandField = 0x8030
-	NEventReportRQ CommandField = 0x0100
-	NGetRQ         CommandField = 0x0110
-	NSetRQ         CommandField = 0x0120
-	NActionRQ      CommandField = 0x0130
-	NCreateRQ      CommandField = 0x0140
-	NDeleteRQ      CommandField = 0x0150
-	CCancelRQ      CommandField = 0x0FFF
-	responseBit    CommandField = 0x8000
+	CStoreRQ        CommandField = 0x0001
+	CStoreRSP       CommandField = 0x8001
+	CGetRQ          CommandField = 0x0010
+	CFindRQ         CommandField = 0x0020
+	CMoveRQ         CommandField = 0x0021
+	CEchoRQ         CommandField = 0x0030
+	CEchoRSP        CommandField = 0x8030
+	NEventReportRQ  CommandField = 0x0100
+	NEventReportRSP CommandField = 0x8100
+	NGetRQ          CommandField = 0x0110
+	NSetRQ          CommandField = 0x0120
+	NActionRQ       CommandField = 0x0130
+	NActionRSP      CommandField = 0x8130
+	NCreateRQ       CommandField = 0x0140
+	NDeleteRQ       CommandField = 0x0150
+	CCancelRQ       CommandField = 0x0FFF
+	responseBit     CommandField = 0x8000
 )
 
 func (f CommandField) String() string {
@@ -77,6 +79,44 @@ type EchoResponse struct {
 
 // A CancelRequest is C-CANCEL-RQ, PS3.7 9.3.2.3.
 type CancelRequest struct{ MessageIDBeingRespondedTo uint16 }
+
+// An EventReportRequest is N-EVENT-REPORT-RQ, PS3.7 10.3.1.1.
+type EventReportRequest struct {
+	MessageID              uint16
+	AffectedSOPClassUID    string
+	AffectedSOPInstanceUID string
+	EventTypeID            uint16
+	HasDataSet             bool // Event Information
+}
+
+// An EventReportResponse is N-EVENT-REPORT-RSP, PS3.7 10.3.1.2.
+type EventReportResponse struct {
+	MessageIDBeingRespondedTo uint16
+	AffectedSOPClassUID       string
+	AffectedSOPInstanceUID    string
+	EventTypeID               uint16 // 0 = absent
+	Status                    Status
+	HasDataSet                bool // Event Reply
+}
+
+// An ActionRequest is N-ACTION-RQ, PS3.7 10.3.5.1.
+type ActionRequest struct {
+	MessageID               uint16
+	RequestedSOPClassUID    string
+	RequestedSOPInstanceUID string
+	ActionTypeID            uint16
+	HasDataSet              bool // Action Information
+}
+
+// An ActionResponse is N-ACTION-RSP, PS3.7 10.3.5.2.
+type ActionResponse struct {
+	MessageIDBeingRespondedTo uint16
+	AffectedSOPClassUID       string
+	AffectedSOPInstanceUID    string
+	ActionTypeID              uint16 // 0 = absent
+	Status                    Status
+	HasDataSet                bool // Action Reply
+}
 
 // A Request is any request that has no type of its own here.
 type Request struct {
@@ -150,6 +190,56 @@ func (m *CancelRequest) elements() commandSet {
 	return c
 }
 
+func (m *EventReportRequest) elements() commandSet {
+	var c commandSet
+	c.uid(tagAffectedSOPClassUID, m.AffectedSOPClassUID)
+	c.uint16(tagCommandField, uint16(NEventReportRQ))
+	c.uint16(tagMessageID, m.MessageID)
+	c.dataSet(m.HasDataSet)
+	c.uid(tagAffectedSOPInstanceUID, m.AffectedSOPInstanceUID)
+	c.uint16(tagEventTypeID, m.EventTypeID)
+	return c
+}
+
+func (m *EventReportResponse) elements() commandSet {
+	var c commandSet
+	c.uid(tagAffectedSOPClassUID, m.AffectedSOPClassUID)
+	c.uint16(tagCommandField, uint16(NEventReportRSP))
+	c.uint16(tagMessageIDBeingRespondedTo, m.MessageIDBeingRespondedTo)
+	c.dataSet(m.HasDataSet)
+	c.status(m.Status)
+	c.uid(tagAffectedSOPInstanceUID, m.AffectedSOPInstanceUID)
+	if m.EventTypeID != 0 {
+		c.uint16(tagEventTypeID, m.EventTypeID)
+	}
+	return c
+}
+
+func (m *ActionRequest) elements() commandSet {
+	var c commandSet
+	c.uid(tagRequestedSOPClassUID, m.RequestedSOPClassUID)
+	c.uint16(tagCommandField, uint16(NActionRQ))
+	c.uint16(tagMessageID, m.MessageID)
+	c.dataSet(m.HasDataSet)
+	c.uid(tagRequestedSOPInstanceUID, m.RequestedSOPInstanceUID)
+	c.uint16(tagActionTypeID, m.ActionTypeID)
+	return c
+}
+
+func (m *ActionResponse) elements() commandSet {
+	var c commandSet
+	c.uid(tagAffectedSOPClassUID, m.AffectedSOPClassUID)
+	c.uint16(tagCommandField, uint16(NActionRSP))
+	c.uint16(tagMessageIDBeingRespondedTo, m.MessageIDBeingRespondedTo)
+	c.dataSet(m.HasDataSet)
+	c.status(m.Status)
+	c.uid(tagAffectedSOPInstanceUID, m.AffectedSOPInstanceUID)
+	if m.ActionTypeID != 0 {
+		c.uint16(tagActionTypeID, m.ActionTypeID)
+	}
+	return c
+}
+
 // normalised says whether the message belongs to an N-service, PS3.7 10.
 func (f CommandField) normalised() bool {
 	return f == NEventReportRQ || f == NCreateRQ || f.requested()
@@ -218,6 +308,18 @@ func (c commandSet) message() (Message, error) {
 		return &EchoResponse{to, class, status}, nil
 	case f == CCancelRQ:
 		return &CancelRequest{to}, nil
+	case f == NEventReportRQ:
+		event, _ := c.getUint16(tagEventTypeID)
+		return &EventReportRequest{id, class, instance, event, data}, nil
+	case f == NEventReportRSP:
+		event, _ := c.getUint16(tagEventTypeID)
+		return &EventReportResponse{to, class, instance, event, status, data}, nil
+	case f == NActionRQ:
+		action, _ := c.getUint16(tagActionTypeID)
+		return &ActionRequest{id, c.getText(tagRequestedSOPClassUID), c.getText(tagRequestedSOPInstanceUID), action, data}, nil
+	case f == NActionRSP:
+		action, _ := c.getUint16(tagActionTypeID)
+		return &ActionResponse{to, class, instance, action, status, data}, nil
 	case f&responseBit != 0:
 		return &Response{f, to, class, instance, status, data}, nil
 	default:

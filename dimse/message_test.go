@@ -47,7 +47,7 @@ func TestMessageCircle(t *testing.T) {
 	})
 	id := rapid.Uint16()
 	message := rapid.Custom(func(t *rapid.T) Message {
-		switch rapid.IntRange(0, 6).Draw(t, "kind") {
+		switch rapid.IntRange(0, 10).Draw(t, "kind") {
 		case 0:
 			m := &StoreRequest{MessageID: id.Draw(t, "id"), AffectedSOPClassUID: uid.Draw(t, "class"), AffectedSOPInstanceUID: uid.Draw(t, "instance"), Priority: id.Draw(t, "priority"), NoDataSet: rapid.Bool().Draw(t, "none")}
 			if m.MoveOriginatorAETitle = rapid.StringMatching(`[A-Z]{0,16}`).Draw(t, "originator"); m.MoveOriginatorAETitle != "" {
@@ -63,10 +63,18 @@ func TestMessageCircle(t *testing.T) {
 		case 4:
 			return &CancelRequest{id.Draw(t, "id")}
 		case 5:
-			field := rapid.SampledFrom([]CommandField{CGetRQ, CFindRQ, CMoveRQ, NEventReportRQ, NGetRQ, NSetRQ, NActionRQ, NCreateRQ, NDeleteRQ, 0x0999}).Draw(t, "field")
+			field := rapid.SampledFrom([]CommandField{CGetRQ, CFindRQ, CMoveRQ, NGetRQ, NSetRQ, NCreateRQ, NDeleteRQ, 0x0999}).Draw(t, "field")
 			return &Request{field, id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), rapid.Bool().Draw(t, "data")}
+		case 6:
+			return &EventReportRequest{id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), id.Draw(t, "event"), rapid.Bool().Draw(t, "data")}
+		case 7:
+			return &EventReportResponse{id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), id.Draw(t, "event"), status.Draw(t, "status"), rapid.Bool().Draw(t, "data")}
+		case 8:
+			return &ActionRequest{id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), id.Draw(t, "action"), rapid.Bool().Draw(t, "data")}
+		case 9:
+			return &ActionResponse{id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), id.Draw(t, "action"), status.Draw(t, "status"), rapid.Bool().Draw(t, "data")}
 		}
-		field := rapid.SampledFrom([]CommandField{CFindRQ, NActionRQ, 0x0999}).Draw(t, "field")
+		field := rapid.SampledFrom([]CommandField{CFindRQ, NSetRQ, 0x0999}).Draw(t, "field")
 		return &Response{field | responseBit, id.Draw(t, "id"), uid.Draw(t, "class"), uid.Draw(t, "instance"), status.Draw(t, "status"), rapid.Bool().Draw(t, "data")}
 	})
 	rapid.Check(t, func(t *rapid.T) {
@@ -86,7 +94,9 @@ func FuzzCommand(f *testing.F) {
 	f.Add(echoscuCommand)
 	f.Add(encodeCommand(&StoreRequest{MessageID: 7, AffectedSOPClassUID: dicom.CTImageStorage, AffectedSOPInstanceUID: "1.2.3", MoveOriginatorAETitle: "A", MoveOriginatorMessageID: 2}))
 	f.Add(encodeCommand(&StoreResponse{7, dicom.CTImageStorage, "1.2.3", Status{StatusOutOfResources, "disk full"}}))
-	f.Add(encodeCommand(&Request{NActionRQ, 7, "1.2", "1.3", true}))
+	f.Add(encodeCommand(&Request{NSetRQ, 7, "1.2", "1.3", true}))
+	f.Add(encodeCommand(&ActionRequest{7, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 1, true}))
+	f.Add(encodeCommand(&EventReportResponse{7, dicom.StorageCommitmentPushModelSOPClass, storageCommitmentInstance, 2, Status{}, false}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

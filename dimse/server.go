@@ -2,6 +2,7 @@ package dimse
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -33,25 +34,23 @@ type Server struct {
 	AETitle string // default RADNODE
 	Storage Storage
 	Logger  *slog.Logger // default: none
+	// Committer answers Storage Commitment; nil leaves it out.
+	Committer  Committer
+	commitment commitmentBounds
 
-	// AcceptCalled and AcceptCalling list the AE titles that are answered. Empty: any, as most nodes of a clinical
-	// network are configured, and because a wrong title is the commonest reason for a study that never arrives.
-	AcceptCalled, AcceptCalling []string
-	// Refuse may refuse a peer on other grounds, after the lists; nil lets everyone in.
-	Refuse func(calling, called string, from net.Addr) *ul.RejectedError
+	// Access says who may talk; nil: programs on this machine.
+	Access *Access
+	// AcceptCalled lists the AE titles that are answered. Empty: any, as most nodes of a clinical network are configured,
+	// and because a wrong title is the commonest reason for a study that never arrives.
+	AcceptCalled []string
 	// RefuseUnknownSOPClasses leaves only the storage SOP classes of PS3.4 B.5; otherwise anything may be stored.
 	RefuseUnknownSOPClasses bool
 	// RefuseUnknownTransferSyntaxes leaves only the transfer syntaxes of PS3.5.
 	RefuseUnknownTransferSyntaxes bool
 
-	// Known AE titles are served when strangers have used up their places: Reserved of MaxAssociations, default a
-	// quarter, are for them alone.
-	Known    []string
-	Reserved int
-
 	MaxPDU          uint32 // longest PDU advertised; default 128 KiB
 	MaxAssociations int    // at the same time; default 100
-	MaxPending      int    // connections without an association, before and after it; default 512, then the oldest goes
+	MaxPending      int    // connections without an association, before and after it; default 512, of one address a quarter
 	MaxObjectBytes  int64  // of one data set; default 8 GiB
 	Window          uint16 // asynchronous operations a peer may have outstanding; default 16
 
@@ -63,12 +62,12 @@ type Server struct {
 	Grace   time.Duration // for the objects in flight when the server is told to stop; default 10 s
 
 	counters
-	mu      sync.Mutex
-	pending []*pendingConn // guarded by mu; oldest first
+	lobby lobby
+	local atomic.Pointer[Access] // where Access is nil
 }
 
 type counters struct {
-	open, total, refused, aborted  atomic.Int64
+	total, refused, aborted        atomic.Int64
 	stored, objectsRefused, octets atomic.Int64
 }
 
@@ -81,15 +80,37 @@ type ServerStats struct {
 	ObjectsStored       int64
 	ObjectsRefused      int64 // answered with a failure
 	Bytes               int64 // of data sets, kept or not
+
+	Refusals map[Refusal]int64    // associations refused, by reason; those that did not happen are left out
+	Peers    map[string]PeerStats // by the name of the known peer
+	Others   PeerStats            // of all that are not known, and programs on this machine
 }
 
 // Stats may be called at any time.
 func (s *Server) Stats() ServerStats {
+	open, refusals, peers, others := s.access().stats()
 	return ServerStats{
-		AssociationsOpen: s.open.Load(), Associations: s.total.Load(),
+		AssociationsOpen: open, Associations: s.total.Load(),
 		AssociationsRefused: s.refused.Load(), AssociationsAborted: s.aborted.Load(),
 		ObjectsStored: s.stored.Load(), ObjectsRefused: s.objectsRefused.Load(), Bytes: s.octets.Load(),
+		Refusals: refusals, Peers: peers, Others: others,
 	}
+}
+
+// access is who may talk.
+func (s *Server) access() *Access {
+	if s.Access != nil {
+		return s.Access
+	}
+	if a := s.local.Load(); a != nil {
+		return a
+	}
+	a, err := NewAccess(AccessOptions{Local: true})
+	if err != nil {
+		panic(err) // there is nothing in it that could be wrong
+	}
+	s.local.CompareAndSwap(nil, a)
+	return s.local.Load()
 }
 
 func or[T comparable](v, def T) T {
@@ -114,7 +135,14 @@ func (s *Server) log() *slog.Logger {
 // Serve accepts associations on l until ctx is done. Then it stops listening, lets every object in flight be finished
 // and answered, aborts what waits, and returns nil when the last association has ended, at most Grace later.
 // It closes l.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.listen(ctx, l, nil) }
+
+// ServeTLS is Serve for a port where every connection begins with a TLS handshake; config is of [TLS.Server].
+func (s *Server) ServeTLS(ctx context.Context, l net.Listener, config *tls.Config) error {
+	return s.listen(ctx, l, config)
+}
+
+func (s *Server) listen(ctx context.Context, l net.Listener, secure *tls.Config) error {
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	defer func() { _ = l.Close() }()
 
@@ -122,7 +150,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	var associations sync.WaitGroup
+	defer func() { s.access().quiet.summary(s.log(), time.Now(), true) }()
 	defer associations.Wait()
+	associations.Go(func() { s.summarise(work, ctx) })
 	defer context.AfterFunc(ctx, func() {
 		grace := time.AfterFunc(or(s.Grace, 10*time.Second), stopWork)
 		context.AfterFunc(work, func() { grace.Stop() })
@@ -134,7 +164,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		switch {
 		case err == nil:
 			delay = 0
-			associations.Go(func() { s.associate(ctx, work, nc) })
+			waiting := s.enter(nc) // here, so that the oldest is the one that came first
+			associations.Go(func() { s.associate(ctx, work, waiting, secure) })
 		case ctx.Err() != nil:
 			associations.Wait()
 			return nil
@@ -152,50 +183,74 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// A pendingConn is a connection on which no association was requested yet, or is no longer.
-type pendingConn struct{ net.Conn }
-
-// enter registers a connection without an association. Where there are too many, the oldest is closed: a peer that
-// means it sends its request within milliseconds, and closes as soon after the end.
-func (s *Server) enter(p *pendingConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending = append(s.pending, p)
-	if len(s.pending) > or(s.MaxPending, 512) {
-		_ = s.pending[0].Close()
-		s.pending = slices.Delete(s.pending, 0, 1)
+// summarise writes what was left out of the log, until one of the contexts ends.
+func (s *Server) summarise(work, ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.access().quiet.summary(s.log(), time.Now(), false)
+		case <-ctx.Done():
+			return
+		case <-work.Done():
+			return
+		}
 	}
 }
 
-func (s *Server) leave(p *pendingConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.pending, p); i >= 0 {
-		s.pending = slices.Delete(s.pending, i, i+1)
-	}
+// enter registers a connection without an association.
+func (s *Server) enter(nc net.Conn) *pending {
+	p := &pending{nc: nc, from: source(addrOf(nc.RemoteAddr()))}
+	most := or(s.MaxPending, 512)
+	s.lobby.enter(p, most, max(most/4, 1))
+	return p
 }
 
 // associate is the life of one connection. ctx ends it between two messages, work at once.
-func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
-	start := time.Now()
+func (s *Server) associate(ctx, work context.Context, waiting *pending, secure *tls.Config) {
+	start, nc := time.Now(), waiting.nc
+	defer func() { s.lobby.leave(waiting) }()
+	access := s.access()
 	log := s.log().With("peer", nc.RemoteAddr().String())
-	pending := &pendingConn{nc}
-	s.enter(pending)
-	defer s.leave(pending)
+	from := caller{addr: addrOf(nc.RemoteAddr())}
+	refused := func(why Refusal, err error) {
+		s.refused.Add(1)
+		access.refused[why].Add(1)
+		if access.quiet.may(from.addr, time.Now()) {
+			log.Warn("association refused", "reason", err)
+		}
+	}
 
 	// Until the association is there, the end of ctx closes the connection.
-	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
-	var admitted bool
-	conn, err := ul.Accept(nc, s.config(), func(rq *ul.AssociateRQ) (*ul.AssociateAC, *ul.RejectedError) {
-		ac, refusal := s.decide(rq, nc.RemoteAddr())
-		admitted = refusal == nil
+	transport := nc
+	stop := context.AfterFunc(ctx, func() { _ = transport.Close() })
+	if secure != nil {
+		defer func() { _ = transport.Close() }()
+		conn, err := s.handshake(ctx, nc, secure, &from)
+		if err != nil {
+			stop()
+			if errors.Is(err, io.EOF) && conn == nil {
+				log.Debug("connection without a request")
+				return
+			}
+			refused(RefusedTLS, err)
+			linger(transport)
+			return
+		}
+		nc = conn
+	}
+	var place *grant
+	var why Refusal
+	conn, err := ul.Accept(nc, s.config(), func(rq *ul.AssociateRQ) (ac *ul.AssociateAC, refusal *ul.RejectedError) {
+		ac, place, why, refusal = s.decide(ctx, rq, from)
 		return ac, refusal
 	})
 	stop()
 	defer conn.Watch(work)() // also while Close waits for the peer
 	defer conn.Close()
-	if admitted {
-		defer s.open.Add(-1) // before Close, which may wait for the peer
+	if place != nil {
+		defer place.release() // before Close, which may wait for the peer
 	}
 	if rq := conn.Request; rq != nil {
 		log = log.With("calling", rq.Calling.String(), "called", rq.Called.String())
@@ -205,17 +260,29 @@ func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 		return
 	}
 	if err != nil {
-		s.refused.Add(1)
-		log.Warn("association refused", "reason", err)
+		switch {
+		case why != "":
+		case errors.Is(err, ul.ErrARTIM), errors.Is(err, ul.ErrClosed), errors.Is(err, ul.ErrTooSlow):
+			why = RefusedSilence
+		default:
+			why = RefusedProtocol
+		}
+		refused(why, err)
 		return
 	}
-	s.leave(pending)
-	defer s.enter(pending) // while Close waits for the peer
+	s.lobby.leave(waiting)
+	defer func() { waiting = s.enter(transport) }() // while Close waits for the peer
 	s.total.Add(1)
+	if place.unknown && !access.quiet.may(from.addr, time.Now()) {
+		log = slog.New(slog.DiscardHandler)
+	}
 	log.Info("association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", conn.Request.User.ImplementationVersionName)
+	if place.echo && len(conn.Contexts()) < len(conn.Request.Contexts) {
+		log.Warn("only C-ECHO is granted", "reason", place.advice)
+	}
 
 	defer context.AfterFunc(ctx, conn.Interrupt)()
-	a := &association{server: s, conn: conn, log: log, calling: conn.Request.Calling.String()}
+	a := &association{server: s, conn: conn, log: log, calling: conn.Request.Calling.String(), grant: place}
 	err = a.serve(work)
 	received, sent := conn.Bytes()
 	counts := []any{"stored", a.stored, "refused", a.refused, "echoes", a.echoes, "received", received, "sent", sent, "duration", time.Since(start).Round(time.Millisecond)}
@@ -227,45 +294,69 @@ func (s *Server) associate(ctx, work context.Context, nc net.Conn) {
 	log.Info("association released", counts...)
 }
 
-// decide accepts or refuses an association. One that it accepts is counted as open.
-func (s *Server) decide(rq *ul.AssociateRQ, from net.Addr) (*ul.AssociateAC, *ul.RejectedError) {
-	refuse := func(r ul.RejectedError, detail string) (*ul.AssociateAC, *ul.RejectedError) {
-		r.Detail = detail
-		return nil, &r
+// maxHandshake leaves of 30 s enough for the request that follows.
+const maxHandshake = 10 * time.Second
+
+// handshake makes a TLS connection, and notes who is at its other end. conn is nil where the peer closed without a word.
+func (s *Server) handshake(ctx context.Context, nc net.Conn, config *tls.Config, who *caller) (conn *tls.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, min(or(s.ARTIM, 20*time.Second), maxHandshake))
+	defer cancel()
+	counted := &countedConn{Conn: nc, acknowledge: ul.QuickACK(nc)}
+	conn = tls.Server(counted, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		if counted.read == 0 {
+			conn = nil
+		}
+		return conn, tlsFault(err, "peer's")
 	}
-	calling, called := rq.Calling.String(), rq.Called.String()
+	who.tls = true
+	if chains := conn.ConnectionState().VerifiedChains; len(chains) > 0 {
+		who.certificate = chains[0][0]
+	}
+	return conn, nil
+}
+
+// decide accepts or refuses an association. One that it accepts holds a place.
+func (s *Server) decide(ctx context.Context, rq *ul.AssociateRQ, from caller) (*ul.AssociateAC, *grant, Refusal, *ul.RejectedError) {
+	refuse := func(r ul.RejectedError, detail string) (*ul.AssociateAC, *grant, Refusal, *ul.RejectedError) {
+		r.Detail = detail
+		return nil, nil, RefusedTitle, &r
+	}
 	switch {
 	case !rq.Called.Valid():
 		return refuse(ul.RejectCalledAETitle, "the title is not a valid AE title")
-	case len(s.AcceptCalled) > 0 && !slices.Contains(s.AcceptCalled, called):
-		return refuse(ul.RejectCalledAETitle, "the title is not in the list")
+	case len(s.AcceptCalled) > 0 && !slices.Contains(s.AcceptCalled, rq.Called.String()):
+		return refuse(ul.RejectCalledAETitle, "the title is not ours")
 	case !rq.Calling.Valid():
 		return refuse(ul.RejectCallingAETitle, "the title is not a valid AE title")
-	case len(s.AcceptCalling) > 0 && !slices.Contains(s.AcceptCalling, calling):
-		return refuse(ul.RejectCallingAETitle, "the title is not in the list")
 	}
-	if s.Refuse != nil {
-		if r := s.Refuse(calling, called, from); r != nil {
-			return nil, r
+	place, why, refusal := s.access().admit(ctx, rq.Calling.String(), from, or(s.MaxAssociations, 100))
+	if refusal != nil {
+		return nil, nil, why, refusal
+	}
+	choose := s.choose
+	if place.echo {
+		choose = func(abstract string, transfer []string) (string, ul.Result) {
+			if abstract != dicom.VerificationSOPClass {
+				return "", ul.UserRejection
+			}
+			return s.choose(abstract, transfer)
 		}
 	}
-	limit := or(s.MaxAssociations, 100)
-	if len(s.Known) > 0 && !slices.Contains(s.Known, calling) {
-		limit -= or(s.Reserved, limit/4)
-	}
-	if s.open.Add(1) > int64(limit) {
-		s.open.Add(-1)
-		return refuse(ul.RejectLocalLimitExceeded, fmt.Sprintf("%d associations are open", limit))
-	}
-	ac := ul.Negotiate(rq, or(s.Window, 16), s.choose)
+	ac := ul.Negotiate(rq, or(s.Window, 16), choose)
+	grantRoles(rq, ac)
 	ac.User.ImplementationClassUID = dicom.ImplementationClassUID
 	ac.User.ImplementationVersionName = dicom.ImplementationVersionName
-	return ac, nil
+	return ac, place, "", nil
 }
 
-// choose accepts a presentation context: Verification and storage SOP classes; of several transfer syntaxes the first
-// whose pixels radnode can decode and that loses nothing, then the first that it can decode, otherwise the first that it accepts.
+// choose accepts a presentation context: Verification, Storage Commitment where there is a Committer, and storage SOP classes; of
+// several transfer syntaxes the first whose pixels radnode can decode and that loses nothing, then the first that it can decode,
+// otherwise the first that it accepts.
 func (s *Server) choose(abstract string, transfer []string) (string, ul.Result) {
+	if abstract == dicom.StorageCommitmentPushModelSOPClass && s.Committer != nil {
+		return chooseCommitment(transfer)
+	}
 	if !s.acceptsClass(abstract) {
 		return "", ul.AbstractSyntaxNotSupported
 	}
@@ -324,10 +415,14 @@ type association struct {
 	conn    *ul.Conn
 	log     *slog.Logger
 	calling string
+	grant   *grant
+	slow    func(bytes int) // waits as the peer's limit wants
 
 	stored, refused, echoes int
 	warned                  int    // lines, see warn
 	command, response       []byte // reused
+	messageID               uint16 // of the last request of ours
+	reports                 []*pendingReport
 }
 
 // serve answers requests until the association is released (nil) or ends otherwise.
@@ -338,13 +433,21 @@ func (a *association) serve(ctx context.Context) (err error) {
 			err = a.conn.Abort(fmt.Errorf("internal error"))
 		}
 	}()
+	a.slow = func(n int) { a.conn.Allow(a.grant.slow(ctx, a.grant.peer.octets, n)) }
+	defer a.endReports()
 	for {
+		if err := a.sendReport(); err != nil {
+			return a.conn.Abort(err)
+		}
 		m, pc, err := a.next()
 		switch {
 		case errors.Is(err, ul.ErrReleaseRequested):
 			return a.conn.AcceptRelease()
 		case err != nil:
 			return a.conn.Abort(err)
+		}
+		if a.grant.echo && !isEcho(m) {
+			return a.conn.Abort(errors.New("only C-ECHO is granted: " + a.grant.advice))
 		}
 		if err := a.answer(ctx, m, pc); err != nil {
 			if errors.Is(err, ul.ErrReleaseRequested) { // inside a message, which PS3.8 allows in Sta6: the message is lost
@@ -356,6 +459,15 @@ func (a *association) serve(ctx context.Context) (err error) {
 			return a.conn.Abort(err)
 		}
 	}
+}
+
+// isEcho says whether a message is part of the Verification service.
+func isEcho(m Message) bool {
+	switch m.(type) {
+	case *EchoRequest, *CancelRequest:
+		return true
+	}
+	return false
 }
 
 // maxStray bounds a data set that no command announced, in bytes with the heads of its PDVs: those may be empty.
@@ -428,22 +540,36 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 		return a.respond(pc, &EchoResponse{m.MessageID, dicom.VerificationSOPClass, Status{}})
 	case *CancelRequest:
 		return nil // nothing of ours can be cancelled; PS3.7 9.3.2.3 has no response
+	case *ActionRequest:
+		return a.action(ctx, m, pc)
+	case *EventReportRequest:
+		return a.eventReport(ctx, m, pc)
+	case *EventReportResponse:
+		a.reported(m)
+		return a.drain(pc, m.HasDataSet)
+	case *ActionResponse:
+		return a.drain(pc, m.HasDataSet) // we asked nothing
 	case *Request:
-		status := Status{StatusUnrecognisedOperation, m.Field.String() + " is not supported here"}
-		if m.Field.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
-			status.Code = StatusNoSuchClass
-		}
 		if err := a.drain(pc, m.HasDataSet); err != nil {
 			return err
 		}
-		a.warn("operation not supported", "command", m.Field.String(), "sop_class", pc.AbstractSyntax)
 		return a.respond(pc, &Response{Field: m.Field | responseBit, MessageIDBeingRespondedTo: m.MessageID,
-			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: status})
+			SOPClassUID: clip(m.SOPClassUID), SOPInstanceUID: clip(m.SOPInstanceUID), Status: a.unsupported(m.Field, pc)})
 	case *Response:
 		return a.drain(pc, m.HasDataSet) // we asked nothing
 	default: // C-STORE-RSP, C-ECHO-RSP
 		return nil
 	}
+}
+
+// unsupported is the status of a request that nobody here carries out.
+func (a *association) unsupported(f CommandField, pc *ul.Context) Status {
+	a.warn("operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
+	status := Status{StatusUnrecognisedOperation, f.String() + " is not supported here"}
+	if f.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
+		status.Code = StatusNoSuchClass
+	}
+	return status
 }
 
 func (a *association) respond(pc *ul.Context, m Message) error {
@@ -456,7 +582,7 @@ func (a *association) drain(pc *ul.Context, follows bool) error {
 	if !follows {
 		return nil
 	}
-	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject(), slow: a.slow}
 	return b.drain()
 }
 
@@ -464,7 +590,9 @@ func (s *Server) maxObject() int64 { return or(s.MaxObjectBytes, 8<<30) }
 
 // store answers C-STORE-RQ, PS3.4 Annex B.
 func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context) error {
-	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject(), slow: a.slow}
+	peer := a.grant.peer
+	a.conn.Allow(a.grant.slow(ctx, peer.objects, 1))
 	status := a.put(ctx, m, pc, b)
 	if !m.NoDataSet {
 		if err := b.drain(); err != nil && err != errTooLarge {
@@ -472,12 +600,15 @@ func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context
 		}
 	}
 	a.server.octets.Add(b.n)
+	peer.bytes.Add(b.n)
 	if status.Success() {
 		a.stored++
 		a.server.stored.Add(1)
+		peer.stored.Add(1)
 	} else {
 		a.refused++
 		a.server.objectsRefused.Add(1)
+		peer.objectsRefused.Add(1)
 		a.warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
 	}
 	if err := a.respond(pc, &StoreResponse{m.MessageID, clip(m.AffectedSOPClassUID), clip(m.AffectedSOPInstanceUID), status}); err != nil {
@@ -517,7 +648,11 @@ func (a *association) put(ctx context.Context, m *StoreRequest, pc *ul.Context, 
 		a.log.Error("the storage did not read the object to its end", "sop_instance", m.AffectedSOPInstanceUID)
 		return Status{StatusProcessingFailure, "the node did not read the whole object"}
 	case err != nil && (b.err == nil || b.err == io.EOF):
-		a.log.Error("the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
+		level := slog.LevelError
+		if status := statusOf(err); status.Code == StatusOutOfResources {
+			level = slog.LevelDebug // the storage tells of a full disk once, and not for each of a thousand objects
+		}
+		a.log.Log(ctx, level, "the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
 	}
 	return statusOf(err)
 }
@@ -542,6 +677,7 @@ type body struct {
 	inside  bool  // a fragment is at hand
 	last    bool  // it is the last one
 	endless bool  // still more than twice the limit
+	slow    func(bytes int)
 	err     error // io.EOF after the last fragment
 }
 
@@ -570,13 +706,22 @@ func (b *body) peek() ([]byte, error) {
 		case v.Command || v.Context != b.context: // PS3.7 6.3
 			b.err = vanished(errors.New("command or another context inside a data set"))
 		case b.n+int64(v.Len) > b.limit:
+			b.arrived(v.Len)
 			b.inside, b.last, b.err = true, v.Last, errTooLarge
 		default:
+			b.arrived(v.Len)
 			b.n += int64(v.Len)
 			b.inside, b.last = true, v.Last
 		}
 	}
 	return nil, b.err
+}
+
+// arrived is where the peer's limit makes it wait: after the head of a fragment, whose payload then stays unread for a while.
+func (b *body) arrived(n int) {
+	if b.slow != nil {
+		b.slow(n)
+	}
 }
 
 func vanished(err error) error { return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err) }
@@ -637,6 +782,7 @@ func (b *body) pass() error {
 		if v.Command || v.Context != b.context {
 			return vanished(errors.New("command or another context inside a data set"))
 		}
+		b.arrived(v.Len)
 		b.last = v.Last
 		if surplus += int64(v.Len); surplus > b.limit {
 			b.endless = true

@@ -24,13 +24,18 @@ const (
 	StatusProcessingFailure     uint16 = 0x0110
 	StatusDuplicateInstance     uint16 = 0x0111
 	StatusNoSuchInstance        uint16 = 0x0112
+	StatusNoSuchEventType       uint16 = 0x0113
+	StatusInvalidArgument       uint16 = 0x0115
 	StatusInvalidInstance       uint16 = 0x0117
 	StatusNoSuchClass           uint16 = 0x0118
+	StatusClassInstanceConflict uint16 = 0x0119
 	StatusSOPClassNotSupported  uint16 = 0x0122
+	StatusNoSuchAction          uint16 = 0x0123
 	StatusNotAuthorised         uint16 = 0x0124
 	StatusDuplicateInvocation   uint16 = 0x0210
 	StatusUnrecognisedOperation uint16 = 0x0211
 	StatusMistypedArgument      uint16 = 0x0212
+	StatusResourceLimitation    uint16 = 0x0213
 	StatusOutOfResources        uint16 = 0xA700
 	StatusMismatch              uint16 = 0xA900
 	StatusCoercion              uint16 = 0xB000
@@ -67,12 +72,20 @@ func statusText(code uint16) string {
 		return "duplicate SOP instance"
 	case StatusNoSuchInstance:
 		return "no such SOP instance"
+	case StatusNoSuchEventType:
+		return "no such event type"
+	case StatusInvalidArgument:
+		return "invalid argument value"
 	case StatusInvalidInstance:
 		return "invalid SOP instance"
 	case StatusNoSuchClass:
 		return "no such SOP class"
+	case StatusClassInstanceConflict:
+		return "class-instance conflict"
 	case StatusSOPClassNotSupported:
 		return "SOP class not supported"
+	case StatusNoSuchAction:
+		return "no such action"
 	case StatusNotAuthorised:
 		return "not authorised"
 	case StatusDuplicateInvocation:
@@ -81,6 +94,8 @@ func statusText(code uint16) string {
 		return "unrecognised operation"
 	case StatusMistypedArgument:
 		return "mistyped argument"
+	case StatusResourceLimitation:
+		return "resource limitation"
 	case StatusCoercion:
 		return "coercion of data elements"
 	case StatusElementsDiscarded:

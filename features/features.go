@@ -295,14 +295,14 @@ func extract(ctx context.Context, g *voxel.Grid, m *voxel.Mask, p Profile, b *bl
 		if !slices.Contains(p.Families, f.name) {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return Result{}, fmt.Errorf("features: %w", err)
-		}
 		rows := p.rows(f)
 		if len(rows) == 0 {
 			continue
 		}
 		for _, a := range f.aggregations(p) {
+			if err := ctx.Err(); err != nil {
+				return Result{}, fmt.Errorf("features: %w", err)
+			}
 			v := values{rows: rows, aggregation: a, list: make([]Value, 0, len(rows))}
 			f.compute(roi, &v)
 			if v.astray != "" || len(v.list) != len(rows) { // a fault of this package, not of its input

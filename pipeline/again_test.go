@@ -80,7 +80,7 @@ func (s *stepper) compute() (low int) {
 		if job.Priority < 0 {
 			low++
 		}
-		if err := s.p.compute(s.t.Context(), job); err != nil {
+		if err := s.p.compute(s.t.Context(), job, nil); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -90,10 +90,11 @@ func (s *stepper) compute() (low int) {
 func (b *bench) state(study string) store.State {
 	b.t.Helper()
 	s, err := b.store.Study(study)
-	if err != nil || len(s.States) != 1 {
-		b.t.Fatalf("%d states, %v", len(s.States), err)
+	states := ofContours(s.States)
+	if err != nil || len(states) != 1 {
+		b.t.Fatalf("%d states, %v", len(states), err)
 	}
-	return s.States[0]
+	return states[0]
 }
 
 func version(v string) func(*Options) {

@@ -15,16 +15,14 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
 	"github.com/radnode/radnode/store"
 )
 
-const (
-	computeLease = 30 * time.Minute
-	computeTries = 5 // then a computation that fails for no reason of its input is given up, visibly
-)
+const computeLease = 30 * time.Minute
 
 // A task is the payload of a computation: one contour object on one image series.
 type task struct {
@@ -42,8 +40,8 @@ type task struct {
 func (t task) key() string { return t.Subject + "/" + t.Series }
 
 // compute is the journey of one task: load, measure, report, and one durable step that holds the objects, their
-// deliveries and the new state.
-func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
+// deliveries and the new state. It waits for what it needs of the machine by admit.
+func (p *Pipeline) compute(ctx context.Context, job *store.Job, admit func(take func() error) error) error {
 	var t task
 	if err := json.Unmarshal(job.Payload, &t); err != nil {
 		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{})
@@ -74,16 +72,18 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 	defer done()
 	loaded := time.Since(start)
 
-	defer p.keep(job)()
 	documents := written(styles)
-	m, err := p.memory.Measure(ctx, Request{
-		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Documents: documents,
+	m, err := p.measure(ctx, Request{
+		Contours: contours, Images: images, Choose: applied.choose, Elsewhere: t.Elsewhere, Documents: documents, admit: admit,
 	})
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		if m != nil {
 			m.Release()
 		}
-		return nil // shutting down: the lease ends with the process, and the job is there at the next start
+		if why := context.Cause(ctx); errors.Is(why, errSlow) {
+			return p.failed(ctx, job, why)
+		}
+		return p.store.GiveBack(context.WithoutCancel(ctx), job.Key) // shutting down: it is there at the next start
 	}
 	if err != nil {
 		return p.refused(ctx, job, t, last, contours, images, m, err)
@@ -120,6 +120,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 		}
 	}
 	change := store.Change{
+		Lease: job.Lease,
 		States: []store.State{{
 			Study: job.Study, Subject: t.key(), Name: StateComputed, Rule: t.Rule, At: time.Now(),
 			Reason: reason,
@@ -127,16 +128,15 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job) error {
 				Series: m.Volume.Series, Input: t.Input, Images: len(t.Images), Revision: rev.Number, Took: &m.Took,
 				Codes: codesOf(skipped), Config: p.config, Shape: applied.digest(),
 				Documents: rev.standing(made.Sets), Segmentation: made.Segmentation.Identity.SOPInstanceUID,
-				Pages: pagesOf(made.Sets), To: addresses(to),
+				Pages: pagesOf(made.Sets), To: addresses(to), Seen: last.Seen,
 			}.raw(),
 		}},
 	}
-	p.outgoing(&change, to, job.Study, []store.NewInstance{made.Segmentation}, made.Sets)
+	p.outgoing(&change, to, job.Study, t.key(), []store.NewInstance{made.Segmentation}, made.Sets)
 	urgency(change.Jobs, job)
-	if err := p.store.Done(ctx, job.Key, change); err != nil {
+	if err := p.finish(ctx, job, change); err != nil {
 		return err
 	}
-	p.serve(change.Jobs)
 	p.count(func(s *Stats) { s.Computed++ })
 	p.log.Info("report computed", "study", job.Study, "contours", t.Subject, "series", t.Series, "reports", reportsOf(made.Sets),
 		"regions", len(m.Regions), "skipped", len(m.Skipped), "images", len(images), "destinations", len(change.Jobs),
@@ -208,17 +208,22 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task, to []Destin
 	if err != nil {
 		return p.failed(ctx, job, err)
 	}
-	change := store.Change{}
+	change := store.Change{Lease: job.Lease}
 	if state, _ := stateOf(study, t.key()); state.Name == StateComputed {
 		if d := detailOf(state); d.Input == t.Input {
 			d.Config = p.config
-			change.Jobs = p.standing(&d, to, job.Study)
+			change.Jobs = p.standing(&d, to, job.Study, t.key())
 			urgency(change.Jobs, job)
 			state.Detail = d.raw()
 			change.States = []store.State{state}
 		}
 	}
-	if err := p.store.Done(ctx, job.Key, change); err != nil {
+	return p.finish(ctx, job, change)
+}
+
+// finish stores the outcome of a computation. It is not cancelled any more, as that would only make it be computed again.
+func (p *Pipeline) finish(ctx context.Context, job *store.Job, change store.Change) error {
+	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, change); err != nil {
 		return err
 	}
 	p.serve(change.Jobs)
@@ -240,7 +245,7 @@ func (p *Pipeline) keep(job *store.Job) (stop func()) {
 		for {
 			select {
 			case <-ticker.C:
-				if err := p.store.Extend(job.Key, computeLease); err != nil {
+				if err := p.store.Extend(job, computeLease); err != nil {
 					p.log.Warn("lease not kept", "study", job.Study, "err", err)
 				}
 			case <-done:
@@ -353,14 +358,14 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 	}
 	why, text := reasonsOf(m, reason)
 	last.Input, last.Images, last.Codes, last.Config = t.Input, len(t.Images), codesOf(why), p.config
-	change := store.Change{}
+	change := store.Change{Lease: job.Lease}
 	if p.opt.ReportRefusals && contours != nil && why[0].Code != refusal.RulesNone {
 		to := p.deliverTo(t.ReplyTo)
 		rev := Revision{Input: t.Input, Predecessors: p.predecessors(last), Number: last.Revision + 1}
 		made, err := p.notComputed(contours, images, why, rev, to)
 		if err == nil {
 			last.Documents, last.Segmentation, last.Revision = rev.standing(made), "", rev.Number
-			p.outgoing(&change, to, job.Study, nil, made)
+			p.outgoing(&change, to, job.Study, t.key(), nil, made)
 		} else { // the state says why nothing was measured all the same
 			p.log.Warn("no report says why", "study", job.Study, "contours", t.Subject, "err", err)
 		}
@@ -369,10 +374,9 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
 	}}
 	urgency(change.Jobs, job)
-	if err := p.store.Done(ctx, job.Key, change); err != nil {
+	if err := p.finish(ctx, job, change); err != nil {
 		return err
 	}
-	p.serve(change.Jobs)
 	p.countRefused(why)
 	p.log.Warn("study refused", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", text)
 	return nil
@@ -438,24 +442,48 @@ func ofTheInput(err error) bool {
 		errors.Is(err, ErrNothingMeasured)
 }
 
-// failed tries a job again later, and gives a computation up after computeTries.
+// failed tries a job again later, and gives a computation up after some tries.
 func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) error {
-	var t task
-	if job.Queue != computeQueue || json.Unmarshal(job.Payload, &t) != nil || job.Tries+1 < computeTries {
-		at := time.Now().Add(p.opt.Backoff.after(job.Tries))
-		p.log.Warn("job will be tried again", "queue", job.Queue, "study", job.Study, "tries", job.Tries+1, "at", at, "err", reason)
-		return p.store.Retry(ctx, job.Key, at, reason.Error())
+	ctx = context.WithoutCancel(ctx)
+	if job.Lease != 0 {
+		if err := p.store.Held(job); err != nil { // a computation that was abandoned: what became of it is decided
+			return err
+		}
 	}
-	p.count(func(s *Stats) { s.Failed++ })
-	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "tries", job.Tries+1, "err", reason)
+	if defect := (*panics.Error)(nil); errors.As(reason, &defect) {
+		p.log.Error("a job panicked; please report this", "queue", job.Queue, "study", job.Study, "panic", fmt.Sprint(defect.Value), "stack", defect.Stack)
+	}
+	tries := failTries
+	if errors.Is(reason, errSlow) {
+		tries = slowTries
+	}
+	if job.Queue == computeQueue && job.Tries+1 >= tries {
+		return p.giveUp(ctx, job, fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason))
+	}
+	at := time.Now().Add(p.opt.Backoff.after(job.Tries))
+	p.log.Warn("job will be tried again", "queue", job.Queue, "study", job.Study, "tries", job.Tries+1, "at", at, "err", reason)
+	return p.store.Retry(ctx, job.Key, at, reason.Error())
+}
+
+// giveUp parks a computation, and its state says why. It is tried anew when the study is sent again.
+func (p *Pipeline) giveUp(ctx context.Context, job *store.Job, reason string) error {
+	var t task
+	if err := json.Unmarshal(job.Payload, &t); err != nil {
+		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{Lease: job.Lease})
+	}
 	d := detail{Series: t.Series}
 	if study, err := p.store.Study(job.Study); err == nil {
 		old, _ := stateOf(study, t.key())
 		d = detailOf(old) // a report that stands is named by the next one
 	}
-	d.Input, d.Images, d.Took, d.Codes = t.Input, len(t.Images), nil, nil
-	return p.store.Park(ctx, job.Key, reason.Error(), store.Change{States: []store.State{{
-		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: d.raw(),
-		Reason: fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason), At: time.Now(),
+	d.Input, d.Images, d.Took, d.Codes, d.Config, d.Job = t.Input, len(t.Images), nil, nil, p.config, job.Key
+	err := p.store.Park(ctx, job.Key, reason, store.Change{Lease: job.Lease, States: []store.State{{
+		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: d.raw(), Reason: reason, At: time.Now(),
 	}}})
+	if err != nil {
+		return err
+	}
+	p.count(func(s *Stats) { s.Failed++ })
+	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", reason)
+	return nil
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/radnode/radnode/dimse"
@@ -19,16 +19,30 @@ import (
 )
 
 const (
-	deliverLease = 10 * time.Minute
-	deliverGrace = 10 * time.Second // for a delivery under way at shutdown
+	deliverTimeout = 30 * time.Minute // for a delivery; a silent destination is given up much sooner
+	deliverLease   = 2 * deliverTimeout
+	deliverGrace   = 10 * time.Second // for a delivery under way at shutdown
+	deliverRelease = 5 * time.Second  // for the end of an association on which everything was confirmed
+
+	refusedTries = 10 // then a delivery that is refused for what it brings is given up, visibly
 )
 
 // A Sender carries objects to a destination. It returns nil only when the destination has confirmed every object.
 // An object comes in one or more versions, best first, that say the same under different SOP Classes: the first version
-// whose class the destination takes is sent, and no other.
+// whose class the destination takes is opened and sent, and no other.
+//
+// An error that wraps a [*dimse.Status], [ErrObjects] or [ErrBroken] says how far the fault goes; any other is taken to be
+// that of the destination as a whole.
 type Sender interface {
 	Send(ctx context.Context, to dimse.Peer, objects [][]Version) error
 }
+
+var (
+	// ErrObjects: these objects cannot be delivered, others may be.
+	ErrObjects = errors.New("these objects cannot be delivered")
+	// ErrBroken: the destination was reached, and then the association broke off.
+	ErrBroken = errors.New("the association broke off")
+)
 
 // A Version is one encoding of an object that is to be delivered.
 type Version struct {
@@ -37,10 +51,14 @@ type Version struct {
 	Open func(transferSyntax string) (io.ReadCloser, error)
 }
 
-// Backoff spaces the tries of a delivery: First, doubled each time up to Max, each with a random part so that many
-// deliveries do not return at the same moment. A delivery is never given up.
+// Backoff spaces the tries of a destination that is down: First, doubled each time up to Max, each with a random part so that
+// many nodes do not return at the same moment. It is tried for ever.
+//
+// A delivery that is refused for what it brings waits by itself: First, four times as long each time, up to Refused. Ten tries
+// take about a day; then it is given up.
 type Backoff struct {
 	First, Max time.Duration // 0 = 2 s and 10 min
+	Refused    time.Duration // 0 = 12 h
 }
 
 func (b Backoff) withDefaults() Backoff {
@@ -50,15 +68,30 @@ func (b Backoff) withDefaults() Backoff {
 	if b.Max <= 0 {
 		b.Max = 10 * time.Minute
 	}
+	if b.Refused <= 0 {
+		b.Refused = 12 * time.Hour
+	}
 	return b
 }
 
 // after returns the pause that follows failure number tries+1: between half and all of the doubled step.
 func (b Backoff) after(tries int) time.Duration {
-	step := b.Max
-	if tries < 30 {
-		step = min(b.First<<tries, b.Max)
+	return jittered(b.First, tries, b.Max)
+}
+
+// refused returns the pause that follows refusal number tries+1 of a delivery.
+func (b Backoff) refused(tries int) time.Duration { return jittered(b.First, 2*tries, b.Refused) }
+
+// jittered doubles first, up to limit, and takes between half and all of it.
+func jittered(first time.Duration, doublings int, limit time.Duration) time.Duration {
+	step := first
+	for range doublings {
+		if step >= limit {
+			break
+		}
+		step *= 2
 	}
+	step = min(step, limit)
 	return step/2 + rand.N(step/2+1)
 }
 
@@ -66,12 +99,23 @@ func (b Backoff) after(tries int) time.Duration {
 type delivery struct {
 	To      string   `json:"to"`      // AET@HOST:PORT
 	Objects []string `json:"objects"` // SOP Instance UIDs, in the order of sending
+
+	Subject string `json:"subject,omitempty"` // of the state, where it is another than that of To and Objects
+	Losses  int    `json:"losses,omitempty"`  // how often the destination lost what it had taken
+}
+
+func (d delivery) subject() string {
+	if d.Subject != "" {
+		return d.Subject
+	}
+	return deliverySubject(d.To, d.Objects)
 }
 
 // A Destination is a peer that gets results, in a style of its own.
 type Destination struct {
 	dimse.Peer
-	Style Style
+	Style  Style
+	Commit bool // it is asked for Storage Commitment of what was delivered
 }
 
 // styleOf is the style of a destination, with what it leaves to the general one and that to the default.
@@ -122,7 +166,9 @@ func (p *Pipeline) deliverTo(sentBy string) []Destination {
 // outgoing adds what was made to a change, with its deliveries. A report is the last of its delivery: a viewer finds what it
 // refers to when it arrives. What is for people alone is delivered by itself: a destination that takes no PDF gets its reports
 // and its captures.
-func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string, segmentation []store.NewInstance, sets []Set) {
+//
+// What replaces it later has the same subject, and never arrives before it.
+func (p *Pipeline) outgoing(change *store.Change, to []Destination, study, subject string, segmentation []store.NewInstance, sets []Set) {
 	change.Instances = append(change.Instances, segmentation...)
 	for _, s := range sets {
 		for _, item := range s.Items {
@@ -139,7 +185,7 @@ func (p *Pipeline) outgoing(change *store.Change, to []Destination, study string
 		for _, item := range sets[i].Items {
 			made[item.Document] = uidsOf(item.Instances)
 		}
-		change.Jobs = append(change.Jobs, deliveries(d.Peer, style, study, uidsOf(segmentation), made)...)
+		change.Jobs = append(change.Jobs, deliveries(d.Peer, style, study, subject, uidsOf(segmentation), made)...)
 	}
 }
 
@@ -151,30 +197,35 @@ func uidsOf(objects []store.NewInstance) (uids []string) {
 }
 
 // deliveries bring what was made to a destination.
-func deliveries(to dimse.Peer, style Style, study string, segmentation []string, made map[Document][]string) (jobs []store.Job) {
+func deliveries(to dimse.Peer, style Style, study, subject string, segmentation []string, made map[Document][]string) (jobs []store.Job) {
+	add := func(kind string, objects []string) {
+		if len(objects) > 0 {
+			job := deliveryJob(study, delivery{To: to.String(), Objects: objects})
+			job.Serial = subject + "/" + kind // a PDF that is refused holds back later PDFs, and no report
+			jobs = append(jobs, job)
+		}
+	}
 	var reports []string
 	if style.Segmentation == "send" {
 		reports = slices.Clone(segmentation)
 	}
 	reports = append(reports, made[""]...)
-	var all [][]string
 	for _, d := range style.Documents {
 		if d.report() {
 			reports = append(reports, made[d]...)
-		} else {
-			all = append(all, made[d])
 		}
 	}
-	for _, objects := range append([][]string{reports}, all...) {
-		if len(objects) > 0 {
-			jobs = append(jobs, deliveryJob(to, study, objects))
+	add("report", reports)
+	for _, d := range style.Documents {
+		if !d.report() {
+			add(string(d), made[d])
 		}
 	}
 	return jobs
 }
 
 // standing brings what stands to the destinations that have not got it, since they were not configured when it was made.
-func (p *Pipeline) standing(d *detail, to []Destination, study string) (jobs []store.Job) {
+func (p *Pipeline) standing(d *detail, to []Destination, study, subject string) (jobs []store.Job) {
 	for _, peer := range to {
 		if slices.Contains(d.To, peer.String()) {
 			continue
@@ -188,7 +239,7 @@ func (p *Pipeline) standing(d *detail, to []Destination, study string) (jobs []s
 				made[document] = d.Pages[style.key(document)]
 			}
 		}
-		jobs = append(jobs, deliveries(peer.Peer, style, study, []string{d.Segmentation}, made)...)
+		jobs = append(jobs, deliveries(peer.Peer, style, study, subject, []string{d.Segmentation}, made)...)
 		d.To = append(d.To, peer.String())
 	}
 	return jobs
@@ -202,34 +253,38 @@ func (p *Pipeline) serve(deliveries []store.Job) {
 }
 
 // deliveryJob puts objects into the outbox of one destination.
-func deliveryJob(to dimse.Peer, study string, objects []string) store.Job {
-	d := delivery{To: to.String(), Objects: objects}
-	payload, err := json.Marshal(d)
-	if err != nil {
-		panic(err) // strings only
-	}
-	return store.Job{
-		Key: "deliver/" + d.To + "/" + d.Objects[len(d.Objects)-1], Queue: deliverPrefix + d.To, Study: study, Payload: payload, RunAt: time.Now(),
-	}
+func deliveryJob(study string, d delivery) store.Job {
+	return store.Job{Key: deliverySubject(d.To, d.Objects), Queue: deliverPrefix + d.To, Study: study, Payload: payloadOf(d), RunAt: time.Now()}
 }
 
-// deliver sends one result to one destination, and puts it back into the outbox where that did not work.
-func (p *Pipeline) deliver(ctx context.Context, job *store.Job) error {
+// payloadOf is the payload of a job.
+func payloadOf(payload any) []byte {
+	b, err := json.Marshal(payload)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return b
+}
+
+// deliver sends one result to its destination, and puts it back into the outbox where that did not work.
+func (p *Pipeline) deliver(ctx context.Context, to *destination, job *store.Job) error {
 	var d delivery
 	if err := json.Unmarshal(job.Payload, &d); err != nil {
 		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{})
 	}
-	to, err := dimse.ParsePeer(d.To)
+	peer, err := dimse.ParsePeer(d.To)
 	if err != nil {
 		return p.store.Park(ctx, job.Key, err.Error(), store.Change{})
 	}
 	var objects [][]Version
-	for _, uid := range d.Objects {
+	sent := make([]sentAs, len(d.Objects))
+	for i, uid := range d.Objects {
 		versions, err := p.versions(uid)
 		if err != nil {
-			return p.undelivered(ctx, job, d, err)
+			return p.refusedDelivery(ctx, to, job, d, err)
 		}
-		objects = append(objects, versions)
+		sent[i].UID = uid
+		objects = append(objects, sent[i].noted(versions))
 	}
 	start := time.Now()
 	// A delivery under way is finished when the node is told to stop: what is delivered twice is stored once, but it need
@@ -237,23 +292,104 @@ func (p *Pipeline) deliver(ctx context.Context, job *store.Job) error {
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(deliverGrace, cancel) })()
-	if err := p.sender.Send(sending, to, objects); err != nil {
+	if err := p.sender.Send(sending, peer, objects); err != nil {
 		if ctx.Err() != nil {
 			return nil // the job stays in the outbox
 		}
-		return p.undelivered(ctx, job, d, err)
+		return p.undelivered(ctx, to, job, d, err)
 	}
-	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, store.Change{}); err != nil {
+	change := store.Change{States: []store.State{{
+		Study: job.Study, Subject: d.subject(), Name: StateDelivered, At: time.Now(), Detail: payloadOf(d),
+	}}}
+	if to.asks() {
+		change.Jobs = []store.Job{p.commitJob(job.Study, newCommitment(job.Key, d, sent), time.Now().Add(p.opt.times.gather))}
+	}
+	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, change); err != nil {
 		return err
 	}
+	p.back(to, job.Key)
+	to.count(func(d *destination) { d.delivered++ })
+	p.serve(change.Jobs)
 	p.count(func(s *Stats) { s.Delivered++ })
 	p.log.Info("report delivered", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1], "tries", job.Tries+1, "took", time.Since(start))
 	return nil
 }
 
-func (p *Pipeline) undelivered(ctx context.Context, job *store.Job, d delivery, reason error) error {
+// sentAs is what an object of the store was sent as.
+type sentAs struct {
+	UID   string `json:"uid"` // in the store
+	Class string `json:"class"`
+	As    string `json:"as"` // SOP Instance UID
+}
+
+// noted is versions, of which the one that is opened is remembered.
+func (s *sentAs) noted(versions []Version) []Version {
+	for i := range versions {
+		v := versions[i]
+		versions[i].Open = func(ts string) (io.ReadCloser, error) {
+			s.Class, s.As = v.SOPClassUID, v.SOPInstanceUID
+			return v.Open(ts)
+		}
+	}
+	return versions
+}
+
+// undelivered decides when a delivery is tried again, and whether others to the same destination are meanwhile.
+func (p *Pipeline) undelivered(ctx context.Context, to *destination, job *store.Job, d delivery, reason error) error {
+	var status *dimse.Status
+	answered := errors.As(reason, &status)
+	switch {
+	case errors.Is(reason, ErrObjects), answered && !short(status):
+		return p.refusedDelivery(ctx, to, job, d, reason)
+	case !answered && !errors.Is(reason, ErrBroken): // not even reached
+		p.count(func(s *Stats) { s.Undelivered++ })
+		p.away(to, reason)
+		p.giveBack(job, 0)
+		return nil
+	}
+	times, alone := to.brokeOff(job)
+	if alone {
+		if answered { // out of resources for these objects, and for no others
+			return p.refusedDelivery(ctx, to, job, d, reason)
+		}
+		p.count(func(s *Stats) { s.Undelivered++ })
+		to.end()
+		at := time.Now().Add(p.opt.Backoff.refused(times))
+		p.log.Warn("delivery breaks off where others arrive; it waits by itself", "study", job.Study, "to", d.To, "tries", times, "at", at, "err", reason)
+		return p.store.Retry(ctx, job.Key, at, reason.Error())
+	}
 	p.count(func(s *Stats) { s.Undelivered++ })
-	return p.failed(ctx, job, fmt.Errorf("delivery to %s: %w", d.To, reason))
+	// The next try is of another delivery, where there is one: whatever breaks off at this one does not stop all of them.
+	p.giveBack(job, time.Until(p.away(to, reason))+p.opt.Backoff.First)
+	return nil
+}
+
+// short says whether a status speaks of the destination as a whole: Refused: Out of Resources (PS3.4 Table B.2-1), Refused: Not
+// Authorised (PS3.7 C.5.11).
+func short(s *dimse.Status) bool { return s.Code>>8 == 0xA7 || s.Code == dimse.StatusNotAuthorised }
+
+// refusedDelivery lets one delivery wait by itself, and gives it up after refusedTries.
+func (p *Pipeline) refusedDelivery(ctx context.Context, to *destination, job *store.Job, d delivery, reason error) error {
+	var status *dimse.Status
+	if errors.As(reason, &status) || errors.Is(reason, errNoClass) {
+		p.back(to, job.Key) // it answers
+	}
+	p.count(func(s *Stats) { s.Undelivered++ })
+	text := fmt.Sprintf("delivery to %s: %v", d.To, reason)
+	tries := job.Tries % refusedTries // an operator who brings it back gives it as many again
+	if tries+1 == refusedTries {
+		to.forget(job.Key)
+		p.log.Error("delivery given up; radnode requeue brings it back", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1],
+			"tries", refusedTries, "err", reason)
+		return p.store.Park(ctx, job.Key, text, store.Change{States: []store.State{{
+			Study: job.Study, Subject: d.subject(), Name: StateUndelivered, Reason: fmt.Sprintf("given up after %d tries: %v", refusedTries, reason),
+			At: time.Now(), Detail: payloadOf(d),
+		}}})
+	}
+	at := time.Now().Add(p.opt.Backoff.refused(tries))
+	p.log.Warn("delivery refused; it is tried again by itself", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1],
+		"tries", tries+1, "at", at, "err", reason)
+	return p.store.Retry(ctx, job.Key, at, text)
 }
 
 // reportClasses are the SOP Classes that a report can be sent as, best first. The tree that radnode writes is legal in all
@@ -268,7 +404,7 @@ func (p *Pipeline) versions(uid string) ([]Version, error) {
 		return nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
 	version := func(class, as string) Version {
-		return Version{class, as, func(ts string) (io.ReadCloser, error) { return p.encoded(uid, class, as, ts) }}
+		return Version{class, as, func(ts string) (io.ReadCloser, error) { return p.recoded(uid, class, as, ts) }}
 	}
 	out := []Version{version(in.SOPClassUID, uid)}
 	if i := slices.Index(reportClasses, in.SOPClassUID); i >= 0 {
@@ -293,9 +429,9 @@ func asClass(studies []*dicom.DataSet, class string) {
 	}
 }
 
-// encoded gives the bytes of a stored object under a SOP Class, Instance UID and transfer syntax: its own ones where those
+// recoded gives the bytes of a stored object under a SOP Class, Instance UID and transfer syntax: its own ones where those
 // are its own.
-func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
+func (p *Pipeline) recoded(uid, class, as, ts string) (io.ReadCloser, error) {
 	o, err := p.store.OpenInstance(uid)
 	if err != nil {
 		return nil, fmt.Errorf("instance %s: %w", uid, err)
@@ -337,14 +473,24 @@ func (p *Pipeline) encoded(uid, class, as, ts string) (io.ReadCloser, error) {
 // DIMSE is the Sender that uses C-STORE, one association for each delivery.
 type DIMSE struct {
 	CallingAET string
-	Timeout    time.Duration // for the whole delivery; 0 = 5 minutes
+	Timeout    time.Duration                   // for the whole delivery; 0 = 30 minutes
+	TLS        func(to dimse.Peer) *tls.Config // how a destination is called; nil, or an answer of nil = without TLS
+}
+
+// dial begins every association of the pipeline.
+func (s DIMSE) dial(ctx context.Context, to dimse.Peer, proposals []dimse.Proposal, roles ...dimse.Role) (*dimse.Client, error) {
+	o := dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals, Roles: roles}
+	if s.TLS != nil {
+		o.TLS = s.TLS(to)
+	}
+	return dimse.Dial(ctx, to, o)
 }
 
 // Send stores the objects in their order and reads every status.
 func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) error {
 	timeout := s.Timeout
 	if timeout <= 0 {
-		timeout = 5 * time.Minute
+		timeout = deliverTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -357,7 +503,7 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 			}
 		}
 	}
-	c, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: s.CallingAET, Proposals: proposals})
+	c, err := s.dial(ctx, to, proposals)
 	if err != nil {
 		return err
 	}
@@ -367,11 +513,15 @@ func (s DIMSE) Send(ctx context.Context, to dimse.Peer, objects [][]Version) err
 			return err
 		}
 	}
-	return c.Release(ctx)
+	release(ctx, c)
+	return nil
 }
 
 // deliverSyntaxes are the transfer syntaxes of a delivery, best first.
 var deliverSyntaxes = []string{dicom.ExplicitVRLittleEndian, dicom.ImplicitVRLittleEndian}
+
+// errNoClass: the destination answers, and has no use for the objects.
+var errNoClass = fmt.Errorf("%w: the destination accepts none of their SOP Classes", ErrObjects)
 
 // store sends the first version that the peer accepts.
 func (s DIMSE) store(ctx context.Context, c *dimse.Client, versions []Version) error {
@@ -383,46 +533,38 @@ func (s DIMSE) store(ctx context.Context, c *dimse.Client, versions []Version) e
 		if i < 0 {
 			continue
 		}
-		body, err := v.Open(deliverSyntaxes[i])
+		opened, err := v.Open(deliverSyntaxes[i])
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrObjects, err)
 		}
-		defer body.Close()
+		defer opened.Close()
+		body := &witness{Reader: opened}
 		status, err := c.Store(ctx, dicom.FileMeta{
 			MediaStorageSOPClassUID: v.SOPClassUID, MediaStorageSOPInstanceUID: v.SOPInstanceUID, TransferSyntaxUID: deliverSyntaxes[i],
 		}, body)
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", name, v.SOPInstanceUID, err)
+		switch {
+		case body.err != nil:
+			return fmt.Errorf("%w: %s %s: %w", ErrObjects, name, v.SOPInstanceUID, body.err)
+		case err != nil:
+			return fmt.Errorf("%w: %s %s: %w", ErrBroken, name, v.SOPInstanceUID, err)
+		case status.Success() || status.Code == dimse.StatusDuplicateInstance:
+			return nil // the UID follows from the content: a duplicate is this object, sent before the answer got lost
 		}
-		// The UID follows from the content: a duplicate is this object, sent before the answer got lost.
-		if !status.Success() && status.Code != dimse.StatusDuplicateInstance {
-			return fmt.Errorf("%s %s refused: %w", name, v.SOPInstanceUID, &status)
-		}
-		return nil
+		return fmt.Errorf("%s %s refused: %w", name, v.SOPInstanceUID, &status)
 	}
-	return errors.New("the destination accepts none of " + strings.Join(tried, ", ") + ": enable one of them there as a storage SCP class")
+	return fmt.Errorf("%w: %s; enable one of them there as a storage SCP class", errNoClass, strings.Join(tried, ", "))
 }
 
-// An outbox sees to it that every destination has a worker of its own, so that one which does not answer delays no other.
-type outbox struct {
-	mu     sync.Mutex // guards what follows
-	start  func(queue string)
-	served map[string]bool
+// A witness tells a fault of our own disk from one of the peer.
+type witness struct {
+	io.Reader
+	err error
 }
 
-// open says how a worker is started.
-func (o *outbox) open(start func(queue string)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.start, o.served = start, map[string]bool{}
-}
-
-// serve starts the worker of a delivery queue where it does not run yet; other queues are none of its business.
-func (o *outbox) serve(queue string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if strings.HasPrefix(queue, deliverPrefix) && !o.served[queue] {
-		o.served[queue] = true
-		o.start(queue)
+func (w *witness) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		w.err = err
 	}
+	return n, err
 }

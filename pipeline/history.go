@@ -115,10 +115,13 @@ func (p *Pipeline) earlierReports(who patient, study string, before moment, moda
 			return nil, err
 		}
 		for _, in := range s.Instances {
-			if in.Modality != "SR" || in.PatientID != who.id {
+			if in.Modality != "SR" || in.PatientID != who.id || in.Quarantine != "" {
 				continue
 			}
 			e, err := p.readEarlier(in.SOPInstanceUID, who)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // the study has just left
+			}
 			if err != nil {
 				p.log.Warn("an earlier report is left out of the history: it cannot be read", "study", uid, "report", in.SOPInstanceUID, "err", err)
 				continue

@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/imaging"
+	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 	"github.com/radnode/radnode/pipeline/sr"
@@ -59,6 +61,8 @@ type detail struct {
 	Codes  []refusal.Code `json:"codes,omitempty"`  // why nothing, or not every region, was measured
 	Config string         `json:"config,omitempty"` // digest of all that was configured
 	Shape  string         `json:"shape,omitempty"`  // of a report: digest of what of it applied, see [shape]
+	Job    string         `json:"job,omitempty"`    // key of the one that was given up
+	Seen   string         `json:"seen,omitempty"`   // what was there when it was decided, see [matcher.seen]
 }
 
 func detailOf(s store.State) (d detail) {
@@ -77,13 +81,16 @@ func (d detail) raw() json.RawMessage {
 // A matcher looks at studies and decides what can be computed. One goroutine runs it and owns all its fields.
 type matcher struct {
 	p       *Pipeline
-	waiting map[string]*waiter   // by SOP Instance UID of the contour object
+	waiting waiters
 	calm    map[string]bool      // studies in which nothing is decided by an image that no waiter lacks; forgetting one is harmless
 	again   *time.Timer          // fires at the earliest of due
 	due     map[string]time.Time // study -> when to look at it again: its quiet period ends, or what it lacks has changed
 	resent  map[string]*resent   // study -> what of it came again and was not looked at yet
 	asOf    time.Time            // when the study was read that is looked at
 	asked   *resent              // what of it was sent again; nil: it is looked at for another reason
+	used    map[string]bool      // states of [stateUsed] that are in the store, by study and subject; forgetting one is harmless
+	pokes   pokes
+	seen    string // what the contour object is decided by that is looked at, see seenOf
 }
 
 // What is resent is what a peer sent once more: the way to ask for a report by the present configuration.
@@ -101,32 +108,96 @@ func (r *resent) of(contours, series string) bool {
 // A waiter is a contour object that is not complete, with what it names, read once.
 type waiter struct {
 	study string
+	bytes [32]byte // digest of the contour object
 	refs  []roi.Reference
 	lacks map[string]bool // named images that are not here
 	other bool            // something besides named images decides: the rest of a series, a quiet period, a report that stands
 }
 
+// waiters are found by what they wait for: an image that comes is not held against each of thousands.
+type waiters struct {
+	all    map[string]*waiter          // by SOP Instance UID of the contour object
+	lack   map[string]map[*waiter]bool // by SOP Instance UID of an image
+	series map[string]map[*waiter]bool // by Series Instance UID that they name
+}
+
+func newWaiters() waiters {
+	return waiters{map[string]*waiter{}, map[string]map[*waiter]bool{}, map[string]map[*waiter]bool{}}
+}
+
+// set replaces the waiter of a contour object; nil: it does not wait any more.
+func (ws *waiters) set(contours string, w *waiter) {
+	if old := ws.all[contours]; old != nil {
+		delete(ws.all, contours)
+		for uid := range old.lacks {
+			ws.forget(ws.lack, uid, old)
+		}
+		for _, r := range old.refs {
+			ws.forget(ws.series, r.SeriesUID, old)
+		}
+	}
+	if w == nil {
+		return
+	}
+	ws.all[contours] = w
+	for uid := range w.lacks {
+		ws.note(ws.lack, uid, w)
+	}
+	for _, r := range w.refs {
+		ws.note(ws.series, r.SeriesUID, w)
+	}
+}
+
+func (ws *waiters) note(in map[string]map[*waiter]bool, uid string, w *waiter) {
+	if in[uid] == nil {
+		in[uid] = map[*waiter]bool{}
+	}
+	in[uid][w] = true
+}
+
+func (ws *waiters) forget(in map[string]map[*waiter]bool, uid string, w *waiter) {
+	if delete(in[uid], w); len(in[uid]) == 0 {
+		delete(in, uid)
+	}
+}
+
 const (
 	refresh = time.Second // how old the visible list of missing images may be
 	maxCalm = 100_000
+	burst   = 16 // events that are handled until one more study of before is looked at
 
 	lowPriority = -1 // of what nobody waits for; that of other jobs is 0
 )
 
 func newMatcher(p *Pipeline) *matcher {
-	return &matcher{p: p, waiting: map[string]*waiter{}, calm: map[string]bool{}, due: map[string]time.Time{}, resent: map[string]*resent{}, again: time.NewTimer(time.Hour)}
+	return &matcher{p: p, waiting: newWaiters(), calm: map[string]bool{}, due: map[string]time.Time{}, resent: map[string]*resent{}, again: time.NewTimer(time.Hour),
+		used: map[string]bool{}, pokes: pokes{wake: make(chan struct{}, 1)}}
 }
 
-// run looks at every study once, and then at those that change.
+// run looks at every study once, and at those that change. What changes comes first, so that who sends now does not wait until
+// years have been looked through.
 func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 	for uid, err := range m.p.store.Studies() {
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return nil
+		m.arm()
+		for more, n := true, 0; more && n < burst; n++ {
+			select {
+			case <-ctx.Done():
+				return nil
+			case e, ok := <-changed:
+				if !ok {
+					return nil
+				}
+				m.arrived(ctx, e)
+			case <-m.again.C:
+				m.lookAgain(ctx)
+			default:
+				more = false
+			}
 		}
-		m.look(ctx, uid)
+		m.first(ctx, uid)
 	}
 	for {
 		m.arm()
@@ -138,22 +209,85 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 				return nil
 			}
 			m.arrived(ctx, e)
+		case <-m.pokes.wake:
+			for uid := range m.pokes.take() {
+				m.look(ctx, uid)
+			}
 		case <-m.again.C:
-			now := time.Now()
-			for uid, at := range m.due {
-				if !at.After(now) {
-					delete(m.due, uid)
-					m.look(ctx, uid)
-				}
-			}
-			for uid, r := range m.resent {
-				if !r.due.After(now) {
-					delete(m.resent, uid)
-					m.reconsider(ctx, uid, r)
-				}
-			}
+			m.lookAgain(ctx)
 		}
 	}
+}
+
+// lookAgain looks at what is due.
+func (m *matcher) lookAgain(ctx context.Context) {
+	now := time.Now()
+	for uid, at := range m.due {
+		if !at.After(now) {
+			delete(m.due, uid)
+			m.look(ctx, uid)
+		}
+	}
+	for uid, r := range m.resent {
+		if !r.due.After(now) {
+			delete(m.resent, uid)
+			m.reconsider(ctx, uid, r)
+		}
+	}
+}
+
+// first looks at a study of an earlier run, unless all is decided there and nothing has changed since: then no object is read.
+func (m *matcher) first(ctx context.Context, uid string) {
+	if study, err := m.p.store.Study(uid); err == nil && m.settled(takingPart(study)) {
+		return
+	}
+	m.look(ctx, uid)
+}
+
+// settled says whether all contour objects of a study are decided, by what is there and is configured now.
+func (m *matcher) settled(study store.Study) bool {
+	states := map[string][]store.State{} // by contour object
+	for _, state := range study.States {
+		contours, _, _ := strings.Cut(state.Subject, "/")
+		states[contours] = append(states[contours], state)
+	}
+	for _, in := range study.Instances {
+		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
+			continue
+		}
+		its := states[in.SOPInstanceUID]
+		for _, state := range its {
+			d := detailOf(state)
+			if state.Name == stateOwn {
+				continue
+			}
+			if d.Seen != m.seenOf(study, len(its)) || state.Name == StateWaiting ||
+				(state.Name == StateRefused || state.Name == StateFailed) && d.Config != m.p.config {
+				return false
+			}
+		}
+		if len(its) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// seenOf names what a contour object is decided by, beside its own bytes: how many instances of its study take part, how often other
+// bytes came under the UID of one, which may have taken its place, and on how many series it is measured.
+func (m *matcher) seenOf(study store.Study, series int) string {
+	n, others := 0, 0
+	for _, in := range study.Instances {
+		if in.Origin == store.Received {
+			n++
+			others += in.Conflicts
+		}
+	}
+	seen := fmt.Sprint(n, series, m.p.opt.Also)
+	if others > 0 {
+		seen += fmt.Sprint(" +", others)
+	}
+	return seen
 }
 
 // arm sets the timer to the earliest study that is due.
@@ -178,6 +312,7 @@ func (m *matcher) lookBy(study string, at time.Time) {
 // arrived looks at the studies for which something is decided by what arrived: at once for contours, and for the last image
 // that they name and wait for. Any other image makes the study due soon: one of thousands of images is not read again for each.
 func (m *matcher) arrived(ctx context.Context, e store.Event) {
+	m.p.tally.change(e.Study)
 	looks := map[string]bool{}
 	soon := time.Now().Add(refresh)
 	if len(e.Again) > 0 {
@@ -203,20 +338,23 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 			m.lookBy(e.Study, soon) // contours of another series may be measured on it
 		}
 	}
-	for _, w := range m.waiting {
-		had := len(w.lacks)
-		for _, in := range e.Arrived {
-			if w.lacks[in.SOPInstanceUID] {
-				delete(w.lacks, in.SOPInstanceUID)
-			} else if slices.ContainsFunc(w.refs, func(r roi.Reference) bool { return r.SeriesUID == in.SeriesInstanceUID }) {
+	fewer := map[*waiter]bool{}
+	for _, in := range e.Arrived {
+		for w := range m.waiting.series[in.SeriesInstanceUID] {
+			if !w.lacks[in.SOPInstanceUID] {
 				m.lookBy(w.study, soon) // of the series, and not by a name that is known: see RuleQuiet
 			}
 		}
-		switch {
-		case len(w.lacks) == had:
-		case len(w.lacks) == 0:
+		for w := range m.waiting.lack[in.SOPInstanceUID] {
+			delete(w.lacks, in.SOPInstanceUID)
+			fewer[w] = true
+		}
+		delete(m.waiting.lack, in.SOPInstanceUID)
+	}
+	for w := range fewer {
+		if len(w.lacks) == 0 {
 			looks[w.study] = true
-		default:
+		} else {
 			m.lookBy(w.study, soon)
 		}
 	}
@@ -225,7 +363,8 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 	}
 }
 
-// reconsider looks at a study of which something was sent again, where a report stands that another configuration made. A peer
+// reconsider looks at a study of which something was sent again, where a report stands that another configuration made, or the
+// computation was given up. A peer
 // that sends twice what has its report finds nothing to do here, and all it costs is to read the states.
 //
 // Contours that lie in another study than their images are made anew when they themselves are sent again.
@@ -243,7 +382,7 @@ func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
 	}
 	for _, state := range study.States {
 		contours, _, _ := strings.Cut(state.Subject, "/")
-		if d := detailOf(state); state.Name == StateComputed && d.Config != m.p.config && r.of(contours, d.Series) {
+		if d := detailOf(state); (state.Name == StateComputed && d.Config != m.p.config || state.Name == StateFailed) && r.of(contours, d.Series) {
 			m.asked = r
 			m.look(ctx, uid)
 			m.asked = nil
@@ -252,15 +391,73 @@ func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
 	}
 }
 
+// pokes are studies to look at because somebody asked for it, or because they have left. Where no pipeline runs they are looked
+// at at the next start, as all are.
+type pokes struct {
+	mu      sync.Mutex // guards studies
+	studies map[string]bool
+	wake    chan struct{} // capacity 1: studies is not empty
+}
+
+func (p *pokes) add(study string) {
+	p.mu.Lock()
+	if p.studies == nil {
+		p.studies = map[string]bool{}
+	}
+	p.studies[study] = true
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pokes) take() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	studies := p.studies
+	p.studies = nil
+	return studies
+}
+
+// forget drops what is known of a study that has left.
+func (m *matcher) forget(study string) {
+	delete(m.calm, study)
+	delete(m.due, study)
+	delete(m.resent, study)
+	for uid, w := range m.waiting.all {
+		if w.study == study {
+			m.waiting.set(uid, nil)
+		}
+	}
+	clear(m.used)
+	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting.all) })
+}
+
+// takingPart is a study without what is quarantined.
+func takingPart(study store.Study) store.Study {
+	apart := func(in store.Instance) bool { return in.Quarantine != "" }
+	if slices.ContainsFunc(study.Instances, apart) {
+		study.Instances = slices.DeleteFunc(slices.Clone(study.Instances), apart)
+	}
+	return study
+}
+
 // look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
 // itself, and what the store could not take is logged and tried again.
 func (m *matcher) look(ctx context.Context, uid string) {
 	m.asOf = time.Now()
+	defer m.p.tally.change(uid)
 	study, err := m.p.store.Study(uid)
+	if errors.Is(err, store.ErrNotFound) {
+		m.forget(uid)
+		return
+	}
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
 		return
 	}
+	study = takingPart(study)
 	if len(m.calm) >= maxCalm {
 		clear(m.calm)
 	}
@@ -269,7 +466,7 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
 			continue
 		}
-		if err := m.consider(ctx, study, in); err != nil && ctx.Err() == nil {
+		if err := m.guarded(ctx, study, in); err != nil && ctx.Err() == nil {
 			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
 			m.lookBy(uid, time.Now().Add(10*refresh))
 			if m.asked != nil {
@@ -277,31 +474,52 @@ func (m *matcher) look(ctx context.Context, uid string) {
 				m.resent[uid] = m.asked
 			}
 		}
-		if w := m.waiting[in.SOPInstanceUID]; w == nil || w.other {
+		if w := m.waiting.all[in.SOPInstanceUID]; w == nil || w.other {
 			delete(m.calm, uid)
 		}
 	}
-	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting) })
+	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting.all) })
+}
+
+// guarded refuses a contour object at which consider panics: it must not end the process at each start.
+func (m *matcher) guarded(ctx context.Context, study store.Study, subject store.Instance) (err error) {
+	var outcome error
+	func() {
+		defer panics.Catch(&err)
+		outcome = m.consider(ctx, study, subject)
+	}()
+	if defect := (*panics.Error)(nil); errors.As(err, &defect) {
+		m.p.log.Error("looking at contours panicked; please report this", "study", study.UID, "contours", subject.SOPInstanceUID,
+			"panic", fmt.Sprint(defect.Value), "stack", defect.Stack)
+		m.waiting.set(subject.SOPInstanceUID, nil)
+		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, refusal.New(refusal.MeasureFailed, "", "%v", err))
+	}
+	return outcome
 }
 
 // consider decides for one contour object.
 func (m *matcher) consider(ctx context.Context, study store.Study, subject store.Instance) error {
-	refs, err := m.references(subject)
-	if errors.Is(err, errOwn) {
+	if old, ok := stateOf(study, subject.SOPInstanceUID); ok && old.Name == stateOwn {
 		return nil
+	}
+	refs, err := m.references(subject)
+	m.seen = m.seenOf(study, 1)
+	if errors.Is(err, errOwn) {
+		return m.p.store.Commit(ctx, store.Change{States: []store.State{{Study: study.UID, Subject: subject.SOPInstanceUID, Name: stateOwn, At: time.Now()}}})
 	}
 	if err != nil && !ofTheInput(err) {
 		return err // the disk, perhaps: it may work at the next look
 	}
 	if err != nil {
-		delete(m.waiting, subject.SOPInstanceUID)
+		m.waiting.set(subject.SOPInstanceUID, nil)
 		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, err)
 	}
 	also, err := m.also(study, subject, refs)
 	if err != nil {
 		return err
 	}
-	w := &waiter{study: study.UID, refs: refs, lacks: map[string]bool{}}
+	m.seen = m.seenOf(study, len(refs)+len(also))
+	w := &waiter{study: study.UID, bytes: subject.Digest, refs: refs, lacks: map[string]bool{}}
 	for _, ref := range refs {
 		if err := m.decide(ctx, study, subject, ref, false, w); err != nil {
 			return err
@@ -313,9 +531,9 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 		}
 	}
 	if len(w.lacks) > 0 { // else nothing is awaited by name
-		m.waiting[subject.SOPInstanceUID] = w
+		m.waiting.set(subject.SOPInstanceUID, w)
 	} else {
-		delete(m.waiting, subject.SOPInstanceUID)
+		m.waiting.set(subject.SOPInstanceUID, nil)
 	}
 	return nil
 }
@@ -328,7 +546,7 @@ var errOwn = errors.New("a segmentation of radnode")
 
 // references reads what a contour object names, once for as long as it waits.
 func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
-	if w := m.waiting[subject.SOPInstanceUID]; w != nil {
+	if w := m.waiting.all[subject.SOPInstanceUID]; w != nil && w.bytes == subject.Digest {
 		return w.refs, nil
 	}
 	f, done, err := m.p.open(subject.SOPInstanceUID)
@@ -357,6 +575,8 @@ type verdict struct {
 	reason  string           // why it waits, in words
 	quiet   bool             // the fallback applies once no image comes any more
 	last    time.Time        // when the latest image of the series came
+	series  string           // Series Instance UID of the images; "" while none is here that tells
+	abroad  []string         // other studies that hold images of it
 }
 
 // decide starts the computation of a contour object on one series where everything is here, and keeps a visible state
@@ -377,20 +597,25 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	case err != nil:
 		return err
 	}
+	if err := m.use(ctx, study.UID, key, v.abroad); err != nil {
+		return err
+	}
 	input := inputDigest(subject, v.images)
-	// What was refused is tried again when rules, profiles, memory or the software have changed: a remedy may be in them.
-	retry := old.Name == StateRefused && last.Input == input && last.Config != "" && last.Config != m.p.config
+	// What was refused or given up is tried again when rules, profiles, memory or the software have changed: a remedy may be in them.
+	retry := (old.Name == StateRefused || old.Name == StateFailed) && last.Input == input && last.Config != "" && last.Config != m.p.config
 	// A report that stands is made anew by another configuration where somebody sent its contours or images again. A mere restart
 	// leaves it: there may be years of them.
 	anew := old.Name == StateComputed && last.Input == input && last.Config != m.p.config && m.asked.of(subject.SOPInstanceUID, last.Series)
-	if decided && last.Input == input && !retry && !anew {
+	// What was given up is tried again when it is sent again.
+	again := old.Name == StateFailed && last.Input == input && m.asked.of(subject.SOPInstanceUID, last.Series)
+	if decided && last.Input == input && !retry && !anew && !again {
 		return nil // queued or finished with exactly these bytes
 	}
-	if anew {
+	if anew || again {
 		v.rule = old.Rule // it was whole then
 	}
 	// A report that stands is not superseded image by image: late ones are gathered until no more come.
-	if v.rule == "" && v.quiet || v.rule != "" && decided && !retry && !anew {
+	if v.rule == "" && v.quiet || v.rule != "" && decided && !retry && !anew && !again {
 		// Reading the headers of a large series takes its time, in which more may have come: it was quiet until the study was read.
 		if end := v.last.Add(m.p.opt.Quiet); m.asOf.Before(end) {
 			m.lookBy(study.UID, end)
@@ -415,7 +640,7 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
 		}
 		return m.p.store.Commit(ctx, store.Change{States: []store.State{{
-			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: ref.SeriesUID}.raw(), At: time.Now(),
+			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: v.series}.raw(), At: time.Now(),
 		}}})
 	}
 
@@ -428,10 +653,13 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	job := store.Job{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}
-	if retry || anew {
-		// A configuration may come back, so the key also names the state that it is to replace. Whoever waits for a report of
-		// today does not wait for these: an archive that is sent again after an update has years of them.
+	if retry || anew || again {
+		// A configuration may come back, so the key also names the state that it is to replace.
 		job.Key += "/" + strconv.FormatInt(old.At.UnixNano(), 10)
+	}
+	if (retry || anew) && !again {
+		// Whoever waits for a report of today does not wait for these: an archive that is sent again after an update has years of
+		// them.
 		job.Priority = lowPriority
 	}
 	if anew { // the report stands, and so does the state, until the worker finds that what applies to it has changed
@@ -439,12 +667,47 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return m.p.store.Commit(ctx, store.Change{Jobs: []store.Job{job}})
 	}
 	next := last // the report that this one supersedes stays named until the new one stands
-	next.Series, next.Input, next.Images = v.images[0].SeriesInstanceUID, input, len(v.images)
+	next.Series, next.Input, next.Images, next.Seen, next.Job = v.images[0].SeriesInstanceUID, input, len(v.images), m.seen, ""
 	m.p.log.Info("study complete", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "images", len(v.images), "rule", v.rule)
-	return m.p.store.Commit(ctx, store.Change{
+	change := store.Change{
 		Jobs:   []store.Job{job},
 		States: []store.State{{Study: study.UID, Subject: key, Name: StateQueued, Rule: v.rule, Detail: next.raw(), At: time.Now()}},
-	})
+	}
+	if last.Job != "" { // was given up, and this takes its place
+		change.Done = []string{last.Job}
+		err := m.p.store.Commit(ctx, change)
+		if !errors.Is(err, store.ErrFinished) && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		change.Done = nil
+	}
+	return m.p.store.Commit(ctx, change)
+}
+
+// use keeps in the studies of images that contours of another study refer to them: so those images are in the state of the
+// contours too, and do not leave while these wait.
+func (m *matcher) use(ctx context.Context, contourStudy, key string, studies []string) error {
+	for _, uid := range studies {
+		subject := usedSubject(contourStudy, key)
+		if m.used[uid+" "+subject] {
+			continue
+		}
+		study, err := m.p.store.Study(uid)
+		if err != nil {
+			return err
+		}
+		if _, known := stateOf(study, subject); !known {
+			if err := m.p.store.Commit(ctx, store.Change{States: []store.State{{Study: uid, Subject: subject, Name: stateUsed, At: time.Now()}}}); err != nil {
+				return err
+			}
+		}
+		if len(m.used) >= maxCalm {
+			clear(m.used)
+		}
+		m.used[uid+" "+subject] = true
+		m.p.tally.change(uid)
+	}
+	return nil
 }
 
 // judge compares what a contour object names in one series with what is here.
@@ -456,6 +719,7 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		inStudy[in.SOPInstanceUID] = in
 	}
 	named := make(map[string]bool, len(ref.Instances))
+	apart := 0 // of the missing ones: quarantined
 	for _, uid := range ref.Instances {
 		if named[uid] {
 			continue
@@ -470,6 +734,14 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 			} else if err != nil {
 				return v, err
 			}
+			if in.Quarantine != "" {
+				v.missing = append(v.missing, uid)
+				apart++
+				continue
+			}
+			if in.StudyInstanceUID != study.UID && !slices.Contains(v.abroad, in.StudyInstanceUID) {
+				v.abroad = append(v.abroad, in.StudyInstanceUID)
+			}
 		}
 		here = append(here, in)
 	}
@@ -477,6 +749,7 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 	if series == "" && len(here) > 0 {
 		series = here[0].SeriesInstanceUID
 	}
+	v.series = series
 	all := slices.Clone(here) // with the rest of the series
 	if len(ref.Instances) == 0 && series == "" {
 		var err error
@@ -505,6 +778,9 @@ func (m *matcher) judge(study store.Study, subject store.Instance, ref roi.Refer
 		v.images, v.quiet = all, m.gapless(all, nil)
 	case len(v.missing) > 0:
 		v.reason = fmt.Sprintf("%d of %d named images are missing", len(v.missing), len(named))
+		if apart > 0 {
+			v.reason = fmt.Sprintf("%d of %d named images are missing; of these %d are here in quarantine", len(v.missing), len(named), apart)
+		}
 	case ref.Listed:
 		// Images without a contour are named too: the list is the series as the contours know it.
 		v.images, v.rule = here, RuleNamed
@@ -580,7 +856,7 @@ func (m *matcher) gapless(images []store.Instance, named []string) bool {
 // refuse keeps the reason why a contour object, or what it names in one series, can never be measured as it is, and reports
 // it where that is asked for.
 func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, key string, reason error) error {
-	d := detail{Input: inputDigest(subject, nil)}
+	d := detail{Input: inputDigest(subject, nil), Config: m.p.config, Seen: m.seen}
 	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
 		return nil
 	}
@@ -595,7 +871,7 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 			done()
 			if err == nil {
 				d.Documents, d.Revision = rev.standing(made), rev.Number
-				m.p.outgoing(&change, to, study.UID, nil, made)
+				m.p.outgoing(&change, to, study.UID, key, nil, made)
 			} else { // the state says why nothing was measured all the same
 				m.p.log.Warn("no report says why", "study", study.UID, "contours", subject.SOPInstanceUID, "err", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func newBenchWith(t *testing.T, change func(*Options)) *bench {
 }
 
 // openBench starts a bench on a data folder; stop ends it, so that another one may have the folder.
-func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop func()) {
+func openBench(t *testing.T, dir string, change func(*Options), prepare ...func(*Pipeline)) (b *bench, stop func()) {
 	t.Helper()
 	st, err := store.Open(dir, store.Options{})
 	if err != nil {
@@ -102,6 +103,9 @@ func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop 
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range prepare {
+		f(b.p)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.p.Run(ctx) }()
@@ -110,12 +114,27 @@ func openBench(t *testing.T, dir string, change func(*Options)) (b *bench, stop 
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		accounted(t, b.p)
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Cleanup(stop)
 	return b, stop
+}
+
+// accounted fails where anything that was received is not in exactly one state: every test ends with it.
+func accounted(t *testing.T, p *Pipeline) {
+	t.Helper()
+	days, err := p.Balance(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range days {
+		if d.Difference != 0 {
+			t.Errorf("the balance does not come out: %+v", d)
+		}
+	}
 }
 
 // put stores data sets as a peer would.
@@ -152,6 +171,11 @@ func (b *bench) wait(study string, suits func(store.State) bool) store.State {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// ofContours leaves out what became of deliveries and of segmentations that came back.
+func ofContours(states []store.State) []store.State {
+	return slices.DeleteFunc(slices.Clone(states), func(s store.State) bool { return !isStory(s) })
 }
 
 func is(name string) func(store.State) bool {

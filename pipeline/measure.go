@@ -19,6 +19,7 @@ import (
 	"github.com/radnode/radnode/features/voxel"
 	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/pages"
+	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/pipeline/roi"
 )
@@ -92,6 +93,8 @@ type Request struct {
 	Elsewhere   bool          // the regions were drawn on another series, whose frame of reference these images share
 	Diagnostics bool          // also the values of the steps before the features
 	Documents   []Document    // that will be written of it: pages show pictures, and take room
+
+	admit func(take func() error) error // waits by take for memory; nil: that is all
 }
 
 // Measure computes the features of the regions that are wanted, each by its profile. A region that cannot be measured is
@@ -130,7 +133,17 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	}
 	plan.named = named
 	m := &Measured{Source: q.Contours}
-	if m.grant, err = mem.take(ctx, plan.kept, plan.work); err != nil {
+	take := func() (err error) {
+		m.grant, err = mem.take(ctx, plan.kept, plan.work)
+		return err
+	}
+	if q.admit == nil {
+		err = take()
+	} else {
+		err = q.admit(take)
+	}
+	if err != nil {
+		m.Release()
 		return nil, err
 	}
 	if err := m.measure(ctx, q, plan); err != nil {
@@ -214,7 +227,8 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, i := range v.order {
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer panics.Catch(&err)
 			defer v.batch.Done(i)
 			done, err := m.grant.use(ctx, plan.need[i])
 			if err != nil {

@@ -91,11 +91,11 @@ func TestMeasureInAnyMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if mem.free.TryAcquire(limit) {
+			if mem.tryTake(limit) {
 				t.Error("the memory was given back before its time")
 			}
 			m.Release()
-			if !mem.free.TryAcquire(limit) {
+			if !mem.tryTake(limit) {
 				t.Error("memory is lost")
 			}
 			if want == nil {
@@ -151,7 +151,7 @@ func TestMemoryRefusal(t *testing.T) {
 			}
 		}
 	}
-	if !mem.free.TryAcquire(mem.limit) {
+	if !mem.tryTake(mem.limit) {
 		t.Error("memory is lost")
 	}
 
@@ -253,7 +253,7 @@ func TestManyStudiesInLittleMemory(t *testing.T) {
 	if measured.Load() == 0 || skipped.Load() == 0 {
 		t.Errorf("%d regions measured, %d refused: this shows nothing", measured.Load(), skipped.Load())
 	}
-	if !mem.free.TryAcquire(mem.limit) {
+	if !mem.tryTake(mem.limit) {
 		t.Error("memory is lost")
 	}
 }
@@ -297,7 +297,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 	if err := <-patient; err != nil {
 		t.Error(err)
 	}
-	if !mem.free.TryAcquire(least) {
+	if !mem.tryTake(least) {
 		t.Error("memory is lost")
 	}
 }
@@ -346,7 +346,7 @@ func TestMemoryEnds(t *testing.T) {
 	if err := tasks.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if !mem.free.TryAcquire(limit) {
+	if !mem.tryTake(limit) {
 		t.Error("memory is lost")
 	}
 }

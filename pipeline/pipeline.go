@@ -7,6 +7,7 @@
 //   - match.go: is every image here that these contours name?
 //   - rules.go: which regions are measured, and by which profile
 //   - measure.go: images and contours to values, with no store and no network
+//   - work.go: who computes, how often a study is tried, and how one that crashes, hangs or is killed stops no other
 //   - memory.go: what may be computed at once
 //   - style.go: in what form a destination wants results
 //   - report.go: values to a Segmentation and Structured Reports; the known ones and the words are summary.go, what shaped
@@ -14,6 +15,10 @@
 //   - sheet.go: the same on pages, as a PDF and as captures
 //   - history.go: what earlier reports of the patient say
 //   - deliver.go: a durable outbox for each destination
+//   - account.go: what became of every instance that was received; hand.go: what a person may do about it
+//   - retention.go: what may leave when the disk is to hold more
+//   - destination.go: whether a destination is worked with now
+//   - commit.go: Storage Commitment, both ways
 //
 // Start at [New] and [Pipeline.Run].
 package pipeline
@@ -52,6 +57,7 @@ type Options struct {
 	Equipment Equipment     // how the reports name this installation
 	Workers   int           // studies computed at once; 0 = one for each processor
 	Memory    int64         // bytes that all of them may hold at once; 0 = DefaultMemory
+	Timeout   time.Duration // of one computation, waiting aside; 0 = DefaultTimeout
 	Quiet     time.Duration // the fallback of match.go; 0 = one minute
 
 	// Also are modalities: where contours are drawn on one series, other series of these modalities in the study that share its
@@ -59,8 +65,12 @@ type Options struct {
 	Also           []string
 	ReportRefusals bool // what cannot be measured is said in a report of its own
 
+	Retention Retention // when finished studies leave; the zero value keeps everything
+
 	Backoff Backoff // between tries of a delivery
 	Logger  *slog.Logger
+
+	times commitTimes
 }
 
 // Equipment is what the reports say of this installation: PS3.3 C.7.5.1 General Equipment and PS3.16 TID 1004.
@@ -85,7 +95,12 @@ type Pipeline struct {
 	config string // digest of what decides whether a study can be measured, and what its report says
 
 	matcher *matcher
+	crew    *crew
 	outbox  outbox
+	tally   tally
+	measure func(context.Context, Request) (*Measured, error) // that of memory
+
+	checking chan struct{} // capacity 1: instances are read for a peer that asks whether they are kept
 
 	mu    sync.Mutex // guards stats
 	stats Stats
@@ -100,6 +115,7 @@ type Stats struct {
 	Reasons map[refusal.Code]int `json:"reasons,omitempty"` // refusals by their reason; one may have several
 
 	Failed      int `json:"failed"` // computations given up after several tries
+	Stuck       int `json:"stuck"`  // computations that do not stop though they were told to, now
 	Delivered   int `json:"delivered"`
 	Undelivered int `json:"undelivered"` // tries of a delivery that failed
 }
@@ -107,13 +123,18 @@ type Stats struct {
 // Queues of the store that the pipeline works on.
 const (
 	computeQueue  = "compute"
-	deliverPrefix = "deliver:" // followed by the destination, AET@HOST:PORT
+	deliverPrefix = "deliver:"           // followed by the destination, AET@HOST:PORT
+	commitPrefix  = "commit:"            // the same: Storage Commitment of what was delivered
+	reportPrefix  = "report-commitment:" // followed by the AE title that asked for it
 )
 
 // New prepares a pipeline; nothing moves before [Pipeline.Run].
 func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
 	}
 	if o.Quiet <= 0 {
 		o.Quiet = time.Minute
@@ -122,6 +143,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Backoff = o.Backoff.withDefaults()
+	o.times = o.times.withDefaults()
 	if e := o.Equipment; e.Manufacturer == "" || e.Model == "" || e.SoftwareVersion == "" || e.StationName == "" || !dicom.ValidUID(e.DeviceUID) {
 		return nil, fmt.Errorf("pipeline: Options.Equipment %+v is not complete: segmentations and reports need all of it (PS3.3 C.7.5.2)", e)
 	}
@@ -133,9 +155,9 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 			return nil, fmt.Errorf("pipeline: Options.Style: %w", err)
 		}
 	}
-	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory)}
+	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1)}
 	p.config = o.digest(p.memory.limit)
-	p.matcher = newMatcher(p)
+	p.matcher, p.crew, p.measure = newMatcher(p), newCrew(o.Workers), p.memory.Measure
 	return p, nil
 }
 
@@ -157,18 +179,21 @@ func (o Options) settings(styles []Style) string {
 	return fmt.Sprint(o.Equipment.SoftwareVersion, " ", o.Equipment.DeviceUID, styles)
 }
 
-// Run works until ctx is done, then waits for what is under way and returns nil. It returns an error only where the store
-// fails.
+// Run works until ctx is done and returns nil. Computations under way are given back to the queue, deliveries are finished, each
+// within a bound. It returns an error only where the store fails.
 func (p *Pipeline) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	changed := p.store.Watch(ctx) // before the first look, so that nothing falls between the two
 	g.Go(func() error { return p.matcher.run(ctx, changed) })
-	for range p.opt.Workers {
-		g.Go(func() error { return p.work(ctx, computeQueue, computeLease, p.compute) })
+	g.Go(func() error { return p.retain(ctx) })
+	p.crew.hands, p.crew.since = g, time.Now()
+	for range p.crew.size {
+		g.Go(func() error { return p.man(ctx) })
 	}
 	p.outbox.open(func(queue string) {
-		g.Go(func() error { return p.work(ctx, queue, deliverLease, p.deliver) })
+		g.Go(func() error { return p.carry(ctx, queue) })
 	})
+	p.abandoned()
 	for queue := range p.store.Queues() {
 		p.outbox.serve(queue) // what an earlier run left
 	}
@@ -191,40 +216,4 @@ func (p *Pipeline) count(f func(*Stats)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f(&p.stats)
-}
-
-// work claims the jobs of one queue, one after the other.
-func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, do func(context.Context, *store.Job) error) error {
-	for {
-		job, err := p.store.Claim(ctx, queue, lease)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("claim from %s: %w", queue, err)
-		}
-		if err := p.guarded(ctx, job, do); err != nil {
-			// The store could not take the outcome. The lease runs out and the job comes again: it must not be lost, and
-			// it must not spin.
-			p.log.Error("outcome of a job not stored; it will be tried again", "queue", queue, "study", job.Study, "err", err)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
-			}
-		}
-	}
-}
-
-// guarded keeps a panic inside one study: the job counts as failed and the others go on.
-func (p *Pipeline) guarded(ctx context.Context, job *store.Job, do func(context.Context, *store.Job) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			buf := make([]byte, 16<<10)
-			buf = buf[:runtime.Stack(buf, false)]
-			p.log.Error("a job panicked; please report this", "queue", job.Queue, "study", job.Study, "panic", fmt.Sprint(r), "stack", string(buf))
-			err = p.failed(ctx, job, fmt.Errorf("internal error: %v", r))
-		}
-	}()
-	return do(ctx, job)
 }

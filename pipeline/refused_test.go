@@ -141,8 +141,8 @@ func TestOwnSegmentationComesBack(t *testing.T) {
 	b.put(contours)
 	b.wait(study, is(StateComputed))
 	s, err := b.store.Study(study)
-	if err != nil || len(s.States) != 1 {
-		t.Errorf("%d states: %+v", len(s.States), s.States)
+	if states := ofContours(s.States); err != nil || len(states) != 1 {
+		t.Errorf("%d states: %+v", len(states), states)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestAlso(t *testing.T) {
 	}
 	s, _ := b.store.Study(study)
 	var values [][]sr.Measurement
-	for _, state := range s.States {
+	for _, state := range ofContours(s.States) {
 		groups, err := sr.Measurements(b.stored(detailOf(state).report()))
 		if err != nil {
 			t.Fatal(err)
@@ -294,9 +294,10 @@ func TestSegmentationWithoutReferences(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, state := range s.States {
-		if state.Name != StateComputed || len(s.States) != 2 {
-			t.Errorf("%d states, one of them: %s %s %s", len(s.States), state.Subject, state.Name, state.Reason)
+	states := ofContours(s.States)
+	for _, state := range states {
+		if state.Name != StateComputed || len(states) != 2 {
+			t.Errorf("%d states, one of them: %s %s %s", len(states), state.Subject, state.Name, state.Reason)
 		}
 	}
 
@@ -408,7 +409,7 @@ func TestRefusalIsSuperseded(t *testing.T) {
 	}
 	b.mu.Unlock()
 
-	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: computeTries, RunAt: time.Now().Add(time.Hour)}
+	job := store.Job{Queue: computeQueue, Study: study, Key: "compute/x", Tries: failTries, RunAt: time.Now().Add(time.Hour)}
 	var err error
 	if job.Payload, err = json.Marshal(task{Subject: contours.String(dicom.SOPInstanceUID), Series: second.Series, Input: "later"}); err != nil {
 		t.Fatal(err)

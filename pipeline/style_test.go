@@ -600,7 +600,7 @@ func TestPagesAreDeliveredApart(t *testing.T) {
 	m := made(t, testOptions(), Revision{Input: "x", Number: 1}, style)
 	p := &Pipeline{opt: testOptions()}
 	var change store.Change
-	p.outgoing(&change, []Destination{{Peer: dimse.Peer{AETitle: "A", Address: "127.0.0.1:104"}, Style: style}}, "1.2", []store.NewInstance{m.Segmentation}, m.Sets)
+	p.outgoing(&change, []Destination{{Peer: dimse.Peer{AETitle: "A", Address: "127.0.0.1:104"}, Style: style}}, "1.2", "1.3/1.4", []store.NewInstance{m.Segmentation}, m.Sets)
 	if len(change.Jobs) != 3 {
 		t.Errorf("%d deliveries, want one of segmentation and report, one of the PDF, one of the captures", len(change.Jobs))
 	}

@@ -80,16 +80,21 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen measures a start with a million indexed instances.
-func BenchmarkOpen(b *testing.B) {
+// BenchmarkOpenMillion measures a start with a million indexed instances in 7,500 studies, each with a job that waits.
+func BenchmarkOpenMillion(b *testing.B) {
 	dir := b.TempDir()
 	s := openStore(b, dir, Options{disk: fastDisk()})
-	const n = 1_000_000
-	for i := range n {
-		e := &entry{SOPClass: "1.2.840.10008.5.1.4.1.1.2", SOPInstance: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d.%d", i/300+1_000_000, i), Study: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d", i/300+1_000_000),
-			Series: fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d.1", i/300+1_000_000), Syntax: "1.2.840.10008.1.2.1", Patient: "12345678", Modality: "CT", Source: "SCANNER", Digest: make([]byte, 32), Size: 525 << 10}
+	const instances, studies = 1_000_000, 7_500
+	for i := range instances {
+		study := fmt.Sprintf("1.2.826.0.1.3680043.8.498.%d", i*studies/instances+1_000_000)
+		e := &entry{SOPClass: "1.2.840.10008.5.1.4.1.1.2", SOPInstance: fmt.Sprintf("%s.%d", study, i), Study: study, Series: study + ".1", Syntax: "1.2.840.10008.1.2.1",
+			Patient: fmt.Sprint(i * studies / instances), Modality: "CT", Source: "SCANNER", Digest: make([]byte, 32), Size: 525 << 10}
 		s.mu.Lock()
-		err := s.apply(&record{kind: kindInstance, entry: e})
+		err := s.apply(&record{kind: kindInstance, entry: e, at: location{1, int64(i + 1)}})
+		if i%(instances/studies) == 0 && err == nil {
+			j := Job{Key: "compute/" + study, Queue: "compute", Study: study, Payload: make([]byte, 9<<10)}
+			err = s.apply(&record{kind: kindStep, step: &step{Jobs: []Job{j}}, at: location{1, int64(i + 1)}})
+		}
 		s.mu.Unlock()
 		if err == nil && i%replayBatch == replayBatch-1 {
 			err = s.flushIndex()
@@ -100,6 +105,9 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
+	}
+	if st, err := os.Stat(filepath.Join(dir, indexFile)); err == nil {
+		b.ReportMetric(float64(st.Size()>>20), "MB")
 	}
 	for b.Loop() {
 		s, err := Open(dir, Options{})

@@ -10,12 +10,16 @@ import (
 type disk struct {
 	open     func(name string, flag int, perm os.FileMode) (*os.File, error)
 	writeAt  func(f *os.File, b []byte, off int64) (int, error)
-	sync     func(f *os.File) error // the data and the size of f survive a power cut
+	readAt   func(f *os.File, b []byte, off int64) (int, error) // of the log at start
+	sync     func(f *os.File) error                             // the data and the size of f survive a power cut
 	truncate func(f *os.File, size int64) error
 	reserve  func(f *os.File, size int64) // asks for the blocks of f up to size; only a hint
 	rename   func(from, to string) error
 	remove   func(name string) error
 	syncDir  func(dir string) error // the names in dir survive a power cut
+
+	space     func(dir string) (total, free int64, err error) // of the file system
+	allocated func(f *os.File) int64                          // bytes that f has of it, written or reserved
 
 	looseIndex bool // the index may be lost in a power cut; for tests that have none
 }
@@ -25,12 +29,16 @@ func realDisk() disk {
 	return disk{
 		open:     os.OpenFile,
 		writeAt:  func(f *os.File, b []byte, off int64) (int, error) { return f.WriteAt(b, off) },
+		readAt:   func(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) },
 		sync:     syncData,
 		truncate: func(f *os.File, size int64) error { return f.Truncate(size) },
 		reserve:  reserve,
 		rename:   os.Rename,
 		remove:   os.Remove,
 		syncDir:  syncDir,
+
+		space:     diskSpace,
+		allocated: allocated,
 	}
 }
 
@@ -41,3 +49,11 @@ func (d *disk) makeDir(dir string) error {
 	}
 	return d.syncDir(filepath.Dir(dir))
 }
+
+// A diskReader reads a file through the disk.
+type diskReader struct {
+	disk *disk
+	f    *os.File
+}
+
+func (r diskReader) ReadAt(b []byte, off int64) (int, error) { return r.disk.readAt(r.f, b, off) }

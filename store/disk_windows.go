@@ -19,6 +19,22 @@ func lockFile(f *os.File) error {
 		0, 1, 0, new(windows.Overlapped))
 }
 
+// diskSpace returns the size of the volume that holds dir and how much of it this account may still use.
+func diskSpace(dir string) (total, free int64, err error) {
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	var available, size, left uint64
+	if err := windows.GetDiskFreeSpaceEx(name, &available, &size, &left); err != nil {
+		return 0, 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
+	}
+	return int64(size), int64(available), nil
+}
+
+// allocated: nothing is reserved ahead.
+func allocated(*os.File) int64 { return 0 }
+
 // diskComment says in words for an operator why a file operation failed, within 64 characters (LO, PS3.5 6.2).
 func diskComment(err error) string {
 	switch {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -28,17 +29,20 @@ var (
 	bucketConflicts = []byte("conflicts") // SOP Instance UID, digest -> location, entry
 	bucketStates    = []byte("states")    // Study Instance UID, subject -> State
 	bucketJobs      = []byte("jobs")      // key -> Job that is pending or parked
-	bucketDone      = []byte("done")      // key -> queue
-	bucketFiles     = []byte("files")     // number of a large object's file -> SOP Instance UID
+	bucketDone      = []byte("done")      // key -> queue, study
+	bucketKeys      = []byte("keys")      // Study Instance UID, key of a job that is or was -> location of the record that made it
+	bucketFiles     = []byte("files")     // number of a large object's file -> SOP Instance UID; nothing once that left
 	bucketDamage    = []byte("damage")    // file, offset -> Damage
 	bucketPatients  = []byte("patients")  // Patient ID, Study Instance UID -> nothing; an ID may hold a NUL, so the last one divides
+	bucketSums      = []byte("sums")      // Study Instance UID -> studySum
+	bucketLeft      = []byte("left")      // Study Instance UID -> location of the record of its last leave
+	bucketDays      = []byte("days")      // date -> Day
+	bucketSegments  = []byte("segments")  // number of a segment -> segmentSum
 
-	buckets = [][]byte{bucketMeta, bucketInstances, bucketStudies, bucketConflicts, bucketStates, bucketJobs, bucketDone, bucketFiles, bucketDamage, bucketPatients}
-	metaKey = []byte("log")
-
-	// patientsKey -> checkpoint up to which bucketPatients is complete. A radnode that does not know the bucket writes
-	// the other checkpoint only, so that the two differ after it.
-	patientsKey = []byte("patients")
+	buckets = [][]byte{bucketMeta, bucketInstances, bucketStudies, bucketConflicts, bucketStates, bucketJobs, bucketDone, bucketKeys, bucketFiles,
+		bucketDamage, bucketPatients, bucketSums, bucketLeft, bucketDays, bucketSegments}
+	metaKey   = []byte("log")
+	totalsKey = []byte("totals") // -> totals
 )
 
 var errIndexDamaged = errors.New("the index is damaged; it is rebuilt at the next start")
@@ -51,6 +55,10 @@ type index struct {
 	checkpoint location // all records before it are in the index
 	rebuilding bool     // the index began empty and has not caught up yet
 	lost       []Damage // the index before this one went further than the log
+
+	old         bool              // it comes from a radnode that kept less in it, see complete
+	generations map[uint64]uint16 // of the segments that were rewritten
+	pages, free uint64            // of its file
 }
 
 // openIndex opens the index at path, or begins an empty one where it is missing, damaged, or of another log.
@@ -107,57 +115,21 @@ func tryIndex(path string, marker uint64, segs []segment, noSync bool, logger *s
 		return nil, err
 	}
 	defer catchDamage(&err)
+	if !ix.old && ix.sparse() {
+		if err := ix.shrink(noSync, logger); err != nil {
+			logger.Warn("store: the index could not be made smaller; it works as it is", "error", err)
+		}
+	}
 	if ix.db, err = openBolt(path, noSync); err != nil {
 		return nil, err
 	}
-	if err := ix.completePatients(logger); err != nil {
-		_ = ix.db.Close()
-		return nil, err
+	if ix.old {
+		if err := ix.complete(filepath.Join(filepath.Dir(path), logDir), segs, logger); err != nil {
+			_ = ix.db.Close()
+			return nil, err
+		}
 	}
 	return ix, nil
-}
-
-// completePatients fills bucketPatients from the instances where an index comes from a radnode that did not know it.
-func (ix *index) completePatients(logger *slog.Logger) error {
-	return ix.db.Update(func(tx *bolt.Tx) error {
-		m, err := readMeta(tx)
-		if err != nil {
-			return err
-		}
-		want := m.checkpoint.append(nil)
-		if got, err := unseal(patientsKey, tx.Bucket(bucketMeta).Get(patientsKey)); err == nil && bytes.Equal(got, want) && tx.Bucket(bucketPatients) != nil {
-			return nil
-		}
-		logger.Info("store: the index does not know yet which studies a patient has; reading it through once", "instances", m.instances)
-		if err := tx.DeleteBucket(bucketPatients); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-			return err
-		}
-		if _, err := tx.CreateBucket(bucketPatients); err != nil {
-			return err
-		}
-		p := putter{tx: tx}
-		var last string // images of a series have UIDs that follow each other
-		err = tx.Bucket(bucketInstances).ForEach(func(k, v []byte) error {
-			b, err := unseal(k, v)
-			if err != nil {
-				return err
-			}
-			l, err := decodeLocated(b)
-			if err != nil {
-				return err
-			}
-			if key := join(l.entry.Patient, l.entry.Study); l.entry.Patient != "" && string(key) != last {
-				last = string(key)
-				p.put(bucketPatients, key, nil)
-			}
-			return p.err
-		})
-		if err != nil {
-			return err
-		}
-		p.put(bucketMeta, patientsKey, want)
-		return p.err
-	})
 }
 
 // catchDamage turns a panic or a page fault inside bbolt into an error: it trusts its pages.
@@ -178,20 +150,13 @@ func (ix *index) verify(segs []segment) error {
 	if err != nil {
 		return err
 	}
-	counts := make(map[string]uint64)
-	var meta []byte
-	err = checkPages(file, st.Size(), func(bucket string, k, v []byte) error {
-		counts[bucket]++
-		v, err := unseal(k, v)
-		if bucket == string(bucketMeta) && bytes.Equal(k, metaKey) {
-			meta = v
-		}
-		return err
-	})
+	found, err := checkIndex(file, st.Size())
 	if err != nil {
 		return err
 	}
-	m, err := decodeMeta(meta)
+	counts := found.counts
+	ix.generations, ix.pages, ix.free = found.generations, found.pages, found.free
+	m, err := decodeMeta(found.meta)
 	if err != nil {
 		return err
 	}
@@ -204,7 +169,13 @@ func (ix *index) verify(segs []segment) error {
 	if counts[string(bucketInstances)] != m.instances || counts[string(bucketStudies)] != m.instances {
 		return fmt.Errorf("%w: it names %d instances and should name %d", errIndexDamaged, counts[string(bucketInstances)], m.instances)
 	}
-	ix.checkpoint = m.checkpoint
+	for _, s := range segs {
+		// Also 0, the generation of all that the index says nothing of.
+		if g := ix.generations[s.num]; !slices.Contains(s.generations, g) {
+			return fmt.Errorf("it names generation %d of segment %d, and there are %d", g, s.num, s.generations)
+		}
+	}
+	ix.checkpoint, ix.old = m.checkpoint, m.old
 	if m.checkpoint == (location{}) {
 		return nil
 	}
@@ -248,7 +219,11 @@ type indexMeta struct {
 	checkpoint location
 	rebuilding bool
 	instances  uint64
+	old        bool // written by a radnode that did not know of leaving
 }
+
+// metaLayout stands behind what a radnode before it had in meta, which takes the index for damaged then and makes its own.
+const metaLayout = 2
 
 func readMeta(tx *bolt.Tx) (indexMeta, error) {
 	v, err := unseal(metaKey, tx.Bucket(bucketMeta).Get(metaKey))
@@ -259,7 +234,7 @@ func readMeta(tx *bolt.Tx) (indexMeta, error) {
 }
 
 func decodeMeta(v []byte) (indexMeta, error) {
-	if len(v) != 33 {
+	if len(v) != 33 && (len(v) != 34 || v[33] != metaLayout) {
 		return indexMeta{}, fmt.Errorf("%w: it does not say how far it goes", errIndexDamaged)
 	}
 	return indexMeta{
@@ -267,6 +242,7 @@ func decodeMeta(v []byte) (indexMeta, error) {
 		checkpoint: location{binary.LittleEndian.Uint64(v[8:]), int64(binary.LittleEndian.Uint64(v[16:]))},
 		instances:  binary.LittleEndian.Uint64(v[24:]),
 		rebuilding: v[32] != 0,
+		old:        len(v) == 33,
 	}, nil
 }
 
@@ -280,7 +256,15 @@ func (m indexMeta) put(tx *bolt.Tx) error {
 	} else {
 		v = append(v, 0)
 	}
+	v = append(v, metaLayout)
 	return tx.Bucket(bucketMeta).Put(metaKey, seal(metaKey, v))
+}
+
+func decodeLocation(b []byte) (location, error) {
+	if len(b) != 16 {
+		return location{}, errIndexDamaged
+	}
+	return location{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))}, nil
 }
 
 func (l location) append(b []byte) []byte {
@@ -345,24 +329,53 @@ func join(a, b string) []byte {
 
 func fileKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// An overlay holds what was applied and is not in the index yet.
+// An overlay holds what was applied and is not in the index yet. A value that is nil or false says that the index has
+// nothing there any more.
 type overlay struct {
 	records   int
 	instances map[string]*located
 	studies   map[string]map[string]*located // study -> SOP Instance UID
-	conflicts map[string][]*located
-	patients  map[string]map[string]bool   // Patient ID -> study
-	states    map[string]map[string]*State // study -> subject
-	jobs      map[string]*Job              // as they are now; nil when done
-	done      map[string]string            // key -> queue
+	conflicts map[string]map[string]*located // SOP Instance UID -> digest
+	patients  map[string]map[string]bool     // Patient ID -> study
+	states    map[string]map[string]*State   // study -> subject
+	jobs      map[string]*Job                // as they are now, with the payload where they are new; nil when done or forgotten
+	done      map[string]*doneJob            // by key; nil when forgotten
+	forgotten map[string]bool                // keys that are to be deleted before jobs and done are written
+	keys      map[string]map[string]*location
+	left      map[string]location
+	files     map[uint64]string
+	sums      map[string]*studySum
+	days      map[string]*Day
+	segments  map[uint64]*segmentSum
+	totals    totals // as they were when this was frozen
 	damage    []Damage
 }
 
+// A doneJob is what is remembered of a job that is done.
+type doneJob struct{ queue, study string }
+
 func newOverlay() *overlay {
 	return &overlay{
-		instances: make(map[string]*located), studies: make(map[string]map[string]*located), conflicts: make(map[string][]*located),
-		patients: make(map[string]map[string]bool), states: make(map[string]map[string]*State), jobs: make(map[string]*Job), done: make(map[string]string),
+		instances: make(map[string]*located), studies: make(map[string]map[string]*located), conflicts: make(map[string]map[string]*located),
+		patients: make(map[string]map[string]bool), states: make(map[string]map[string]*State), jobs: make(map[string]*Job), done: make(map[string]*doneJob),
+		forgotten: make(map[string]bool), keys: make(map[string]map[string]*location), left: make(map[string]location), files: make(map[uint64]string),
+		sums: make(map[string]*studySum), days: make(map[string]*Day), segments: make(map[uint64]*segmentSum),
 	}
+}
+
+func set[T any](m map[string]map[string]T, a, b string, v T) {
+	if m[a] == nil {
+		m[a] = make(map[string]T)
+	}
+	m[a][b] = v
+}
+
+// bytes is how the index keeps it; nothing when l is nil.
+func (l *location) bytes() []byte {
+	if l == nil {
+		return nil
+	}
+	return l.append(nil)
 }
 
 // overlays returns what is not in the index yet, oldest first. s.mu is held.
@@ -377,33 +390,76 @@ func (s *Store) overlays() []*overlay {
 func (s *Store) apply(r *record) error {
 	s.active.records++
 	switch r.kind {
-	case kindInstance:
-		s.addInstance(&located{r.entry, r.at})
-	case kindConflict:
-		s.active.conflicts[r.entry.SOPInstance] = append(s.active.conflicts[r.entry.SOPInstance], &located{r.entry, r.at})
+	case kindInstance, kindConflict:
+		s.take(&located{r.entry, r.at})
 	case kindStep:
 		return s.applyStep(r.step, r.at)
+	case kindLeave:
+		s.applyLeave(r.leave, r.at)
+	case kindClose:
+		if r.tally != nil {
+			for i := range r.tally.Days {
+				s.day(r.tally.Days[i].Date).add(&r.tally.Days[i], 1)
+			}
+		}
 	}
 	return nil
 }
 
+// take decides what an instance is and makes it visible. What the record calls it is not asked: the instance that was first
+// may have left, or may be lost with a part of the log.
+func (s *Store) take(l *located) {
+	e := l.entry
+	first, err := s.findHeld(e.SOPInstance)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		s.addInstance(l)
+		s.received(l)
+		return
+	case err != nil:
+		s.trouble(err)
+		return
+	case string(first.entry.Digest) == string(e.Digest):
+		return
+	}
+	known, err := s.conflictsHeld(e.SOPInstance)
+	if err != nil {
+		s.trouble(err)
+		return
+	}
+	if known[string(e.Digest)] != nil {
+		return
+	}
+	if e.Replaces && !first.entry.Computed {
+		s.dropInstance(first)
+		s.addConflict(first)
+		s.addInstance(l)
+	} else {
+		s.addConflict(l)
+	}
+	s.received(l)
+}
+
+// trouble is about the index when a record is applied that is durable already. The next start applies it again, with an index
+// that is whole again.
+func (s *Store) trouble(err error) {
+	s.logger.Error("store: cannot look up what the index has", "error", err)
+}
+
+// addInstance makes an instance of l. Where it is new to the store, received is to be called too.
 func (s *Store) addInstance(l *located) {
 	e := l.entry
 	s.active.instances[e.SOPInstance] = l
-	m := s.active.studies[e.Study]
-	if m == nil {
-		m = make(map[string]*located)
-		s.active.studies[e.Study] = m
+	set(s.active.studies, e.Study, e.SOPInstance, l)
+	if e.File != 0 {
+		s.active.files[e.File] = e.SOPInstance
 	}
-	m[e.SOPInstance] = l
-	if e.Patient != "" && !s.active.patients[e.Patient][e.Study] {
-		studies := s.active.patients[e.Patient]
-		if studies == nil {
-			studies = make(map[string]bool)
-			s.active.patients[e.Patient] = studies
-		}
-		studies[e.Study] = true
+	s.totals.count(e, 1)
+	sum := s.sum(e.Study)
+	if sum.Instances++; sum.Instances == 1 {
+		s.totals.Studies++
 	}
+	s.joins(e, sum)
 	if !e.Computed {
 		for w := range s.watches {
 			w.arrived(e.instance())
@@ -411,50 +467,117 @@ func (s *Store) addInstance(l *located) {
 	}
 }
 
+// joins lets the Patient ID of an instance stand for its study.
+func (s *Store) joins(e *entry, sum *studySum) {
+	if e.Patient == "" || e.Quarantine != "" {
+		return
+	}
+	if sum.Patients == nil {
+		sum.Patients = make(map[string]int)
+	}
+	if sum.Patients[e.Patient]++; sum.Patients[e.Patient] == 1 {
+		set(s.active.patients, e.Patient, e.Study, true)
+	}
+}
+
+// dropInstance is the opposite of addInstance.
+func (s *Store) dropInstance(l *located) {
+	e := l.entry
+	s.active.instances[e.SOPInstance] = nil
+	set(s.active.studies, e.Study, e.SOPInstance, nil)
+	s.totals.count(e, -1)
+	sum := s.sum(e.Study)
+	if sum.Instances--; sum.Instances == 0 {
+		s.totals.Studies--
+	}
+	if e.Patient == "" || e.Quarantine != "" {
+		return
+	}
+	if sum.Patients[e.Patient]--; sum.Patients[e.Patient] <= 0 {
+		delete(sum.Patients, e.Patient)
+		set(s.active.patients, e.Patient, e.Study, false)
+	}
+}
+
+func (s *Store) addConflict(l *located) {
+	set(s.active.conflicts, l.entry.SOPInstance, string(l.entry.Digest), l)
+	if l.entry.File != 0 {
+		s.active.files[l.entry.File] = l.entry.SOPInstance
+	}
+	s.totals.Conflicts++
+	s.totals.Bytes += l.entry.Size
+}
+
+func (s *Store) dropConflict(l *located) {
+	set(s.active.conflicts, l.entry.SOPInstance, string(l.entry.Digest), nil)
+	s.totals.Conflicts--
+	s.totals.Bytes -= l.entry.Size
+}
+
 func (s *Store) applyStep(st *step, at location) error {
-	if err := s.allowed(st); err != nil {
-		return err
+	if !st.Decided {
+		if err := s.allowed(st); err != nil {
+			return err
+		}
 	}
 	for i := range st.Instances {
 		e := &st.Instances[i]
-		l := &located{e, location{at.Segment, at.Offset + e.Start}}
-		if e.Conflict {
-			s.active.conflicts[e.SOPInstance] = append(s.active.conflicts[e.SOPInstance], l)
-		} else {
-			s.addInstance(l)
-		}
+		s.take(&located{e, location{at.Segment, at.Offset + e.Start}})
 	}
 	for i := range st.States {
-		x := &st.States[i]
-		m := s.active.states[x.Study]
-		if m == nil {
-			m = make(map[string]*State)
-			s.active.states[x.Study] = m
-		}
-		m[x.Subject] = x
+		set(s.active.states, st.States[i].Study, st.States[i].Subject, &st.States[i])
 	}
 	for _, key := range st.Done {
-		s.active.done[key] = s.jobs.finish(key)
-		s.active.jobs[key] = nil
+		if j := s.jobs.byKey[key]; j != nil { // it is not when the record that made it is lost
+			s.active.done[key] = &doneJob{j.Queue, j.Study}
+			s.jobs.finish(key)
+			s.active.jobs[key] = nil
+		}
 	}
-	if r := st.Retry; r != nil {
-		s.active.jobs[r.Key] = s.jobs.retry(r)
+	if r := st.Retry; r != nil && s.jobs.has(r.Key) {
+		s.active.changed(s.jobs.retry(r))
 	}
-	if p := st.Park; p != nil {
-		s.active.jobs[p.Key] = s.jobs.park(p)
+	if p := st.Park; p != nil && s.jobs.has(p.Key) {
+		s.active.changed(s.jobs.park(p))
+	}
+	if st.Begin != "" && s.jobs.has(st.Begin) {
+		s.active.changed(s.jobs.begin(st.Begin))
+	}
+	if st.GiveBack != "" && s.jobs.has(st.GiveBack) {
+		s.active.changed(s.jobs.giveBack(st.GiveBack))
+	}
+	for _, uid := range st.Release {
+		s.release(uid)
 	}
 	for i := range st.Jobs {
 		known, err := s.known(st.Jobs[i].Key)
 		if err != nil {
-			// The record is durable and the next start applies it, with an index that is whole again.
-			s.logger.Error("store: cannot look up a job", "key", st.Jobs[i].Key, "error", err)
+			s.trouble(err)
 			continue
 		}
 		if !known {
-			s.active.jobs[st.Jobs[i].Key] = s.jobs.add(st.Jobs[i])
+			j := st.Jobs[i]
+			if j.State = Pending; j.Seq == 0 {
+				j.Seq = at.sequence() - uint64(len(st.Jobs)-i)
+			}
+			s.jobs.add(j)
+			s.active.jobs[j.Key] = &j
+			set(s.active.keys, j.Study, j.Key, &at)
 		}
 	}
 	return nil
+}
+
+// sequence bounds the numbers of what is created by the record whose data are here: they are below it, and above those of the
+// records before, since the text in front of the data is longer than there are jobs in it. A replay of the log gives the same.
+func (l location) sequence() uint64 { return l.Segment<<40 + uint64(l.Offset) }
+
+// changed notes a job as it is now. Its payload is never changed.
+func (o *overlay) changed(j *Job) {
+	if k := o.jobs[j.Key]; k != nil {
+		j.Payload = k.Payload
+	}
+	o.jobs[j.Key] = j
 }
 
 // allowed refuses a step that speaks of a job which is not there any more. s.mu is held.
@@ -465,6 +588,11 @@ func (s *Store) allowed(st *step) error {
 	}
 	if st.Park != nil {
 		keys = append(keys[:len(keys):len(keys)], st.Park.Key)
+	}
+	for _, key := range []string{st.Begin, st.GiveBack} {
+		if key != "" {
+			keys = append(keys[:len(keys):len(keys)], key)
+		}
 	}
 	for i, key := range keys {
 		if s.jobs.has(key) && !slices.Contains(keys[:i], key) {
@@ -482,36 +610,41 @@ func (s *Store) allowed(st *step) error {
 	return nil
 }
 
-// known tells whether a job of this key exists or ever did. s.mu is held.
-func (s *Store) known(key string) (bool, error) {
+// known tells whether a job of this key exists, or did and is remembered. s.mu is held.
+func (s *Store) known(key string) (found bool, err error) {
 	if s.jobs.has(key) {
 		return true, nil
 	}
-	for _, o := range s.overlays() {
-		if _, ok := o.done[key]; ok {
-			return true, nil
+	for _, o := range slices.Backward(s.overlays()) {
+		if d, ok := o.done[key]; ok {
+			return d != nil, nil
 		}
 	}
-	tx, err := s.index.begin()
-	if err != nil {
-		return false, err
-	}
-	found := false
-	err = s.index.read(tx, func(tx *bolt.Tx) error {
+	err = s.readHeld(func(tx *bolt.Tx) error {
 		found = tx.Bucket(bucketDone).Get([]byte(key)) != nil
 		return nil
 	})
 	return found, err
 }
 
+// readHeld reads the index while s.mu is held.
+func (s *Store) readHeld(fn func(tx *bolt.Tx) error) error {
+	tx, err := s.index.begin()
+	if err != nil {
+		return err
+	}
+	return s.index.read(tx, fn)
+}
+
 // find returns the instance of this UID.
 func (s *Store) find(uid string) (*located, error) {
 	s.mu.RLock()
-	for _, o := range s.overlays() {
-		if l := o.instances[uid]; l != nil {
-			s.mu.RUnlock()
-			return l, nil
+	if l, ok := s.unwritten(uid); ok {
+		s.mu.RUnlock()
+		if l == nil {
+			return nil, ErrNotFound
 		}
+		return l, nil
 	}
 	tx, err := s.index.begin() // under the lock, so that nothing moves from the overlay to the index unseen
 	s.mu.RUnlock()
@@ -520,6 +653,31 @@ func (s *Store) find(uid string) (*located, error) {
 	}
 	var l *located
 	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		l, err = getLocated(tx, uid)
+		return err
+	})
+	return l, err
+}
+
+// unwritten looks for an instance in the overlays, which may know too that it left. s.mu is held.
+func (s *Store) unwritten(uid string) (l *located, ok bool) {
+	for _, o := range slices.Backward(s.overlays()) {
+		if l, ok := o.instances[uid]; ok {
+			return l, true
+		}
+	}
+	return nil, false
+}
+
+// findHeld is find where s.mu is held.
+func (s *Store) findHeld(uid string) (l *located, err error) {
+	if l, ok := s.unwritten(uid); ok {
+		if l == nil {
+			return nil, ErrNotFound
+		}
+		return l, nil
+	}
+	err = s.readHeld(func(tx *bolt.Tx) error {
 		l, err = getLocated(tx, uid)
 		return err
 	})
@@ -541,23 +699,52 @@ func getLocated(tx *bolt.Tx, uid string) (*located, error) {
 // conflicts returns the evidence kept beside the instance of this UID.
 func (s *Store) conflicts(uid string) ([]*located, error) {
 	s.mu.RLock()
-	var found []*located
-	for _, o := range s.overlays() {
-		found = append(found, o.conflicts[uid]...)
-	}
+	found := overlaid(s.overlays(), func(o *overlay) map[string]*located { return o.conflicts[uid] })
 	tx, err := s.index.begin()
 	s.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
-	err = s.index.read(tx, func(tx *bolt.Tx) error {
-		return eachBelow(tx, bucketConflicts, uid, func(_ string, v []byte) error {
-			l, err := decodeLocated(v)
-			found = append(found, l)
-			return err
-		})
-	})
+	err = s.index.read(tx, func(tx *bolt.Tx) error { return addConflicts(tx, uid, found) })
+	return there(found), err
+}
+
+// conflictsHeld is conflicts by digest, where s.mu is held.
+func (s *Store) conflictsHeld(uid string) (map[string]*located, error) {
+	found := overlaid(s.overlays(), func(o *overlay) map[string]*located { return o.conflicts[uid] })
+	err := s.readHeld(func(tx *bolt.Tx) error { return addConflicts(tx, uid, found) })
+	maps.DeleteFunc(found, func(_ string, l *located) bool { return l == nil })
 	return found, err
+}
+
+// overlaid merges what the overlays say, the later above the earlier.
+func overlaid[T any](overlays []*overlay, part func(o *overlay) map[string]T) map[string]T {
+	found := make(map[string]T)
+	for _, o := range overlays {
+		maps.Copy(found, part(o))
+	}
+	return found
+}
+
+// addConflicts adds what the index has and the overlays do not speak of.
+func addConflicts(tx *bolt.Tx, uid string, found map[string]*located) error {
+	return eachBelow(tx, bucketConflicts, uid, func(digest string, v []byte) error {
+		if _, ok := found[digest]; ok {
+			return nil
+		}
+		l, err := decodeLocated(v)
+		found[digest] = l
+		return err
+	})
+}
+
+func there(found map[string]*located) (list []*located) {
+	for _, l := range found {
+		if l != nil {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 // indexDelay is how long a record may wait for company before it is written to the index. Nobody waits for that: until
@@ -587,9 +774,10 @@ func (s *Store) runIndex() {
 			}
 			err := s.flushIndex()
 			if err == nil {
+				s.indexTrouble.ok()
 				break
 			}
-			s.logger.Warn("store: cannot write the index; the log has everything, trying again", "error", err)
+			s.indexTrouble.fail(err)
 			delay = indexRetry
 		}
 	}
@@ -599,9 +787,15 @@ func (s *Store) runIndex() {
 func (s *Store) flushIndex() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	return s.flushHeld()
+}
+
+// flushHeld is flushIndex where s.flushing is held.
+func (s *Store) flushHeld() error {
 	s.mu.Lock()
 	if s.frozen == nil {
 		s.frozen, s.active = s.active, newOverlay()
+		s.frozen.totals = s.totalsNow()
 		s.freezing = s.applied
 	}
 	o, end := s.frozen, s.freezing
@@ -633,41 +827,79 @@ func (ix *index) write(o *overlay, end location) (err error) {
 		p := putter{tx: tx}
 		for uid, l := range o.instances {
 			p.located(bucketInstances, []byte(uid), l)
-			p.put(bucketStudies, join(l.entry.Study, uid), nil)
 		}
-		for uid, ls := range o.conflicts {
-			for _, l := range ls {
-				p.located(bucketConflicts, join(uid, string(l.entry.Digest)), l)
+		for study, uids := range o.studies {
+			for uid, l := range uids {
+				p.set(bucketStudies, join(study, uid), nil, l != nil)
 			}
 		}
+		for uid, ls := range o.conflicts {
+			for digest, l := range ls {
+				p.located(bucketConflicts, join(uid, digest), l)
+			}
+		}
+		for n, uid := range o.files {
+			p.put(bucketFiles, fileKey(n), []byte(uid))
+		}
 		for patient, studies := range o.patients {
-			for study := range studies {
-				p.put(bucketPatients, join(patient, study), nil)
+			for study, has := range studies {
+				p.set(bucketPatients, join(patient, study), nil, has)
 			}
 		}
 		for study, subjects := range o.states {
 			for subject, st := range subjects {
-				p.json(bucketStates, join(study, subject), st)
+				if st == nil {
+					p.delete(bucketStates, join(study, subject))
+				} else {
+					p.json(bucketStates, join(study, subject), st)
+				}
 			}
+		}
+		for key := range o.forgotten { // what was there before; it may be there again
+			p.delete(bucketJobs, []byte(key))
+			p.delete(bucketDone, []byte(key))
 		}
 		for key, j := range o.jobs {
 			if j == nil {
 				p.delete(bucketJobs, []byte(key))
 			} else {
-				p.json(bucketJobs, []byte(key), j)
+				p.job(j)
 			}
 		}
-		for key, queue := range o.done {
-			p.put(bucketDone, []byte(key), []byte(queue))
+		for key, d := range o.done {
+			if d != nil {
+				p.put(bucketDone, []byte(key), join(d.queue, d.study))
+			}
+		}
+		for study, keys := range o.keys {
+			for key, at := range keys {
+				p.set(bucketKeys, join(study, key), at.bytes(), at != nil)
+			}
+		}
+		for study, at := range o.left {
+			p.put(bucketLeft, []byte(study), at.append(nil))
+		}
+		for study, sum := range o.sums {
+			if sum.Instances == 0 {
+				p.delete(bucketSums, []byte(study))
+			} else {
+				p.json(bucketSums, []byte(study), sum)
+			}
+		}
+		for date, d := range o.days {
+			p.json(bucketDays, []byte(date), d)
+		}
+		for n, sum := range o.segments {
+			p.json(bucketSegments, fileKey(n), sum)
 		}
 		for _, d := range o.damage {
 			p.json(bucketDamage, join(d.File, strconv.FormatInt(d.Offset, 10)), d)
 		}
-		p.put(bucketMeta, patientsKey, end.append(nil))
+		p.json(bucketMeta, totalsKey, o.totals)
 		if p.err != nil {
 			return p.err
 		}
-		m.instances += uint64(len(o.instances))
+		m.instances = uint64(o.totals.Instances)
 		m.checkpoint, m.rebuilding = end, ix.rebuilding
 		return m.put(tx)
 	})
@@ -689,6 +921,15 @@ func (p *putter) put(bucket, key, value []byte) {
 	}
 }
 
+// set puts the pair, or deletes it.
+func (p *putter) set(bucket, key, value []byte, there bool) {
+	if there {
+		p.put(bucket, key, value)
+	} else {
+		p.delete(bucket, key)
+	}
+}
+
 func (p *putter) delete(bucket, key []byte) {
 	if p.err == nil {
 		p.err = p.tx.Bucket(bucket).Delete(key)
@@ -703,29 +944,74 @@ func (p *putter) json(bucket, key []byte, v any) {
 	p.put(bucket, key, b)
 }
 
+// job keeps the payload that the index has where j is without.
+func (p *putter) job(j *Job) {
+	if j.Payload == nil && p.err == nil {
+		k := *j
+		k.Payload, p.err = payloadOf(p.tx, j.Key)
+		j = &k
+	}
+	p.json(bucketJobs, []byte(j.Key), j)
+}
+
+// payloadOf reads the payload of a job that is in the index.
+func payloadOf(tx *bolt.Tx, key string) ([]byte, error) {
+	sealed := tx.Bucket(bucketJobs).Get([]byte(key))
+	if sealed == nil {
+		return nil, nil
+	}
+	v, err := unseal([]byte(key), sealed)
+	if err != nil {
+		return nil, err
+	}
+	var j struct{ Payload []byte }
+	err = json.Unmarshal(v, &j)
+	return j.Payload, err
+}
+
+// A skipped is JSON text that is not read.
+type skipped struct{}
+
+func (skipped) UnmarshalJSON([]byte) error { return nil }
+
 func (p *putter) located(bucket, key []byte, l *located) {
+	if l == nil {
+		p.delete(bucket, key)
+		return
+	}
 	b, err := l.encode()
 	if err != nil && p.err == nil {
 		p.err = err
 	}
 	p.put(bucket, key, b)
-	if l.entry.File != 0 {
-		p.put(bucketFiles, fileKey(l.entry.File), []byte(l.entry.SOPInstance))
-	}
 }
 
-// ownFile tells whether an instance has its bytes in the large object file of this number.
-func (ix *index) ownFile(n uint64) (bool, error) {
+// A fileState says what the index knows of the file of a large object.
+type fileState int
+
+const (
+	fileUnknown fileState = iota
+	fileNamed             // an instance has its bytes there
+	fileLeft              // one had
+)
+
+func (ix *index) ownFile(n uint64) (state fileState, err error) {
 	tx, err := ix.begin()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	found := false
 	err = ix.read(tx, func(tx *bolt.Tx) error {
-		found = tx.Bucket(bucketFiles).Get(fileKey(n)) != nil
-		return nil
+		v := tx.Bucket(bucketFiles).Get(fileKey(n))
+		if v == nil {
+			return nil
+		}
+		uid, err := unseal(fileKey(n), v)
+		if state = fileNamed; len(uid) == 0 {
+			state = fileLeft
+		}
+		return err
 	})
-	return found, err
+	return state, err
 }
 
 // damaged lists the damage that was ever found.
@@ -758,21 +1044,69 @@ func (ix *index) each(bucket []byte, fn func(k, v []byte) error) error {
 	})
 }
 
-// load fills the job table.
-func (ix *index) load(t *jobTable) error {
+// load fills the job table and the totals.
+func (ix *index) load(t *jobTable, sum *totals) error {
 	err := ix.each(bucketJobs, func(k, v []byte) error {
-		var j Job
+		var j struct {
+			Job
+			Payload skipped `json:"payload"`
+		}
 		if err := json.Unmarshal(v, &j); err != nil {
 			return err
 		}
-		t.load(j)
+		t.load(j.Job)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return ix.each(bucketDone, func(k, v []byte) error {
-		t.queue(string(v)).done++
-		return nil
+	tx, err := ix.begin()
+	if err != nil {
+		return err
+	}
+	err = ix.read(tx, func(tx *bolt.Tx) error {
+		_, err := getJSON(tx, bucketMeta, totalsKey, sum)
+		return err
 	})
+	for queue, n := range sum.Done {
+		t.queue(queue).done = n
+	}
+	return err
+}
+
+// getJSON reads the value of a key into v and tells whether there is one.
+func getJSON(tx *bolt.Tx, bucket, key []byte, v any) (bool, error) {
+	sealed := tx.Bucket(bucket).Get(key)
+	if sealed == nil {
+		return false, nil
+	}
+	b, err := unseal(key, sealed)
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("%w: %w", errIndexDamaged, err)
+	}
+	return true, nil
+}
+
+// getDone reads what is remembered of a done job, nil when it is none.
+func getDone(tx *bolt.Tx, key string) (*doneJob, error) {
+	sealed := tx.Bucket(bucketDone).Get([]byte(key))
+	if sealed == nil {
+		return nil, nil
+	}
+	b, err := unseal([]byte(key), sealed)
+	if err != nil {
+		return nil, err
+	}
+	queue, study, _ := bytes.Cut(b, []byte{0})
+	return &doneJob{string(queue), string(study)}, nil
+}
+
+func numberOf(fileKey []byte) (uint64, error) {
+	if len(fileKey) != 8 {
+		return 0, errIndexDamaged
+	}
+	return binary.BigEndian.Uint64(fileKey), nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -20,26 +22,54 @@ type modelJob struct {
 	Job
 	done    bool
 	expires time.Time
+	lease   *Job // as it was handed out last
 }
 
 type model struct {
-	now  time.Time
-	jobs map[string]*modelJob
+	now     time.Time
+	jobs    map[string]*modelJob
+	created uint64
+	claimed map[string]int // by queue, since start
 }
 
 // next is the job that Claim has to hand out: scanned for, without any heap.
 func (m *model) next(queue string) *modelJob {
 	var best *modelJob
 	for _, j := range m.jobs {
-		free := j.State == Pending || j.State == Leased && !j.expires.After(m.now)
-		if j.done || j.Queue != queue || !free || j.RunAt.After(m.now) {
+		if j.Queue != queue || !m.free(j) || j.RunAt.After(m.now) || m.behind(j) {
 			continue
 		}
-		if best == nil || byPriority(&j.Job, &best.Job) < 0 {
+		if best == nil || m.before(j, best) {
 			best = j
 		}
 	}
 	return best
+}
+
+func (m *model) free(j *modelJob) bool {
+	return !j.done && (j.State == Pending || j.State == Leased && !j.expires.After(m.now))
+}
+
+// behind says whether another of the same Serial keeps j from being handed out.
+func (m *model) behind(j *modelJob) bool {
+	for _, o := range m.jobs {
+		if j.Serial != "" && o != j && o.Serial == j.Serial && o.Queue == j.Queue && !o.done && o.State != Parked && (o.Seq < j.Seq || !m.free(o)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) before(a, b *modelJob) bool {
+	switch {
+	case m.claimed[a.Queue]%4 == 3:
+		return a.Seq < b.Seq
+	case (a.Begun > 0) != (b.Begun > 0):
+		return b.Begun > 0
+	case a.Priority != b.Priority:
+		return a.Priority > b.Priority
+	}
+	return a.Seq > b.Seq
 }
 
 // TestJobs compares the store with the model over random histories with restarts and rebuilds of the index.
@@ -49,7 +79,7 @@ func TestJobs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		run++
 		dir := filepath.Join(root, fmt.Sprint(run))
-		m := &model{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), jobs: map[string]*modelJob{}}
+		m := &model{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), jobs: map[string]*modelJob{}, claimed: map[string]int{}}
 		open := func() *Store {
 			s, err := Open(dir, Options{disk: fastDisk(), now: func() time.Time { return m.now }})
 			if err != nil {
@@ -62,7 +92,7 @@ func TestJobs(t *testing.T) {
 			_ = s.Close()
 			_ = os.RemoveAll(dir)
 		}()
-		keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"})
+		keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"})
 		queues := rapid.SampledFrom([]string{"q1", "q2"})
 		minutes := rapid.IntRange(0, 5)
 		// want is the error that an operation on the job of this key has to return.
@@ -83,12 +113,14 @@ func TestJobs(t *testing.T) {
 		}
 		add := func(j Job) {
 			if m.jobs[j.Key] == nil {
-				j.State = Pending
+				m.created++
+				j.State, j.Seq = Pending, m.created
 				m.jobs[j.Key] = &modelJob{Job: j}
 			}
 		}
 		draw := func(t *rapid.T) Job {
 			return Job{Key: keys.Draw(t, "key"), Queue: queues.Draw(t, "queue"), Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
+				Serial: rapid.SampledFrom([]string{"", "s", "t"}).Draw(t, "serial"), Payload: []byte(rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "payload")),
 				RunAt: m.now.Add(time.Duration(minutes.Draw(t, "delay")) * time.Minute)}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -114,8 +146,43 @@ func TestJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				j.State, j.expires = Leased, m.now.Add(lease)
-				if d := cmp.Diff(j.Job, *got); d != "" {
+				m.claimed[queue]++
+				if d := cmp.Diff(j.Job, *got, cmpopts.IgnoreFields(Job{}, "Seq", "Lease"), cmpopts.EquateEmpty()); d != "" {
 					t.Fatalf("claimed (-want +got)\n%s", d)
+				}
+				if j.lease != nil {
+					for _, err := range []error{s.Extend(j.lease, time.Hour), s.Held(j.lease), s.Done(ctx, j.Key, Change{Lease: j.lease.Lease})} {
+						if !errors.Is(err, ErrLeaseLost) {
+							t.Fatalf("with a lease that another has taken over: %v", err)
+						}
+					}
+				}
+				j.lease = got
+			},
+			"done under the lease": func(t *rapid.T) {
+				j := m.jobs[keys.Draw(t, "key")]
+				if j == nil || j.done || j.State != Leased || !j.expires.After(m.now) {
+					return
+				}
+				if err := s.Done(ctx, j.Key, Change{Lease: j.lease.Lease}); err != nil {
+					t.Fatal(err)
+				}
+				j.done = true
+			},
+			"begin": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				if same("Begin", s.Begin(ctx, key), want(key)) {
+					m.jobs[key].Begun++
+				}
+			},
+			"give back": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				if same("GiveBack", s.GiveBack(ctx, key), want(key)) {
+					j := m.jobs[key]
+					if j.State == Leased {
+						j.State = Pending
+					}
+					j.Begun = max(j.Begun-1, 0)
 				}
 			},
 			"done": func(t *rapid.T) {
@@ -129,14 +196,14 @@ func TestJobs(t *testing.T) {
 				key, at := keys.Draw(t, "key"), m.now.Add(time.Duration(minutes.Draw(t, "delay"))*time.Minute)
 				if same("Retry", s.Retry(ctx, key, at, "why"), want(key)) {
 					j := m.jobs[key]
-					j.State, j.RunAt, j.LastError = Pending, at, "why"
+					j.State, j.RunAt, j.LastError, j.Begun = Pending, at, "why", 0
 					j.Tries++
 				}
 			},
 			"park": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
 				if same("Park", s.Park(ctx, key, "gone", Change{}), want(key)) {
-					m.jobs[key].State, m.jobs[key].LastError = Parked, "gone"
+					m.jobs[key].State, m.jobs[key].LastError, m.jobs[key].Begun = Parked, "gone", 0
 				}
 			},
 			"extend": func(t *rapid.T) {
@@ -145,7 +212,7 @@ func TestJobs(t *testing.T) {
 				if j == nil || j.done || j.State != Leased || !j.expires.After(m.now) {
 					return // an ended lease may or may not have been noticed
 				}
-				same("Extend", s.Extend(key, 10*time.Minute), nil)
+				same("Extend", s.Extend(j.lease, 10*time.Minute), nil)
 				j.expires = m.now.Add(10 * time.Minute)
 			},
 			"time passes": func(t *rapid.T) { m.now = m.now.Add(time.Duration(minutes.Draw(t, "minutes")) * time.Minute) },
@@ -157,7 +224,9 @@ func TestJobs(t *testing.T) {
 					_ = os.Remove(filepath.Join(dir, indexFile))
 				}
 				s = open()
+				clear(m.claimed)
 				for _, j := range m.jobs {
+					j.lease = nil
 					if j.State == Leased {
 						j.State = Pending
 					}
@@ -166,7 +235,14 @@ func TestJobs(t *testing.T) {
 			"": func(t *rapid.T) {
 				for _, queue := range []string{"q1", "q2"} {
 					var st QueueStats
+					var jobs []Job
 					for _, j := range m.jobs {
+						if j.Queue == queue && !j.done {
+							jobs = append(jobs, j.Job)
+							if j.State == Pending && (st.Oldest.IsZero() || j.RunAt.Before(st.Oldest)) {
+								st.Oldest = j.RunAt
+							}
+						}
 						switch {
 						case j.Queue != queue:
 						case j.done:
@@ -180,6 +256,13 @@ func TestJobs(t *testing.T) {
 					got := s.Queues()[queue]
 					if got.Done != st.Done || got.Parked != st.Parked || got.Pending+got.Leased != st.Pending {
 						t.Fatalf("queue %s: %+v, want %+v with leased among pending", queue, got, st)
+					}
+					if got.Leased == 0 && !got.Oldest.Equal(st.Oldest) {
+						t.Fatalf("queue %s: oldest %v, want %v", queue, got.Oldest, st.Oldest)
+					}
+					slices.SortFunc(jobs, func(a, b Job) int { return byUrgency(&a, &b) })
+					if d := cmp.Diff(jobs, s.Jobs(queue), cmpopts.IgnoreFields(Job{}, "Seq", "Lease", "State"), cmpopts.EquateEmpty()); d != "" {
+						t.Fatalf("jobs of %s (-want +got)\n%s", queue, d)
 					}
 				}
 			},
@@ -196,9 +279,11 @@ func TestClaimWaits(t *testing.T) {
 		if err := s.Commit(ctx, Change{Jobs: []Job{{Key: "later", Queue: "q", RunAt: start.Add(10 * time.Minute)}}}); err != nil {
 			t.Fatal(err)
 		}
+		var last *Job
 		claim := func(want string, after time.Duration) {
 			t.Helper()
 			j, err := s.Claim(ctx, "q", 5*time.Minute)
+			last = j
 			if err != nil || j.Key != want || time.Since(start).Round(time.Second) != after {
 				t.Fatalf("claimed %+v, %v after %v; want %s after %v", j, err, time.Since(start), want, after)
 			}
@@ -206,10 +291,11 @@ func TestClaimWaits(t *testing.T) {
 		claim("later", 10*time.Minute)
 		claim("later", 15*time.Minute) // its lease has ended
 		time.Sleep(4 * time.Minute)
-		if err := s.Extend("later", 5*time.Minute); err != nil {
+		if err := s.Extend(last, 5*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		claim("later", 24*time.Minute)
+		later := last
 		go func() {
 			time.Sleep(time.Minute)
 			if err := s.Done(ctx, "later", Change{Jobs: []Job{{Key: "next", Queue: "q"}}}); err != nil {
@@ -217,7 +303,7 @@ func TestClaimWaits(t *testing.T) {
 			}
 		}()
 		claim("next", 25*time.Minute)
-		if err := s.Extend("later", time.Minute); !errors.Is(err, ErrLeaseLost) {
+		if err := s.Extend(later, time.Minute); !errors.Is(err, ErrLeaseLost) {
 			t.Errorf("Extend of a job that is done: %v", err)
 		}
 		short, cancel := context.WithTimeout(ctx, time.Minute)
@@ -270,5 +356,97 @@ func TestClaimOnce(t *testing.T) {
 	}
 	if q := s.Queues()["q"]; q.Done != jobs || q.Pending+q.Leased+q.Parked != 0 {
 		t.Errorf("%+v", q)
+	}
+}
+
+// The jobs of a Serial are handed out in the order of their creation, whatever their priorities, and across a restart; one that
+// waits for its next try holds up its own Serial and no other.
+func TestSerial(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	open := func() *Store {
+		s, err := Open(dir, Options{disk: fastDisk(), now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Keys and priorities against the order.
+	must(s.Commit(ctx, Change{Jobs: []Job{{Key: "z1", Queue: "q", Serial: "z"}, {Key: "b", Queue: "q", Serial: "b", Priority: -1}}}))
+	must(s.Commit(ctx, Change{Jobs: []Job{{Key: "a2", Queue: "q", Serial: "z", Priority: 5}, {Key: "a3", Queue: "q", Serial: "z", Priority: 9}}}))
+	var got []string
+	next := func() *Job {
+		t.Helper()
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		j, err := s.Claim(short, "q", time.Hour)
+		if err != nil {
+			got = append(got, "none")
+			return nil
+		}
+		got = append(got, j.Key)
+		return j
+	}
+	next()
+	must(s.Retry(ctx, "z1", now.Add(time.Minute), "down")) // a2 waits for it
+	next()                                                 // b
+	next()                                                 // none
+	must(s.Done(ctx, "b", Change{}))
+	must(s.Close())
+	must(os.Remove(filepath.Join(dir, indexFile)))
+	s = open()
+	next() // none
+	now = now.Add(2 * time.Minute)
+	next() // z1
+	next() // none: it is not done
+	must(s.Park(ctx, "z1", "refused", Change{}))
+	next()                                // a2
+	must(s.Retry(ctx, "z1", now, "once")) // before a3, though not beside a2
+	next()                                // none
+	must(s.Close())
+	s = open()
+	next() // z1: the lease of a2 is gone
+	must(s.Done(ctx, "z1", Change{}))
+	next()
+	must(s.Done(ctx, "a2", Change{}))
+	next()
+	must(s.Close())
+	if d := cmp.Diff([]string{"z1", "b", "none", "none", "z1", "none", "a2", "none", "z1", "a2", "a3"}, got); d != "" {
+		t.Errorf("handed out (-want +got)\n%s", d)
+	}
+}
+
+// With a backlog, who comes now is served next, and of four claims one goes to the oldest.
+func TestFreshBeforeBacklog(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	defer s.Close()
+	var backlog Change
+	for i := range 1000 {
+		backlog.Jobs = append(backlog.Jobs, Job{Key: fmt.Sprintf("old %04d", i), Queue: "q"})
+	}
+	if err := s.Commit(ctx, backlog); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i := range 8 {
+		if err := s.Commit(ctx, Change{Jobs: []Job{{Key: fmt.Sprint("fresh ", i), Queue: "q"}}}); err != nil {
+			t.Fatal(err)
+		}
+		j, err := s.Claim(ctx, "q", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, j.Key)
+	}
+	want := []string{"fresh 0", "fresh 1", "fresh 2", "old 0000", "fresh 4", "fresh 5", "fresh 6", "old 0001"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("handed out (-want +got)\n%s", d)
 	}
 }

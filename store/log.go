@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -23,14 +25,26 @@ import (
 // groupLimit bounds what one fdatasync has to carry, so that nobody waits for a whole backlog.
 const groupLimit = 64 << 20
 
-// A location is where the data of a record are. Segment 0 stands for a file of its own, which the entry names.
+// A location is where the data of a record are. Segment is the number of the segment, and above it the generation of its
+// file, so that a reader who looked it up before the segment was rewritten does not read the new file in the old places.
 type location struct {
 	Segment uint64
 	Offset  int64
 }
 
+const generationShift = 48
+
+// segmentID is what a location names a segment with.
+func segmentID(number uint64, generation uint16) uint64 {
+	return number | uint64(generation)<<generationShift
+}
+
+func segmentNumber(id uint64) uint64 { return id & (1<<generationShift - 1) }
+
+// less is the order of the log; within a segment it means something only among locations of one generation.
 func (l location) less(o location) bool {
-	return l.Segment < o.Segment || l.Segment == o.Segment && l.Offset < o.Offset
+	a, b := segmentNumber(l.Segment), segmentNumber(o.Segment)
+	return a < b || a == b && l.Offset < o.Offset
 }
 
 // A write is a record on its way to the disk.
@@ -39,6 +53,7 @@ type write struct {
 	data [][]byte
 	crc  uint32 // of text and data
 	err  error
+	undo bool          // of one that failed: a restart may find it all the same, until the segment is sealed
 	done chan struct{} // closed when err is final
 }
 
@@ -72,16 +87,30 @@ type segmentLog struct {
 	cur     *os.File // nil: the next group begins a new segment
 	num     uint64   // of cur, or of the last one
 	end     int64    // durable and valid up to here in segment num
-	lastNum uint64   // highest number ever tried
+	lastNum uint64   // highest number of which a file may exist
 	out     appender
+
+	room    func() int64             // how much of the disk may be reserved ahead; nil: any amount
+	used    func(slack, grown int64) // told how much is reserved and not written yet, and taken beyond that; nil: nobody wants to know
+	has     int64                    // bytes of the disk that cur has
+	trouble *trouble
+	begun   func() // called when a new segment has sealed the one before; nil: nobody wants to know
+
+	unsealed atomic.Bool // what was refused last may still be found by a restart
+
+	sick     int       // segments that failed in a row
+	sickness error     // of the last
+	until    time.Time // and so nothing is tried before
 
 	prepared int64         // so many bytes behind end are to be zeros that were synced; 0: none
 	quiet    time.Duration // after so long without a group they are written
 	zeroed   int64         // cur holds synced zeros from end up to here
 
-	apply func(group []*write, end location) // makes a durable group visible and sets the error of each step
+	decide func(group []*write) (now, rest []*write) // what may be written together, in their order; nil: all
+	apply  func(group []*write, end location)        // makes a durable group visible and sets the error of each step
 
-	dirty atomic.Bool // something was appended since start
+	dirty  atomic.Bool  // something was appended since start
+	latest atomic.Int64 // when the last group was, in Unix nanoseconds
 
 	mu     sync.Mutex // guards queue and closed
 	queue  []*write
@@ -90,7 +119,26 @@ type segmentLog struct {
 	ended  chan struct{} // closed when the committer has returned
 }
 
-func segmentName(n uint64) string { return fmt.Sprintf("%012d.seg", n) }
+// numberDigits of a name are the number of the segment; those before it are its generation. A program that does not know of
+// generations takes the whole for the number, finds a header that it does not know, and leaves the folder alone.
+const (
+	numberDigits = 12
+	numberLimit  = 1_000_000_000_000
+)
+
+func segmentName(id uint64) string {
+	number, generation := segmentNumber(id), id>>generationShift
+	return fmt.Sprintf("%0*d.seg", numberDigits, generation*numberLimit+number)
+}
+
+func parseSegmentName(name string) (number uint64, generation uint16, ok bool) {
+	base, ok := strings.CutSuffix(name, ".seg")
+	n, err := strconv.ParseUint(base, 10, 64)
+	if !ok || err != nil || n/numberLimit > 0xFFFF {
+		return 0, 0, false
+	}
+	return n % numberLimit, uint16(n / numberLimit), true
+}
 
 // submit hands w to the committer and waits until it is durable, or is not.
 func (l *segmentLog) submit(w *write) error {
@@ -117,7 +165,16 @@ func (l *segmentLog) run() {
 	for {
 		group, closed := l.next()
 		if len(group) > 0 {
-			l.commit(group)
+			for len(group) > 0 {
+				now, rest := group, []*write(nil)
+				if l.decide != nil {
+					now, rest = l.decide(group)
+				}
+				if group = rest; len(now) > 0 {
+					l.latest.Store(time.Now().UnixNano())
+					l.commit(now)
+				}
+			}
 			idle.Reset(l.quiet)
 			continue
 		}
@@ -127,7 +184,12 @@ func (l *segmentLog) run() {
 		select {
 		case <-l.wake:
 		case <-idle.C:
-			if l.prepare() {
+			switch {
+			case l.cur == nil: // the seal should be durable as early as can be, and somebody has to find out that the disk is back
+				if l.ready() != nil {
+					idle.Reset(beginAgain)
+				}
+			case l.prepare():
 				idle.Reset(0)
 			}
 		}
@@ -169,7 +231,7 @@ func (l *segmentLog) commit(group []*write) {
 	err := l.write(group)
 	if err != nil {
 		for _, w := range group {
-			w.err = err
+			w.err, w.undo = err, l.unsealed.Load()
 		}
 	} else {
 		l.apply(group, location{l.num, l.end})
@@ -185,9 +247,8 @@ func (l *segmentLog) write(group []*write) error {
 		l.retire()
 	}
 	if l.cur == nil {
-		if err := l.begin(); err != nil {
-			l.logger.Error("store: cannot begin a new segment", "error", err)
-			return diskError("begin a segment", err)
+		if err := l.ready(); err != nil {
+			return err
 		}
 	}
 	off := l.end
@@ -203,7 +264,7 @@ func (l *segmentLog) write(group []*write) error {
 		off += h.size()
 	}
 	if err := l.out.flush(); err != nil {
-		l.logger.Error("store: cannot append to the log", "file", l.cur.Name(), "offset", l.end, "error", err)
+		l.trouble.fail(err, "file", l.cur.Name(), "offset", l.end)
 		// Nothing was synced, so cutting the file back undoes the group; where even that fails, the segment is over.
 		l.zeroed = 0
 		if cut := l.disk.truncate(l.cur, l.end); cut != nil {
@@ -212,24 +273,76 @@ func (l *segmentLog) write(group []*write) error {
 		return diskError("append to the log", err)
 	}
 	if err := l.disk.sync(l.cur); err != nil {
+		l.trouble.fail(err, "file", l.cur.Name(), "offset", l.end)
 		l.poison(err)
 		return diskError("sync the log", err)
 	}
-	l.end = off
+	l.end, l.sick = off, 0
 	l.dirty.Store(true)
+	l.tellUse()
+	l.trouble.ok()
 	return nil
+}
+
+// beginAgain is how long after a failure a segment is tried again when nobody asks for one.
+const beginAgain = 10 * time.Second
+
+// A segment whose sync fails stays behind, so a disk that fails again and again is left in peace for ever longer.
+const (
+	sickLimit = 8 // segments that fail in a row until then
+	sickMost  = time.Minute
+)
+
+// ready begins a segment where none is open.
+func (l *segmentLog) ready() error {
+	if time.Now().Before(l.until) {
+		return diskError("wait for the disk", fmt.Errorf("it failed %d times in a row, the last: %w", l.sick, l.sickness))
+	}
+	if err := l.begin(); err != nil {
+		l.trouble.fail(err)
+		return diskError("begin a segment", err)
+	}
+	return nil
+}
+
+// failedSync counts the segments that fail in a row.
+func (l *segmentLog) failedSync(err error) {
+	l.sick++
+	l.sickness = err
+	if n := l.sick - sickLimit; n >= 0 {
+		l.until = time.Now().Add(min(time.Second<<min(n, 10), sickMost))
+	}
+}
+
+// tellUse tells how much of the segment is reserved and not written yet.
+func (l *segmentLog) tellUse() {
+	if l.used == nil {
+		return
+	}
+	if l.cur == nil {
+		l.used(0, 0)
+		return
+	}
+	grown := max(0, l.end-l.has)
+	l.has += grown
+	l.used(l.has-l.end, grown)
 }
 
 // poison gives a segment up at its last durable byte. After a failed fsync the kernel may have dropped the pages and
 // marked them clean, so a second fsync that succeeds would prove nothing.
 func (l *segmentLog) poison(err error) {
-	l.logger.Error("store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
+	level := slog.LevelError
+	if l.sick > 0 {
+		level = slog.LevelDebug // the first of a row tells of it
+	}
+	l.logger.Log(context.Background(), level, "store: segment given up, its last group is not kept", "file", l.cur.Name(), "offset", l.end, "error", err)
 	_ = l.disk.truncate(l.cur, l.end) // a courtesy: the next segment's header says where this one ends
 	_ = l.cur.Close()
 	l.cur = nil
-	if err := l.begin(); err != nil { // now, so that the seal is durable as early as can be
-		l.logger.Error("store: cannot begin a new segment yet", "error", err)
-	}
+	l.unsealed.Store(true)
+	l.failedSync(err)
+	_ = l.ready() // now, so that the seal is durable as early as can be
+	l.tellUse()
 }
 
 // prepareStep is how long a group that comes meanwhile has to wait, in bytes.
@@ -244,6 +357,9 @@ func (l *segmentLog) prepare() (more bool) {
 		return false
 	}
 	from, target := max(l.zeroed, l.end), min(l.end+l.prepared, l.maxSize)
+	if l.room != nil && target > from && target > l.has && l.room() < target-max(from, l.has) {
+		return false // it would come out of what is kept for other things
+	}
 	if target <= from || target-from < prepareStep && target < l.maxSize {
 		return false
 	}
@@ -254,6 +370,8 @@ func (l *segmentLog) prepare() (more bool) {
 			l.logger.Warn("store: cannot prepare space for the log", "file", l.cur.Name(), "offset", at, "error", err)
 			_ = l.disk.truncate(l.cur, l.end) // what is left of a full disk is not for zeros
 			l.zeroed = l.maxSize              // not again in this segment
+			l.has = l.disk.allocated(l.cur)
+			l.tellUse()
 			return false
 		}
 		at += int64(n)
@@ -263,6 +381,12 @@ func (l *segmentLog) prepare() (more bool) {
 		return false
 	}
 	l.zeroed = to
+	if grown := to - l.has; grown > 0 {
+		l.has = to
+		if l.used != nil {
+			l.used(l.has-l.end, grown)
+		}
+	}
 	return to < target
 }
 
@@ -271,28 +395,49 @@ func (l *segmentLog) retire() {
 	_ = l.disk.truncate(l.cur, l.end)
 	_ = l.cur.Close()
 	l.cur = nil
+	l.tellUse()
 }
 
-// begin creates the next segment, which seals the one before, and reads its header back.
+// begin creates the next segment, which seals the one before, and reads its header back. One that fails leaves nothing
+// behind and its number is used again, unless even its file cannot be removed.
 func (l *segmentLog) begin() error {
-	l.lastNum = max(l.lastNum, l.num) + 1
-	h := segmentHeader{Marker: l.marker, Number: l.lastNum, Prev: l.num, PrevEnd: uint64(l.end)}
-	name := filepath.Join(l.dir, segmentName(h.Number))
+	num := max(l.lastNum, l.num) + 1
+	h := segmentHeader{Marker: l.marker, Number: num, Prev: l.num, PrevEnd: uint64(l.end)}
+	name := filepath.Join(l.dir, segmentName(num))
 	f, err := l.disk.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
+		if errors.Is(err, fs.ErrExist) && num < l.num+1000 { // one that could not be removed
+			l.lastNum = num
+			return l.begin()
+		}
 		return err
 	}
 	if err := l.writeSegmentHeader(f, h); err != nil {
 		_ = f.Close()
-		_ = l.disk.remove(name)
+		if l.disk.remove(name) != nil {
+			l.lastNum = num
+			l.failedSync(err) // this one too leaves a file behind
+		}
 		return err
 	}
-	l.cur, l.num, l.end, l.zeroed = f, h.Number, segmentHeaderSize, 0
+	l.cur, l.num, l.lastNum, l.end, l.zeroed = f, num, num, segmentHeaderSize, 0
+	l.has = l.disk.allocated(f)
+	l.tellUse()
+	l.unsealed.Store(false)
+	if l.begun != nil {
+		l.begun()
+	}
 	return nil
 }
 
 func (l *segmentLog) writeSegmentHeader(f *os.File, h segmentHeader) error {
-	l.disk.reserve(f, l.maxSize)
+	ahead := l.maxSize
+	if l.room != nil {
+		ahead = min(ahead, l.room()/2) // others want some of it too
+	}
+	if ahead > segmentHeaderSize {
+		l.disk.reserve(f, ahead)
+	}
 	want := h.encode()
 	if _, err := l.disk.writeAt(f, want, 0); err != nil {
 		return err
@@ -378,14 +523,18 @@ func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Dama
 	if err != nil || len(segs) == 0 {
 		return damage, err
 	}
+	// A process that was killed may have created the last segment without making its name durable.
+	if err := l.disk.syncDir(l.dir); err != nil {
+		return damage, err
+	}
 	for i, s := range segs {
-		l.num, l.lastNum = s.num, s.num
-		last := i == len(segs)-1
-		if s.num < checkpoint.Segment {
+		l.num, l.lastNum, l.end = s.num, s.num, s.end
+		last := i == len(segs)-1 && s.generation == 0 // one that was rewritten is never written to again
+		if s.num < segmentNumber(checkpoint.Segment) {
 			continue
 		}
 		from := int64(segmentHeaderSize)
-		if s.num == checkpoint.Segment {
+		if s.num == segmentNumber(checkpoint.Segment) {
 			from = checkpoint.Offset
 		}
 		found, err := l.recoverSegment(s, from, last, checkpoint, fn)
@@ -398,7 +547,7 @@ func (l *segmentLog) recover(checkpoint location, fn func(record) error) ([]Dama
 }
 
 func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint location, fn func(record) error) (damage []Damage, err error) {
-	f, err := l.disk.open(filepath.Join(l.dir, segmentName(s.num)), os.O_RDWR, 0)
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(s.id())), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -416,7 +565,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		forget(f)
 	}
 	lost := func(from, to int64, reason string) {
-		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.num)), Offset: from, Length: to - from, Reason: reason})
+		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.id())), Offset: from, Length: to - from, Reason: reason})
 	}
 	if s.headerLost && from == segmentHeaderSize {
 		lost(0, segmentHeaderSize, "segment header is damaged")
@@ -428,23 +577,27 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 		}
 		limit = s.size
 	}
-	end, gaps, err := scan(f, from, limit, l.marker, func(off int64, h recordHeader, text []byte) error {
+	r := diskReader{&l.disk, f}
+	end, gaps, err := scan(r, from, limit, l.marker, func(off int64, h recordHeader, text []byte) error {
 		r, err := decodeText(h.Kind, text)
 		if err != nil {
 			return fmt.Errorf("%s, offset %d: %w", f.Name(), off, err)
 		}
-		r.at = location{s.num, off + recordHeaderSize + int64(h.Text)}
-		r.end = location{s.num, off + h.size()}
+		r.at = location{s.id(), off + recordHeaderSize + int64(h.Text)}
+		r.end = location{s.id(), off + h.size()}
 		return fn(r)
 	})
 	if err != nil {
-		return damage, err
+		return damage, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	for _, g := range gaps {
 		if g.lost || !last || (location{s.num, g.from}).less(checkpoint) {
 			lost(g.from, g.to, "records here are damaged; later ones were found")
 		} else {
 			l.logger.Warn("store: part of a group that was never answered is missing", "file", f.Name(), "offset", g.from, "bytes", g.to-g.from)
+			if err := l.bridge(f, r, g); err != nil {
+				return damage, err
+			}
 		}
 	}
 	if !last {
@@ -455,7 +608,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 	}
 	l.cur, l.end, keep = f, end, true
 	if end < limit {
-		used, err := lastByte(f, end, limit)
+		used, err := lastByte(r, end, limit)
 		if err != nil {
 			return damage, err
 		}
@@ -469,20 +622,72 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 			return damage, err
 		}
 	}
+	l.has = l.disk.allocated(f)
+	l.tellUse()
 	return damage, nil
+}
+
+// bridge puts the header of a closing record over a gap, whose bytes become its data: once later groups have followed, the
+// gap could not be told from damage any more.
+func (l *segmentLog) bridge(f *os.File, r io.ReaderAt, g gap) error {
+	if g.to-g.from < recordHeaderSize {
+		return nil // no record ever was that short
+	}
+	h := recordHeader{Kind: kindClose, Data: uint64(g.to - g.from - recordHeaderSize)}
+	crc := crc32.New(castagnoli)
+	if _, err := io.Copy(crc, io.NewSectionReader(r, g.from+recordHeaderSize, int64(h.Data))); err != nil {
+		return fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	h.Payload = crc.Sum32()
+	if _, err := l.disk.writeAt(f, h.append(nil, l.marker), g.from); err != nil {
+		return err
+	}
+	return l.disk.sync(f)
 }
 
 // A segment is one file of the log as found at start.
 type segment struct {
-	num        uint64
-	end        int64 // valid up to here: from the header of the next one, or the size of the file
-	size       int64
-	headerLost bool
+	num         uint64
+	generation  uint16
+	generations []uint16 // all of which there are files, oldest first
+	end         int64    // valid up to here: from the header of the next one, its own, or the size of the file
+	size        int64
+	headerLost  bool
+}
+
+func (s segment) id() uint64 { return segmentID(s.num, s.generation) }
+
+// list finds the segments by their names, in order of their numbers, each in its newest generation. Only a file that is
+// complete has such a name, see compact.go.
+func (l *segmentLog) list() ([]segment, error) {
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	var segs []segment
+	for _, de := range names {
+		if num, generation, ok := parseSegmentName(de.Name()); ok {
+			segs = append(segs, segment{num: num, generation: generation})
+		}
+	}
+	slices.SortFunc(segs, func(a, b segment) int {
+		return cmp.Or(cmp.Compare(a.num, b.num), cmp.Compare(a.generation, b.generation))
+	})
+	var all []segment
+	for _, s := range segs {
+		if n := len(all); n > 0 && all[n-1].num == s.num {
+			s.generations = all[n-1].generations
+			all = all[:n-1]
+		}
+		s.generations = append(s.generations, s.generation)
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // segments lists the segment files, settles the marker, and drops a last one that was being created.
 func (l *segmentLog) segments() ([]segment, []Damage, error) {
-	names, err := os.ReadDir(l.dir)
+	found, err := l.list()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -491,29 +696,28 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		headers []*segmentHeader
 		damage  []Damage
 	)
-	for _, de := range names {
-		base, ok := strings.CutSuffix(de.Name(), ".seg")
-		num, err := strconv.ParseUint(base, 10, 64)
-		if !ok || err != nil {
-			continue
-		}
-		h, size, err := l.readSegmentHeader(num)
+	for _, s := range found {
+		name := filepath.Join(l.dir, segmentName(s.id()))
+		h, size, err := l.readSegmentHeader(s.id())
 		if err != nil && !errors.Is(err, errHeader) {
-			return nil, nil, fmt.Errorf("%s: %w", filepath.Join(l.dir, de.Name()), err)
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if err == nil && h.Number != num {
-			return nil, nil, fmt.Errorf("%s is segment %d under another name: give it its name back", filepath.Join(l.dir, de.Name()), h.Number)
+		if err == nil && (h.Number != s.num || h.Generation != s.generation) {
+			return nil, nil, fmt.Errorf("%s is segment %d under another name: give it its name back", name, h.Number)
 		}
-		s := segment{num: num, size: size, end: size, headerLost: err != nil}
+		s.size, s.end, s.headerLost = size, size, err != nil
 		if s.headerLost {
 			segs, headers = append(segs, s), append(headers, nil)
 			continue
+		}
+		if s.generation > 0 {
+			s.end = int64(h.End)
 		}
 		segs, headers = append(segs, s), append(headers, &h)
 		l.marker = h.Marker
 	}
 	// A last file that ends within its header was being created when the power went; nothing was ever in it.
-	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize {
+	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize && segs[n-1].generation == 0 {
 		if err := l.disk.remove(filepath.Join(l.dir, segmentName(segs[n-1].num))); err != nil {
 			return nil, nil, err
 		}
@@ -522,6 +726,21 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 	if len(segs) > 0 && l.marker == 0 {
 		return nil, nil, fmt.Errorf("no segment in %s has a readable header: restore one from a copy", l.dir)
 	}
+	// The same one with others behind it could not be removed when its header could not be written: no other one follows it.
+	named := make(map[uint64]bool)
+	for _, h := range headers {
+		if h != nil {
+			named[h.Prev] = true
+		}
+	}
+	kept := 0
+	for i, s := range segs {
+		if !s.headerLost || s.size > segmentHeaderSize || named[s.num] {
+			segs[kept], headers[kept] = s, headers[i]
+			kept++
+		}
+	}
+	segs, headers = segs[:kept], headers[:kept]
 	at := make(map[uint64]int)
 	for i, h := range headers {
 		at[segs[i].num] = i
@@ -532,7 +751,9 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 			return nil, nil, fmt.Errorf("%s belongs to another data folder: move it away", filepath.Join(l.dir, segmentName(h.Number)))
 		}
 		if prev, ok := at[h.Prev]; ok {
-			segs[prev].end = int64(h.PrevEnd)
+			if segs[prev].generation == 0 { // else it has another end by now
+				segs[prev].end = int64(h.PrevEnd)
+			}
 		} else if h.Prev != 0 {
 			damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(h.Prev)), Length: int64(h.PrevEnd), Reason: "the file is missing"})
 		}
@@ -540,8 +761,8 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 	return segs, damage, nil
 }
 
-func (l *segmentLog) readSegmentHeader(num uint64) (segmentHeader, int64, error) {
-	f, err := l.disk.open(filepath.Join(l.dir, segmentName(num)), os.O_RDONLY, 0)
+func (l *segmentLog) readSegmentHeader(id uint64) (segmentHeader, int64, error) {
+	f, err := l.disk.open(filepath.Join(l.dir, segmentName(id)), os.O_RDONLY, 0)
 	if err != nil {
 		return segmentHeader{}, 0, err
 	}

@@ -375,3 +375,37 @@ func FuzzSegmentHeader(f *testing.F) {
 		}
 	})
 }
+
+// A power cut may lose one record of a group and leave the next. That is no damage at that start, and none later either, when
+// groups that were answered lie behind it and the index is gone.
+func TestHoleInAGroup(t *testing.T) {
+	dir := t.TempDir()
+	l, _, _ := openLog(t, dir, nil)
+	if err := l.begin(); err != nil {
+		t.Fatal(err)
+	}
+	appendInstances(t, l, "1.1")
+	from := l.end
+	if err := l.write([]*write{instanceWrite("1.2"), instanceWrite("1.3"), instanceWrite("1.4")}); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, segmentName(1))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(b[from : from+100])
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range []string{"1.5", "1.6"} {
+		l, found, damage := openLog(t, dir, nil)
+		if !strings.HasPrefix(strings.Join(found, " "), "1.1 1.3 1.4") || len(damage) > 0 {
+			t.Fatalf("before %s: found %v, damage %v", next, found, damage)
+		}
+		appendInstances(t, l, next)
+	}
+	if _, found, damage := openLog(t, dir, nil); strings.Join(found, " ") != "1.1 1.3 1.4 1.5 1.6" || len(damage) > 0 {
+		t.Errorf("found %v, damage %v", found, damage)
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,9 @@ func (s *Store) Conflicts(sopInstanceUID string) ([]Instance, error) {
 	for _, l := range more {
 		list = append(list, l.entry.instance())
 	}
-	slices.SortFunc(list, func(a, b Instance) int { return a.Received.Compare(b.Received) })
+	slices.SortFunc(list, func(a, b Instance) int {
+		return cmp.Or(a.Received.Compare(b.Received), bytes.Compare(a.Digest[:], b.Digest[:]))
+	})
 	return list, err
 }
 
@@ -56,25 +59,44 @@ type Object struct {
 
 // OpenInstance opens the data set of an instance. The caller closes it.
 func (s *Store) OpenInstance(uid string) (*Object, error) {
-	l, err := s.find(uid)
+	o, err := s.openFound(func() (*located, error) { return s.find(uid) })
 	if err != nil {
 		return nil, fmt.Errorf("store: instance %s: %w", uid, err)
 	}
-	return s.openLocated(l)
+	return o, nil
 }
 
 // OpenConflict opens the evidence of that digest beside an instance. The caller closes it.
 func (s *Store) OpenConflict(uid string, digest [32]byte) (*Object, error) {
-	more, err := s.conflicts(uid)
+	o, err := s.openFound(func() (*located, error) {
+		more, err := s.conflicts(uid)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(more, func(l *located) bool { return bytes.Equal(l.entry.Digest, digest[:]) })
+		if i < 0 {
+			return nil, ErrNotFound
+		}
+		return more[i], nil
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("store: conflict of instance %s: %w", uid, err)
 	}
-	for _, l := range more {
-		if bytes.Equal(l.entry.Digest, digest[:]) {
-			return s.openLocated(l)
+	return o, nil
+}
+
+// openFound opens what find finds. When its file is gone, it left or its segment was rewritten since, and it is looked up anew.
+func (s *Store) openFound(find func() (*located, error)) (*Object, error) {
+	for tries := 0; ; tries++ {
+		l, err := find()
+		if err != nil {
+			return nil, err
+		}
+		o, err := s.openLocated(l)
+		if err == nil || !isNotExist(err) || tries == 3 {
+			return o, err
 		}
 	}
-	return nil, fmt.Errorf("store: conflict of instance %s: %w", uid, ErrNotFound)
 }
 
 func (s *Store) openLocated(l *located) (*Object, error) {
@@ -84,7 +106,7 @@ func (s *Store) openLocated(l *located) (*Object, error) {
 	}
 	f, err := s.files.get(name)
 	if err != nil {
-		return nil, fmt.Errorf("store: instance %s: %w", l.entry.SOPInstance, err)
+		return nil, err
 	}
 	return &Object{Instance: l.entry.instance(), meta: l.entry.meta(), data: io.NewSectionReader(f, off, l.entry.Size), file: f}, nil
 }
@@ -129,17 +151,17 @@ func (s *Store) WriteFile(w io.Writer, uid string) error {
 
 // Study returns a study with its instances and states, or ErrNotFound.
 func (s *Store) Study(uid string) (Study, error) {
-	instances, states, conflicts := make(map[string]Instance), make(map[string]State), make(map[string]int)
 	s.mu.RLock()
-	for _, o := range s.overlays() {
-		for k, l := range o.studies[uid] {
-			instances[k] = l.entry.instance()
-		}
-		for k, x := range o.states[uid] {
-			states[k] = *x
-		}
-		for k, list := range o.conflicts {
-			conflicts[k] += len(list)
+	overlays := s.overlays()
+	instances := overlaid(overlays, func(o *overlay) map[string]*located { return o.studies[uid] })
+	states := overlaid(overlays, func(o *overlay) map[string]*State { return o.states[uid] })
+	conflicts := make(map[string]map[string]*located)
+	for _, o := range overlays {
+		for sop, list := range o.conflicts {
+			if conflicts[sop] == nil {
+				conflicts[sop] = make(map[string]*located)
+			}
+			maps.Copy(conflicts[sop], list)
 		}
 	}
 	tx, err := s.index.begin() // under the lock: together they are one moment
@@ -152,12 +174,8 @@ func (s *Store) Study(uid string) (Study, error) {
 			if _, ok := instances[sop]; ok {
 				return nil
 			}
-			l, err := getLocated(tx, sop)
-			if err != nil {
-				return err
-			}
-			instances[sop] = l.entry.instance()
-			return nil
+			instances[sop], err = getLocated(tx, sop)
+			return err
 		})
 		if err != nil {
 			return err
@@ -166,8 +184,8 @@ func (s *Store) Study(uid string) (Study, error) {
 			if _, ok := states[subject]; ok {
 				return nil
 			}
-			var x State
-			if err := json.Unmarshal(v, &x); err != nil {
+			x := new(State)
+			if err := json.Unmarshal(v, x); err != nil {
 				return fmt.Errorf("%w: %w", errIndexDamaged, err)
 			}
 			states[subject] = x
@@ -177,7 +195,13 @@ func (s *Store) Study(uid string) (Study, error) {
 			return err
 		}
 		for sop := range instances {
-			if err := eachBelow(tx, bucketConflicts, sop, func(string, []byte) error { conflicts[sop]++; return nil }); err != nil {
+			err := eachBelow(tx, bucketConflicts, sop, func(digest string, _ []byte) error {
+				if _, ok := conflicts[sop][digest]; !ok {
+					set(conflicts, sop, digest, &located{})
+				}
+				return nil
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -186,17 +210,19 @@ func (s *Store) Study(uid string) (Study, error) {
 	if err != nil {
 		return Study{}, fmt.Errorf("store: study %s: %w", uid, err)
 	}
+	maps.DeleteFunc(instances, func(_ string, l *located) bool { return l == nil })
+	maps.DeleteFunc(states, func(_ string, x *State) bool { return x == nil })
 	if len(instances)+len(states) == 0 {
 		return Study{}, fmt.Errorf("store: study %s: %w", uid, ErrNotFound)
 	}
 	st := Study{UID: uid}
 	for _, k := range slices.Sorted(maps.Keys(instances)) {
-		in := instances[k]
-		in.Conflicts = conflicts[k]
+		in := instances[k].entry.instance()
+		in.Conflicts = len(there(conflicts[k]))
 		st.Instances = append(st.Instances, in)
 	}
 	for _, k := range slices.Sorted(maps.Keys(states)) {
-		st.States = append(st.States, states[k])
+		st.States = append(st.States, *states[k])
 	}
 	return st, nil
 }
@@ -254,14 +280,19 @@ func paged(after func(last string) ([]string, error)) iter.Seq2[string, error] {
 }
 
 func (s *Store) studiesAfter(last string) ([]string, error) {
-	found := make(map[string]bool)
+	// A study that left may have come again, so each pair counts for itself.
+	unwritten := make(map[string]bool) // bucket's key -> there; only of what the overlays speak of
 	s.mu.RLock()
 	for _, o := range s.overlays() {
-		for uid := range o.studies {
-			found[uid] = uid > last
+		for uid, list := range o.studies {
+			for sop, l := range list {
+				unwritten["i"+string(join(uid, sop))] = l != nil
+			}
 		}
-		for uid := range o.states {
-			found[uid] = uid > last
+		for uid, list := range o.states {
+			for subject, x := range list {
+				unwritten["s"+string(join(uid, subject))] = x != nil
+			}
 		}
 	}
 	tx, err := s.index.begin()
@@ -269,13 +300,23 @@ func (s *Store) studiesAfter(last string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(found, func(_ string, after bool) bool { return !after })
+	found := make(map[string]bool)
+	for k, there := range unwritten {
+		if uid, _, _ := strings.Cut(k[1:], "\x00"); there && uid > last {
+			found[uid] = true
+		}
+	}
 	err = s.index.read(tx, func(tx *bolt.Tx) error {
-		for _, bucket := range [][]byte{bucketStudies, bucketStates} {
+		for kind, bucket := range map[string][]byte{"i": bucketStudies, "s": bucketStates} {
 			c, n := tx.Bucket(bucket).Cursor(), 0
-			for k, _ := c.Seek(append([]byte(last), 1)); k != nil && n < pageOfStudies; n++ {
+			for k, _ := c.Seek(append([]byte(last), 1)); k != nil && n < pageOfStudies; {
+				if there, ok := unwritten[kind+string(k)]; ok && !there {
+					k, _ = c.Next()
+					continue
+				}
 				uid, _, _ := bytes.Cut(k, []byte{0})
 				found[string(uid)] = true
+				n++
 				k, _ = c.Seek(append(slices.Clone(uid), 1)) // behind all instances of this study
 			}
 		}
@@ -304,17 +345,16 @@ func (s *Store) studiesOfAfter(patientID, last string) ([]string, error) {
 	}
 	var found []string
 	s.mu.RLock()
-	for _, o := range s.overlays() {
-		for uid := range o.patients[patientID] {
-			if uid > last {
-				found = append(found, uid)
-			}
-		}
-	}
+	unwritten := overlaid(s.overlays(), func(o *overlay) map[string]bool { return o.patients[patientID] })
 	tx, err := s.index.begin()
 	s.mu.RUnlock()
 	if err != nil {
 		return nil, err
+	}
+	for uid, there := range unwritten {
+		if there && uid > last {
+			found = append(found, uid)
+		}
 	}
 	err = s.index.read(tx, func(tx *bolt.Tx) error {
 		prefix := join(patientID, "")
@@ -324,6 +364,9 @@ func (s *Store) studiesOfAfter(patientID, last string) ([]string, error) {
 				return err
 			}
 			uid := string(k[len(prefix):])
+			if there, ok := unwritten[uid]; ok && !there {
+				continue
+			}
 			if uid > last && !strings.Contains(uid, "\x00") { // else the key is of an ID that begins like this one
 				found = append(found, uid)
 				n++

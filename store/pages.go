@@ -3,9 +3,15 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // bbolt trusts its pages: a damaged one can send it round in circles or make it ask for any amount of memory. So the
@@ -32,23 +38,84 @@ type boltFile struct {
 	r        io.ReaderAt
 	pageSize int64
 	pages    uint64 // in use, free or not; the file may be longer
-	seen     []bool
-	fn       func(bucket string, key, value []byte) error
+	free     uint64
+	seen     []atomic.Bool
+	fn       func(bucket string, key, value []byte) error // called by several at once
+	walkers  errgroup.Group
 }
 
-// checkPages walks the whole bbolt file of that size and calls fn for each pair of each bucket.
-func checkPages(r io.ReaderAt, size int64, fn func(bucket string, key, value []byte) error) error {
+// An indexFound is what was found in an index whose pages and values are all right.
+type indexFound struct {
+	counts      map[string]uint64 // pairs by bucket
+	meta        []byte
+	generations map[uint64]uint16
+	pages, free uint64
+}
+
+// checkIndex reads all of an index.
+func checkIndex(r io.ReaderAt, size int64) (*indexFound, error) {
+	counts := make(map[string]*atomic.Uint64, len(buckets))
+	for _, b := range buckets {
+		counts[string(b)] = new(atomic.Uint64)
+	}
+	found := &indexFound{counts: make(map[string]uint64), generations: make(map[uint64]uint16)}
+	var mu sync.Mutex // guards found
+	f, err := checkPages(r, size, func(bucket string, k, v []byte) error {
+		if n := counts[bucket]; n != nil {
+			n.Add(1)
+		}
+		v, err := unseal(k, v)
+		if err != nil {
+			return err
+		}
+		switch {
+		case bucket == string(bucketMeta) && bytes.Equal(k, metaKey):
+			mu.Lock()
+			defer mu.Unlock()
+			found.meta = bytes.Clone(v)
+		case bucket == string(bucketSegments):
+			n, err := numberOf(k)
+			if err != nil {
+				return err
+			}
+			var sum segmentSum
+			if err := json.Unmarshal(v, &sum); err != nil {
+				return fmt.Errorf("%w: %w", errIndexDamaged, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found.generations[n] = sum.Generation
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for b, n := range counts {
+		found.counts[b] = n.Load()
+	}
+	found.pages, found.free = f.pages, f.free
+	return found, nil
+}
+
+// checkPages walks the whole bbolt file of that size, with all processors, and calls fn for each pair of each bucket.
+func checkPages(r io.ReaderAt, size int64, fn func(bucket string, key, value []byte) error) (*boltFile, error) {
 	f := &boltFile{r: r, fn: fn}
 	root, freelist, err := f.meta(size)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if freelist != noFreelist {
 		if err := f.freelist(freelist); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return f.walk(root, nil, nil, "")
+	f.walkers.SetLimit(max(1, runtime.GOMAXPROCS(0)-1)) // and this one
+	err = f.walk(root, nil, nil, "")
+	if more := f.walkers.Wait(); err == nil {
+		err = more
+	}
+	return f, err
 }
 
 func damagedPage(id uint64, what string) error {
@@ -88,15 +155,16 @@ func (f *boltFile) meta(size int64) (root, freelist uint64, err error) {
 	if f.pages < 2 || f.pages > uint64(size/f.pageSize) {
 		return 0, 0, fmt.Errorf("%w: it has %d bytes and should have %d pages", errIndexDamaged, size, f.pages)
 	}
-	f.seen = make([]bool, f.pages)
-	f.seen[0], f.seen[1] = true, true
+	f.seen = make([]atomic.Bool, f.pages)
+	f.seen[0].Store(true)
+	f.seen[1].Store(true)
 	return root, freelist, nil
 }
 
 // page reads a page with its overflow and marks it as used; each may be used once.
 func (f *boltFile) page(id uint64) (b []byte, flags, count uint16, err error) {
-	if id >= f.pages || f.seen[id] {
-		return nil, 0, 0, damagedPage(id, "does not exist or is used twice")
+	if id >= f.pages {
+		return nil, 0, 0, damagedPage(id, "does not exist")
 	}
 	var head [pageHeader]byte
 	if err := readFull(f.r, head[:], int64(id)*f.pageSize); err != nil {
@@ -107,10 +175,9 @@ func (f *boltFile) page(id uint64) (b []byte, flags, count uint16, err error) {
 		return nil, 0, 0, damagedPage(id, "has a wrong header")
 	}
 	for i := id; i <= id+more; i++ {
-		if f.seen[i] {
+		if f.seen[i].Swap(true) {
 			return nil, 0, 0, damagedPage(i, "is used twice")
 		}
-		f.seen[i] = true
 	}
 	b = make([]byte, int64(1+more)*f.pageSize)
 	if err := readFull(f.r, b, int64(id)*f.pageSize); err != nil {
@@ -134,11 +201,11 @@ func (f *boltFile) freelist(id uint64) error {
 	}
 	for i := range count {
 		free := binary.LittleEndian.Uint64(ids[8*i:])
-		if free >= f.pages || f.seen[free] {
+		if free >= f.pages || f.seen[free].Swap(true) {
 			return damagedPage(free, "is free and used at once")
 		}
-		f.seen[free] = true
 	}
+	f.free = count
 	return nil
 }
 
@@ -187,7 +254,14 @@ func (f *boltFile) elements(id uint64, b []byte, flags uint16, count int, from, 
 					return err
 				}
 			}
-			if err := f.walk(binary.LittleEndian.Uint64(e[8:]), key, next, bucket); err != nil {
+			child := binary.LittleEndian.Uint64(e[8:])
+			if bucket != "" && f.walkers.TryGo(func() (err error) {
+				defer catchDamage(&err)
+				return f.walk(child, key, next, bucket)
+			}) {
+				continue
+			}
+			if err := f.walk(child, key, next, bucket); err != nil {
 				return err
 			}
 			continue

@@ -77,12 +77,12 @@ func (s *Store) receiveLarge(ctx context.Context, in *incoming, meta dicom.FileM
 	}
 	f, err := s.own.create(meta)
 	if err != nil {
-		return diskError("create a file for a large object", err)
+		return s.largeError("create a file for a large object", err)
 	}
 	in.file = f
 	for _, b := range in.chunks() {
 		if err := f.write(b); err != nil {
-			return diskError("write a large object", err)
+			return s.largeError("write a large object", err)
 		}
 	}
 	in.hash.wait()
@@ -91,15 +91,23 @@ func (s *Store) receiveLarge(ctx context.Context, in *incoming, meta dicom.FileM
 	}
 	in.full, in.last = in.full[:1], 0
 	c := in.full[0]
-	for {
+	s.gauge.spent.Add(in.size)
+	for asked := in.size; ; {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if in.size-asked >= askEvery {
+			asked = in.size
+			if err := s.gauge.admit(); err != nil {
+				return err
+			}
 		}
 		n, err := fill(body, c[:])
 		in.size += int64(n)
 		in.hash.add(c[:n], false)
+		s.gauge.spent.Add(int64(n))
 		if err := f.write(c[:n]); err != nil {
-			return diskError("write a large object", err)
+			return s.largeError("write a large object", err)
 		}
 		if err == io.EOF {
 			break
@@ -262,6 +270,9 @@ type ownFile struct {
 // log: they share a journal.
 const syncEvery = 32 << 20
 
+// askEvery: a large object is refused midway where its rest would come out of the reserve.
+const askEvery = 4 << 20
+
 func (o *ownFiles) create(meta dicom.FileMeta) (*ownFile, error) {
 	var head bytes.Buffer
 	if err := dicom.WriteMeta(&head, meta); err != nil {
@@ -325,7 +336,7 @@ func (f *ownFile) close() {
 
 // tidy removes what an interrupted start or a killed process has left. When a part of the log is damaged, a file that
 // nothing names may be the only copy of an instance, and stays.
-func (o *ownFiles) tidy(named func(uint64) (bool, error), damaged bool, logger *slog.Logger) error {
+func (o *ownFiles) tidy(named func(uint64) (fileState, error), damaged bool, logger *slog.Logger) error {
 	list, err := os.ReadDir(o.dir)
 	if err != nil {
 		return err
@@ -348,8 +359,8 @@ func (o *ownFiles) tidy(named func(uint64) (bool, error), damaged bool, logger *
 		switch {
 		case err != nil:
 			return err
-		case known:
-		case damaged:
+		case known == fileNamed:
+		case damaged && known == fileUnknown:
 			logger.Warn("store: a large object that the log does not name is left where it is, because the log is damaged", "file", name)
 		default:
 			if err := o.disk.remove(name); err != nil {

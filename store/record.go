@@ -20,8 +20,9 @@ const (
 )
 
 const (
-	formatVersion = 1
-	maxRecordText = 1 << 30 // a longer text section is a misread length
+	formatVersion    = 1
+	compactedVersion = 2       // of a segment that was rewritten: a program that does not know of that must not open the folder
+	maxRecordText    = 1 << 30 // a longer text section is a misread length
 )
 
 var (
@@ -37,7 +38,8 @@ const (
 	kindInstance kind = 1 // one received instance: text is an entry, data its data set
 	kindConflict kind = 2 // the same for other bytes under a UID that was taken already
 	kindStep     kind = 3 // text is a step, data the data sets of its instances one after the other
-	kindClose    kind = 4 // the store was closed in order; everything before it was durable
+	kindClose    kind = 4 // text is a tally, empty when the store was closed in order
+	kindLeave    kind = 5 // text is a leave
 )
 
 // errNewer refuses to read on: a record that is not understood could be a job or an instance that would be lost.
@@ -49,12 +51,20 @@ type segmentHeader struct {
 	Number  uint64
 	Prev    uint64 // number of the segment before, 0 for the first
 	PrevEnd uint64 // where the valid records of that segment end, whatever its file holds after it
+
+	// Of a segment that was rewritten; both are 0 otherwise.
+	Generation uint16
+	End        uint64 // where its own records end, whatever the next header says of the segment as it was before
 }
 
 func (h segmentHeader) encode() []byte {
 	b := make([]byte, segmentHeaderSize)
 	copy(b, segmentMagic[:])
-	b[7] = formatVersion
+	if b[7] = formatVersion; h.Generation > 0 {
+		b[7] = compactedVersion
+		binary.LittleEndian.PutUint64(b[40:], h.End)
+		binary.LittleEndian.PutUint16(b[48:], h.Generation)
+	}
 	binary.LittleEndian.PutUint64(b[8:], h.Marker)
 	binary.LittleEndian.PutUint64(b[16:], h.Number)
 	binary.LittleEndian.PutUint64(b[24:], h.Prev)
@@ -70,15 +80,23 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 		crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {
 		return segmentHeader{}, errHeader
 	}
-	if b[7] != formatVersion {
-		return segmentHeader{}, fmt.Errorf("log format %d was %w", b[7], errNewer)
-	}
-	return segmentHeader{
+	h := segmentHeader{
 		Marker:  binary.LittleEndian.Uint64(b[8:]),
 		Number:  binary.LittleEndian.Uint64(b[16:]),
 		Prev:    binary.LittleEndian.Uint64(b[24:]),
 		PrevEnd: binary.LittleEndian.Uint64(b[32:]),
-	}, nil
+	}
+	switch b[7] {
+	case formatVersion:
+	case compactedVersion:
+		h.End, h.Generation = binary.LittleEndian.Uint64(b[40:]), binary.LittleEndian.Uint16(b[48:])
+		if h.Generation == 0 || h.End < segmentHeaderSize || h.End > 1<<62 {
+			return segmentHeader{}, errHeader
+		}
+	default:
+		return segmentHeader{}, fmt.Errorf("log format %d was %w", b[7], errNewer)
+	}
+	return h, nil
 }
 
 // A recordHeader precedes the text and the data of a record.
@@ -146,7 +164,9 @@ type entry struct {
 	Computed    bool      `json:"computed,omitempty"`
 	File        uint64    `json:"file,omitempty"`     // number of the file of its own, 0 when the data are in the record
 	Start       int64     `json:"start,omitempty"`    // where the data set begins: in that file, or in the data of a step
-	Conflict    bool      `json:"conflict,omitempty"` // in a step: other bytes under a UID that was taken already
+	Conflict    bool      `json:"conflict,omitempty"` // other bytes under a UID that was taken when they came
+	Replaces    bool      `json:"replaces,omitempty"` // and yet the instance from then on, see KeepLast
+	Quarantine  string    `json:"quarantine,omitempty"`
 }
 
 func newEntry(m dicom.FileMeta, id dicom.Identity) entry {
@@ -169,7 +189,7 @@ func (e *entry) instance() Instance {
 	in := Instance{
 		SOPInstanceUID: e.SOPInstance, SOPClassUID: e.SOPClass, StudyInstanceUID: e.Study, SeriesInstanceUID: e.Series,
 		TransferSyntaxUID: e.Syntax, PatientID: e.Patient, Modality: e.Modality, SourceAET: e.Source,
-		Size: e.Size, Received: e.Received,
+		Size: e.Size, Received: e.Received, Quarantine: e.Quarantine,
 	}
 	copy(in.Digest[:], e.Digest)
 	if e.Computed {
@@ -186,6 +206,35 @@ type step struct {
 	Done      []string `json:"done,omitempty"`
 	Retry     *retry   `json:"retry,omitempty"`
 	Park      *park    `json:"park,omitempty"`
+	Begin     string   `json:"begin,omitempty"`    // key of a job of which a try begins
+	GiveBack  string   `json:"giveBack,omitempty"` // key of a job whose last try does not count
+	Release   []string `json:"release,omitempty"`  // SOP Instance UIDs that are in quarantine no more
+
+	// Decided: it was known to be allowed, and its jobs to be new, before it was written. Older steps were judged afterwards.
+	Decided bool `json:"decided,omitempty"`
+}
+
+// A leave is the text of a kindLeave record. What it names is removed, and nothing of it when that is not there.
+type leave struct {
+	Study     string     `json:"study,omitempty"`     // all of it
+	Instances []string   `json:"instances,omitempty"` // with the evidence beside them
+	Evidence  []evidence `json:"evidence,omitempty"`
+	Reason    string     `json:"reason"`
+	At        time.Time  `json:"at"`
+
+	force bool   // also while a job of the study is not done
+	as    *Study // only while nothing more was received of it
+}
+
+// An evidence is other bytes under the UID of an instance.
+type evidence struct {
+	SOPInstance string `json:"uid"`
+	Digest      []byte `json:"sha256"`
+}
+
+// A tally is the text of a kindClose record: numbers that no other record of the log holds, or holds any more.
+type tally struct {
+	Days []Day `json:"days,omitempty"`
 }
 
 type retry struct {
@@ -204,6 +253,8 @@ type record struct {
 	kind  kind
 	entry *entry // kindInstance, kindConflict
 	step  *step  // kindStep
+	leave *leave // kindLeave
+	tally *tally // kindClose
 	text  []byte
 	at    location // where its data begin
 	end   location // where the next record begins; only of one that was read back
@@ -218,6 +269,7 @@ func decodeText(k kind, text []byte) (record, error) {
 		if err := json.Unmarshal(text, r.entry); err != nil {
 			return r, err
 		}
+		r.entry.Conflict = k == kindConflict
 		return r, r.entry.check()
 	case kindStep:
 		r.step = new(step)
@@ -231,7 +283,17 @@ func decodeText(k kind, text []byte) (record, error) {
 		}
 		return r, nil
 	case kindClose:
-		return r, nil
+		r.tally = new(tally)
+		if err := json.Unmarshal(text, r.tally); err != nil {
+			return r, err
+		}
+		return r, r.tally.check()
+	case kindLeave:
+		r.leave = new(leave)
+		if err := json.Unmarshal(text, r.leave); err != nil {
+			return r, err
+		}
+		return r, r.leave.check()
 	}
 	return r, fmt.Errorf("record of type %d was %w", k, errNewer)
 }
@@ -242,6 +304,27 @@ func (e *entry) check() error {
 	}
 	if len(e.Digest) != 32 || e.Size < 0 || e.Start < 0 {
 		return errors.New("instance without digest or size")
+	}
+	return nil
+}
+
+func (lv *leave) check() error {
+	for _, ev := range lv.Evidence {
+		if len(ev.Digest) != 32 {
+			return errors.New("evidence without digest")
+		}
+	}
+	if lv.Study == "" {
+		return nil
+	}
+	return checkUIDs(lv.Study)
+}
+
+func (t *tally) check() error {
+	for _, d := range t.Days {
+		if _, err := time.Parse(dateLayout, d.Date); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -289,6 +372,38 @@ func scan(f io.ReaderAt, from, limit int64, marker uint64, fn func(off int64, h 
 		gaps[i].lost = gaps[i].from < synced
 	}
 	return end, gaps, nil
+}
+
+// skim reads the headers of the records and lets fn read the texts that it wants; the data are passed over, and so the
+// checksums of text and data are not verified. A gap is an error where strict is set.
+func skim(f io.ReaderAt, from, limit int64, marker uint64, strict bool, fn func(off int64, h recordHeader, text func() ([]byte, error)) error) error {
+	head := make([]byte, recordHeaderSize)
+	for off := from; limit-off >= recordHeaderSize; {
+		if err := readFull(f, head, off); err != nil {
+			return err
+		}
+		h, err := decodeRecordHeader(head, marker)
+		if err != nil || int64(h.Data) > limit || h.size() > limit-off {
+			if strict {
+				return fmt.Errorf("offset %d: %w", off, errHeader)
+			}
+			next, err := findRecord(f, off, limit, marker, make([]byte, 256<<10))
+			if next < 0 || err != nil {
+				return err
+			}
+			off = next
+			continue
+		}
+		text := func() ([]byte, error) {
+			b := make([]byte, h.Text)
+			return b, readFull(f, b, off+recordHeaderSize)
+		}
+		if err := fn(off, h, text); err != nil {
+			return err
+		}
+		off += h.size()
+	}
+	return nil
 }
 
 var errPayload = errors.New("checksum of the record is wrong")

@@ -42,6 +42,8 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrFinished: the job has been done already; nothing of the change was kept.
 	ErrFinished = errors.New("job is done already")
+	// ErrInUse: another process has the folder open.
+	ErrInUse = errors.New("in use by another radnode")
 	// ErrBusy: a job of the study is not done.
 	ErrBusy = errors.New("a job of the study is not done")
 	// ErrLeaseLost: the job is not leased any more, so another worker may have it.
@@ -50,15 +52,34 @@ var (
 
 // Options of [Open]; the zero value is good.
 type Options struct {
-	Logger *slog.Logger // slog.Default() when nil
+	Logger    *slog.Logger // slog.Default() when nil
+	Conflicts Policy       // what becomes of other bytes under a UID that is taken; KeepFirst when 0
+
+	// Reserve is how many bytes of the disk are kept for what is queued: new objects are refused before they take them. When 0,
+	// a twentieth of the file system, at least 64 MiB and at most 1 GiB, and never more than a quarter of it.
+	Reserve int64
 
 	segmentSize int64         // 256 MiB when 0
 	largeObject int64         // from this size on an object gets a file of its own; 2 MiB when 0
 	disk        *disk         // the real one when nil
 	prepared    int64         // space to fill with zeros ahead of the log; what the system profits from when 0
 	quiet       time.Duration // before it is filled; a tenth of a second when 0
+	calm        time.Duration // without a failure, and a trouble is over; ten seconds when 0
+	compact     time.Duration // between two looks at what the log could give back; a minute when 0, never when negative
 	now         func() time.Time
 }
+
+// A Policy says which of several data sets that a peer sent under one SOP Instance UID is the instance. The others are kept beside it
+// as evidence, and a warning is logged either way.
+type Policy uint8
+
+const (
+	// KeepFirst: the one that came first.
+	KeepFirst Policy = iota
+	// KeepLast: the one that came last, so that a correction is measured. It does not take the place of one that radnode made, nor
+	// that of one whose study is another patient's. Bytes that came before, when they come once more, change nothing.
+	KeepLast
+)
 
 // An Origin says where an instance came from.
 type Origin uint8
@@ -127,6 +148,10 @@ type Change struct {
 	Jobs      []Job    // a job whose key was ever used before is left alone
 	States    []State  // each replaces the one of the same Study and Subject
 	Done      []string // keys of jobs that are finished by this change
+
+	// Lease, when not 0, is that of the job which Done or Park is called for: the change is refused with ErrLeaseLost once another
+	// worker has the job.
+	Lease uint64
 }
 
 // A Store is a data folder that this process alone has open.
@@ -136,6 +161,7 @@ type Store struct {
 	disk   disk
 	now    func() time.Time
 	large  int64
+	policy Policy
 
 	lock  *os.File
 	log   *segmentLog
@@ -145,6 +171,12 @@ type Store struct {
 
 	uids uidLocks
 
+	gauge                                  gauge
+	logTrouble, largeTrouble, indexTrouble trouble
+	watched                                chan struct{} // closed when watchSpace has returned
+	refusedMu                              sync.Mutex    // guards refused
+	refused                                []*ownFile    // refused, and not to be removed yet, see discard
+
 	flushing sync.Mutex // held while the index is written
 
 	mu       sync.RWMutex // guards all below
@@ -153,6 +185,9 @@ type Store struct {
 	applied  location     // the end of the last applied group
 	freezing location     // the same for frozen
 	jobs     jobTable
+	totals   totals // but for Done, which jobs counts
+	again    again
+	unlink   []uint64 // files of large objects that have left
 	watches  map[*watch]bool
 	damage   []Damage
 	closed   bool
@@ -160,14 +195,20 @@ type Store struct {
 
 	indexing chan struct{} // capacity 1: active is not empty
 	indexed  chan struct{} // closed when the index goroutine has returned
+
+	compacting  sync.Mutex    // held while the log is compacted
+	compactable chan struct{} // capacity 1: something has left
+	compacted   chan struct{} // closed when the goroutine that compacts has returned
+	every       time.Duration // between two looks
 }
 
 // Open opens the data folder dir, which it creates when needed, and brings the index up to date with the log.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
-		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject,
+		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject, policy: o.Conflicts, every: o.compact,
 		active: newOverlay(), jobs: newJobTable(), watches: make(map[*watch]bool), closing: make(chan struct{}),
-		indexing: make(chan struct{}, 1), indexed: make(chan struct{}),
+		indexing: make(chan struct{}, 1), indexed: make(chan struct{}), watched: make(chan struct{}),
+		compactable: make(chan struct{}, 1), compacted: make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -181,6 +222,9 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.large == 0 {
 		s.large = 2 << 20
 	}
+	if s.every == 0 {
+		s.every = time.Minute
+	}
 	if o.segmentSize == 0 {
 		o.segmentSize = 256 << 20
 	}
@@ -189,6 +233,17 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if o.quiet == 0 {
 		o.quiet = 100 * time.Millisecond
+	}
+	if o.calm == 0 {
+		o.calm = 10 * time.Second
+	}
+	s.gauge = gauge{disk: &s.disk, dir: dir, logger: s.logger, now: s.now, wanted: o.Reserve}
+	for t, what := range map[*trouble]string{
+		&s.logTrouble:   "the log cannot be written: everything that is sent is refused and nothing goes on",
+		&s.largeTrouble: "files of large objects cannot be written: these are refused",
+		&s.indexTrouble: "the index cannot be written: it stays in memory and the log has everything",
+	} {
+		t.what, t.logger, t.now, t.calm = what, s.logger, s.now, o.calm
 	}
 	if err := s.open(o); err != nil {
 		if s.log != nil && s.log.cur != nil {
@@ -204,6 +259,8 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.log.run()
 	go s.runIndex()
+	go s.watchSpace()
+	go s.runCompact()
 	return s, nil
 }
 
@@ -219,7 +276,8 @@ func (s *Store) open(o Options) (err error) {
 	s.log = &segmentLog{
 		disk: s.disk, dir: filepath.Join(s.dir, logDir), logger: s.logger, maxSize: o.segmentSize,
 		prepared: o.prepared, quiet: o.quiet,
-		apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		room: s.gauge.room, used: s.gauge.used, trouble: &s.logTrouble, begun: s.dropRefused,
+		decide: s.decide, apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.own = ownFiles{disk: &s.disk, dir: filepath.Join(s.dir, largeDir)}
 	s.files = sharedFiles{open: make(map[string]*sharedFile)}
@@ -239,7 +297,10 @@ func (s *Store) open(o Options) (err error) {
 	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.disk.looseIndex, s.logger); err != nil {
 		return err
 	}
-	if err := s.index.load(&s.jobs); err != nil {
+	if err := s.index.load(&s.jobs, &s.totals); err != nil {
+		return err
+	}
+	if err := s.chooseGenerations(segs); err != nil {
 		return err
 	}
 	s.applied = s.index.checkpoint
@@ -249,9 +310,15 @@ func (s *Store) open(o Options) (err error) {
 	}
 	s.applied = location{s.log.num, s.log.end}
 	s.active.damage = append(found, s.index.lost...)
+	rebuilt := s.index.rebuilding
 	s.index.rebuilding = false
 	if err := s.flushIndex(); err != nil {
-		return fmt.Errorf("index: %w", err)
+		if rebuilt || len(s.active.damage) > 0 || errors.Is(err, errIndexDamaged) {
+			return fmt.Errorf("index: %w", err)
+		}
+		// A full disk is no reason not to serve what is here.
+		s.indexTrouble.fail(err)
+		s.indexing <- struct{}{}
 	}
 	if s.damage, err = s.index.damaged(); err != nil {
 		return err
@@ -259,7 +326,8 @@ func (s *Store) open(o Options) (err error) {
 	for _, d := range s.damage {
 		s.logger.Error("store: DAMAGED: bytes that were kept once cannot be read", "file", d.File, "offset", d.Offset, "bytes", d.Length, "reason", d.Reason)
 	}
-	return s.own.tidy(s.index.ownFile, len(s.damage) > 0, s.logger)
+	s.unlink = nil // tidy does it
+	return s.own.tidy(s.ownFile, len(s.damage) > 0, s.logger)
 }
 
 // takeLock makes sure that no other process has the folder open.
@@ -270,7 +338,7 @@ func (s *Store) takeLock() error {
 	}
 	if err := lockFile(f); err != nil {
 		_ = f.Close()
-		return fmt.Errorf("data folder %s is in use by another radnode: stop it, or choose another folder (%w)", s.dir, err)
+		return fmt.Errorf("data folder %s is %w: stop it, or choose another folder (%w)", s.dir, ErrInUse, err)
 	}
 	s.lock = f
 	return nil
@@ -286,8 +354,9 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	close(s.closing)
+	<-s.compacted
 
-	if s.log.written() {
+	if s.log.written() || s.untold() {
 		w := newWrite(record{kind: kindClose, text: []byte("{}")}, nil)
 		if err := s.log.submit(w); err != nil {
 			s.logger.Warn("store: no closing record", "error", err)
@@ -295,6 +364,7 @@ func (s *Store) Close() error {
 	}
 	s.log.stop()
 	<-s.indexed
+	<-s.watched
 	var err error
 	for err == nil && s.index.checkpoint != s.applied {
 		err = s.flushIndex()
@@ -309,6 +379,13 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
+// untold tells whether something was counted that the log does not have.
+func (s *Store) untold() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.again.counted)+len(s.again.sent) > 0
+}
+
 // Damage lists what was durable once and cannot be read any more. It was logged at start.
 func (s *Store) Damage() []Damage {
 	s.mu.RLock()
@@ -319,9 +396,15 @@ func (s *Store) Damage() []Damage {
 // Put keeps the data set that body carries. It returns nil only when its bytes, its file meta information and its name
 // survive a power cut. A *dimse.Status in the error says what to answer to the peer.
 //
-// The same bytes again are answered nil and kept once; Watch tells of it. Other bytes under a known UID are answered nil too: the first
-// stay the instance, the others are kept beside it as evidence (see Instance.Conflicts) and a warning is logged.
+// The same bytes again are answered nil and kept once; Watch tells of it. Other bytes under a known UID are answered nil too: Policy
+// says which are the instance, the others are kept beside it as evidence (see Instance.Conflicts) and a warning is logged. An instance
+// of a study whose other instances have another Patient ID (0010,0020) is kept in quarantine, see Instance.Quarantine.
+//
+// When only Options.Reserve is left of the disk, it is refused before it is read, unless it is already here.
 func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error {
+	if full := s.gauge.admit(); full != nil {
+		return s.recognise(ctx, meta, body, full)
+	}
 	in, err := s.receive(ctx, meta, body)
 	defer in.release()
 	if err != nil {
@@ -337,23 +420,32 @@ func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) er
 		return err
 	}
 	if k == 0 {
+		s.countAgain(e.Received)
 		s.cameAgain(first, &e)
 		return nil
 	}
+	e.Conflict = k == kindConflict
+	e.Replaces = e.Conflict && s.policy == KeepLast && !first.entry.Computed
 	if in.file != nil {
 		if e.File, e.Start, err = in.file.keep(); err != nil {
-			return diskError("keep a large object", err)
+			return s.largeError("keep a large object", err)
 		}
+		s.largeTrouble.ok()
 	}
 	text, err := json.Marshal(&e)
 	if err != nil {
 		return err
 	}
-	if err := s.log.submit(newWrite(record{kind: k, entry: &e, text: text}, in.chunks())); err != nil {
+	w := newWrite(record{kind: k, entry: &e, text: text}, in.chunks())
+	if err := s.log.submit(w); err != nil {
 		if in.file != nil {
-			in.file.discard()
+			s.discard(in.file, w.undo)
 		}
 		return err
+	}
+	if e.Quarantine != "" {
+		s.logger.Warn("store: kept in quarantine: an instance whose Patient ID (0010,0020) differs from that of its study; see radnode status",
+			"study", e.Study, "sop_instance_uid", e.SOPInstance, "from", e.Source)
 	}
 	return nil
 }
@@ -375,7 +467,7 @@ func (s *Store) classify(e *entry) (k kind, first *located, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; the first are the record, these are kept as evidence",
+	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; both are kept, and the policy says which are the record",
 		"sop_instance_uid", e.SOPInstance, "from", e.Source)
 	if slices.ContainsFunc(known, func(c *located) bool { return string(c.entry.Digest) == string(e.Digest) }) {
 		return 0, first, nil
@@ -385,8 +477,8 @@ func (s *Store) classify(e *entry) (k kind, first *located, err error) {
 
 // cameAgain tells the watchers that e, which is nothing new, has the bytes of the instance that a peer sent before.
 func (s *Store) cameAgain(first *located, e *entry) {
-	if first.entry.Computed || string(first.entry.Digest) != string(e.Digest) {
-		return // radnode's own, back from an archive, or evidence once more
+	if first.entry.Computed || first.entry.Quarantine != "" || string(first.entry.Digest) != string(e.Digest) {
+		return // radnode's own, back from an archive, or what takes no part, or evidence once more
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -444,7 +536,7 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 		if j.Key == "" || j.Queue == "" {
 			return errors.New("store: a job needs a key and a queue")
 		}
-		j.RunAt = j.RunAt.Round(0)
+		j.RunAt, j.Seq, j.Begun = j.RunAt.Round(0), 0, 0
 		if j.RunAt.IsZero() {
 			j.RunAt = now
 		}
@@ -460,9 +552,14 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 		st.States = append(st.States, x)
 	}
 	st.Done = append(st.Done, c.Done...)
+	st.Decided = true // see decide
 
 	s.mu.RLock()
 	err := s.allowed(&st)
+	if err == nil && c.Lease != 0 {
+		// Here and not when it is applied: who has a job is no part of the log, from which the same must follow.
+		err = s.jobs.leased(&st, c.Lease)
+	}
 	s.mu.RUnlock()
 	if err != nil {
 		return err
@@ -479,7 +576,9 @@ func (s *Store) applyGroup(group []*write, end location) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range group {
-		w.err = s.apply(&w.rec)
+		if w.err = s.apply(&w.rec); w == s.again.write {
+			s.again.sent, s.again.write = nil, nil
+		}
 	}
 	s.applied = end
 	select {
@@ -490,10 +589,7 @@ func (s *Store) applyGroup(group []*write, end location) {
 
 // replay applies a record that was found in the log at start, when nobody else has the store yet.
 func (s *Store) replay(r record) error {
-	if err := s.settle(&r); err != nil {
-		return err
-	}
-	// A step that was refused when it was written is refused again, by the same rule and the same history.
+	// A step that was refused after it was written, as it was once done, is refused again, by the same rule and the same history.
 	if err := s.apply(&r); err != nil && !errors.Is(err, ErrFinished) && !errors.Is(err, ErrNotFound) {
 		return err
 	}
@@ -506,40 +602,6 @@ func (s *Store) replay(r record) error {
 
 // replayBatch bounds the memory that a rebuild of the index takes.
 const replayBatch = 20_000
-
-// settle decides again what an instance is, because a damaged or torn log may have lost the one before it.
-func (s *Store) settle(r *record) error {
-	again := func(e *entry, k kind) (kind, error) {
-		first, err := s.find(e.SOPInstance)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			return kindInstance, nil
-		case err != nil:
-			return 0, err
-		case string(first.entry.Digest) == string(e.Digest):
-			return 0, nil
-		}
-		return kindConflict, nil
-	}
-	var err error
-	switch r.kind {
-	case kindInstance, kindConflict:
-		r.kind, err = again(r.entry, r.kind)
-	case kindStep:
-		kept := r.step.Instances[:0]
-		for _, e := range r.step.Instances {
-			k, err := again(&e, kindInstance)
-			if err != nil {
-				return err
-			}
-			if e.Conflict = k == kindConflict; k != 0 {
-				kept = append(kept, e)
-			}
-		}
-		r.step.Instances = kept
-	}
-	return err
-}
 
 // checkUIDs refuses what cannot be a name. It is lenient about leading zeros, which some devices write, and strict
 // about every other character.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 
 	"github.com/radnode/radnode/dimse"
@@ -449,7 +450,7 @@ func TestCommit(t *testing.T) {
 			t.Errorf("instances %+v", st.Instances)
 		}
 		want := []Job{{Key: "deliver/1", Queue: "deliver:PACS", Study: testStudy, Payload: []byte("x"), Priority: 3, RunAt: at, State: Pending}}
-		if d := cmp.Diff(want, s.Jobs("deliver:PACS")); d != "" {
+		if d := cmp.Diff(want, s.Jobs("deliver:PACS"), cmpopts.IgnoreFields(Job{}, "Seq")); d != "" {
 			t.Errorf("jobs (-want +got)\n%s", d)
 		}
 	}
@@ -678,4 +679,10 @@ func TestEmptyStore(t *testing.T) {
 	if book.String() != "" {
 		t.Errorf("opening an empty store logs %s", book.String())
 	}
+}
+
+// newComputed is what radnode made of o.
+func newComputed(o object, study string) NewInstance {
+	id := dicom.Identity{SOPClassUID: dicom.CTImageStorage, SOPInstanceUID: o.uid(), StudyInstanceUID: study, SeriesInstanceUID: study + ".8", PatientID: "P1"}
+	return NewInstance{Meta: o.meta, Identity: id, Data: o.data}
 }

@@ -8,7 +8,7 @@ import (
 // An Event says that instances of a study were received.
 type Event struct {
 	Study   string
-	Arrived []Instance // since the last Event of this study, in the order of the log
+	Arrived []Instance // since the last Event of this study, in the order of the log; those in quarantine too, see Instance.Quarantine
 
 	// Again are the SOP Instance UIDs of received instances that a peer sent once more, with the same bytes. Nothing was
 	// written: whoever misses the Event, as the process ended, never learns of it.

@@ -77,7 +77,7 @@ func benchRadnode(b *testing.B, _ []string) (string, func()) {
 func benchStorescp(b *testing.B, env []string) (string, func()) {
 	need(b, "storescp")
 	port := freePort(b)
-	cmd := exec.Command("storescp", "-od", b.TempDir(), port)
+	cmd := exec.Command("storescp", "--fork", "-od", b.TempDir(), port)
 	cmd.Env = append(os.Environ(), env...)
 	return port, start(b, port, cmd)
 }

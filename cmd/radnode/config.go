@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,27 +24,35 @@ import (
 
 // Config is the configuration: one YAML file, read strictly, with the same names as the flags.
 type Config struct {
-	Data     string                      `yaml:"data"`
-	DICOM    DICOMConfig                 `yaml:"dicom"`
-	HTTP     HTTPConfig                  `yaml:"http"`
-	Peers    map[string]PeerConfig       `yaml:"peers"`
-	Deliver  []string                    `yaml:"deliver"` // names under peers, or AET@HOST:PORT
-	Report   pipeline.Style              `yaml:"report"`  // what every destination gets that does not say otherwise
-	Quiet    time.Duration               `yaml:"quiet"`
-	Workers  int                         `yaml:"workers"`
-	Memory   byteSize                    `yaml:"memory"` // that computations may hold at once; 0 = pipeline.DefaultMemory
-	Also     []string                    `yaml:"also"`   // modalities on which contours of another series are measured too
-	Refusals bool                        `yaml:"report_refusals"`
+	Data     string                `yaml:"data"`
+	DICOM    DICOMConfig           `yaml:"dicom"`
+	HTTP     HTTPConfig            `yaml:"http"`
+	Peers    map[string]PeerConfig `yaml:"peers"`
+	Deliver  []string              `yaml:"deliver"` // names under peers, or AET@HOST:PORT
+	Report   pipeline.Style        `yaml:"report"`  // what every destination gets that does not say otherwise
+	Quiet    time.Duration         `yaml:"quiet"`
+	Workers  int                   `yaml:"workers"`
+	Timeout  time.Duration         `yaml:"timeout"` // of one computation; 0 = pipeline.DefaultTimeout
+	Memory   byteSize              `yaml:"memory"`  // that computations may hold at once; 0 = pipeline.DefaultMemory
+	Also     []string              `yaml:"also"`    // modalities on which contours of another series are measured too
+	Refusals bool                  `yaml:"report_refusals"`
+	Reserve  diskReserve           `yaml:"reserve"` // of the disk, kept for what is queued; 0 = the store's choice
+
+	Retention RetentionConfig `yaml:"retention"`
+
 	Rules    []pipeline.Rule             `yaml:"rules"`
 	Profiles map[string]features.Profile `yaml:"profiles"`
+
+	Conflicts conflictPolicy `yaml:"conflicts"` // which of several data sets under one UID is measured
 }
 
 // DICOMConfig is the receiving side.
 type DICOMConfig struct {
 	AET             string        `yaml:"aet"`
 	Listen          string        `yaml:"listen"`
+	TLS             TLSConfig     `yaml:"tls"`
+	Unknown         dimse.Unknown `yaml:"unknown"`       // what peers may do that are not listed under peers
 	CheckCalled     bool          `yaml:"check_called"`  // refuse associations that call another AE title
-	Callers         []string      `yaml:"callers"`       // AE titles that may send; empty = all
 	StandardOnly    bool          `yaml:"standard_only"` // refuse private and unknown storage SOP classes
 	MaxAssociations int           `yaml:"max_associations"`
 	MaxObject       int64         `yaml:"max_object"` // bytes of one object
@@ -56,14 +62,6 @@ type DICOMConfig struct {
 // HTTPConfig is the page for the operator's monitoring.
 type HTTPConfig struct {
 	Listen string `yaml:"listen"` // "" = none
-}
-
-// PeerConfig is another node.
-type PeerConfig struct {
-	AET     string `yaml:"aet"`
-	Address string `yaml:"address"` // host:port
-
-	Report pipeline.Style `yaml:"report"` // what it gets, where that differs from all others
 }
 
 // A byteSize is a number of bytes, or text with a unit: 512MiB, 4GiB, 1.5TiB.
@@ -77,21 +75,15 @@ const mostWorkers = 4096
 
 // UnmarshalYAML reads a size strictly.
 func (s *byteSize) UnmarshalYAML(b []byte) error {
-	text := strings.Trim(strings.TrimSpace(string(b)), `"'`)
-	factor, digits := float64(1), text
-	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if d, ok := strings.CutSuffix(text, unit); ok {
-			factor, digits = float64(int64(1)<<(10*(i+1))), strings.TrimSpace(d)
-		}
+	text := plainYAML(b)
+	n, err := sizeText(text)
+	if err != nil {
+		return sizeError("memory", text)
 	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if strings.Trim(digits, "0123456789.") != "" || err != nil || n*factor != math.Trunc(n*factor) || n*factor >= 1<<62 {
-		return fmt.Errorf("memory: %q is no size; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
-	}
-	if n*factor < leastMemory {
+	if n < leastMemory {
 		return fmt.Errorf("memory: %q is less than 16MiB, in which nothing can be measured; write a number of bytes, or one with a unit as 512MiB or 4GiB", text)
 	}
-	*s = byteSize(n * factor)
+	*s = byteSize(n)
 	return nil
 }
 
@@ -99,9 +91,9 @@ func (s *byteSize) UnmarshalYAML(b []byte) error {
 func defaultConfig() Config {
 	return Config{
 		Data:  "./radnode-data",
-		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
+		DICOM: DICOMConfig{AET: "RADNODE", Listen: ":11112", TLS: TLSConfig{Require: true}, Unknown: dimse.RefuseUnknown, MaxAssociations: 100, MaxObject: 8 << 30, Idle: 5 * time.Minute},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:8042"},
-		Quiet: time.Minute,
+		Quiet: time.Minute, Retention: defaultRetention,
 	}
 }
 
@@ -159,6 +151,9 @@ func parseProfile(b []byte) (features.Profile, error) {
 var remedy = strings.NewReplacer(
 	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
 	"of type bool", "of type bool: write true or false",
+	"string was used where sequence is expected", "one value where a list is expected: write it in brackets, as [10.0.0.7]",
+	"found an invalid key for this map", "an invalid key for this map; put quotes around text with colons, as \"fd00::7\"",
+	`unknown field "callers"`, `unknown field "callers": who may send is listed under peers, as CT1: {aet: CT1, from: [10.0.0.7]}`,
 )
 
 // decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
@@ -188,17 +183,9 @@ func (c Config) check() error {
 	if err := checkAET(c.DICOM.AET); err != nil {
 		return fmt.Errorf("dicom.aet: %w", err)
 	}
-	if _, _, err := net.SplitHostPort(c.DICOM.Listen); err != nil {
-		return fmt.Errorf("dicom.listen: %w; write host:port, or :port for all addresses", err)
-	}
 	if c.HTTP.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.HTTP.Listen); err != nil {
 			return fmt.Errorf("http.listen: %w; write host:port, or \"\" for none", err)
-		}
-	}
-	for _, aet := range c.DICOM.Callers {
-		if err := checkAET(aet); err != nil {
-			return fmt.Errorf("dicom.callers: %w", err)
 		}
 	}
 	if c.DICOM.MaxAssociations < 1 {
@@ -213,18 +200,19 @@ func (c Config) check() error {
 	if c.Workers < 0 || c.Workers > mostWorkers {
 		return fmt.Errorf("workers: want 1 to %d, or 0 for one a processor", mostWorkers)
 	}
+	if err := checkTimeout(c.Timeout); err != nil {
+		return err
+	}
 	if err := c.Report.Check(); err != nil {
 		return fmt.Errorf("report.%w", err)
 	}
-	for name, p := range c.Peers {
-		if _, err := p.peer(); err != nil {
-			return fmt.Errorf("peers.%s: %w", name, err)
-		}
-		if err := p.Report.Over(c.Report).Check(); err != nil {
-			return fmt.Errorf("peers.%s.report.%w", name, err)
-		}
+	if err := c.checkAccess(); err != nil {
+		return err
 	}
 	if _, err := c.destinations(); err != nil {
+		return err
+	}
+	if err := c.Retention.check(); err != nil {
 		return err
 	}
 	for _, m := range c.Also {
@@ -248,18 +236,21 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 	var out []pipeline.Destination
 	for _, d := range c.Deliver {
 		if p, ok := c.Peers[d]; ok {
+			if p.Address == "" {
+				return nil, fmt.Errorf("deliver: peers.%s has no address; write one, as \"10.0.0.5:104\"", d)
+			}
 			peer, err := p.peer()
 			if err != nil {
 				return nil, fmt.Errorf("peers.%s: %w", d, err)
 			}
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 			continue
 		}
 		peer, err := dimse.ParsePeer(d)
 		if err != nil {
 			return nil, fmt.Errorf("deliver: %q is neither a name under peers nor AET@HOST:PORT: %w", d, err)
 		}
-		style, named := c.Report, ""
+		style, named, commit := c.Report, "", false
 		for _, name := range slices.Sorted(maps.Keys(c.Peers)) { // the same node, named by its address
 			p := c.Peers[name]
 			if known, err := p.peer(); err != nil || known != peer {
@@ -269,9 +260,9 @@ func (c Config) destinations() ([]pipeline.Destination, error) {
 			if named != "" && !reflect.DeepEqual(style, other) {
 				return nil, fmt.Errorf("deliver: %q is the address of peers.%s and peers.%s, which want other reports; write their names", d, named, name)
 			}
-			style, named = other, name
+			style, named, commit = other, name, commit || p.Commit
 		}
-		out = append(out, pipeline.Destination{Peer: peer, Style: style})
+		out = append(out, pipeline.Destination{Peer: peer, Style: style, Commit: commit})
 	}
 	return out, nil
 }
@@ -281,7 +272,7 @@ func (c Config) replyTo() (out []pipeline.Destination) {
 	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
 		p := c.Peers[name]
 		if peer, err := p.peer(); err == nil {
-			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report)})
+			out = append(out, pipeline.Destination{Peer: peer, Style: p.Report.Over(c.Report), Commit: p.Commit})
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -110,8 +111,8 @@ type orthanc struct {
 	stop        func()
 }
 
-// startOrthanc starts Orthanc on loopback with one known modality, RADNODE.
-func startOrthanc(t testing.TB, radnodePort string) orthanc {
+// startOrthanc starts Orthanc on loopback with one known modality, RADNODE, and what is to be configured besides.
+func startOrthanc(t testing.TB, radnodePort string, besides ...map[string]any) orthanc {
 	t.Helper()
 	need(t, "Orthanc")
 	o := orthanc{dicom: freePort(t), http: freePort(t)}
@@ -126,6 +127,9 @@ func startOrthanc(t testing.TB, radnodePort string) orthanc {
 	if radnodePort != "" {
 		port, _ := strconv.Atoi(radnodePort)
 		config["DicomModalities"] = map[string]any{"radnode": []any{"RADNODE", "127.0.0.1", port}}
+	}
+	for _, m := range besides {
+		maps.Copy(config, m)
 	}
 	b, err := json.Marshal(config)
 	if err != nil {

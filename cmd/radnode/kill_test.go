@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,14 +148,29 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		study := shuffled(uint64(round), variant(t, objects, round))
 		all = append(all, study...)
 		c := startChild(t, data, "--deliver", pacs.destination())
-		killed := make(chan struct{})
-		go func() {
-			defer close(killed)
-			time.Sleep(time.Duration(rand.Int64N(int64(120 * time.Millisecond))))
-			c.kill()
-		}()
-		stored := pushUntilBroken(t.Context(), c.peer, study)
-		<-killed
+		// The kill follows the answers and not the clock, which would miss the push on a busy machine: it comes a moment after
+		// so many of them, or after all, while the study is computed and delivered.
+		after := rand.IntN(len(study) * 5 / 4)
+		moment := time.Duration(rand.Int64N(int64(10 * time.Millisecond)))
+		if round == 0 { // at least once certainly in the middle of a push
+			after, moment = len(study)/2, 0
+		}
+		var killed sync.WaitGroup
+		stored := pushUntilBroken(t.Context(), c.peer, study, func(stored int) {
+			switch {
+			case stored != after:
+			case moment == 0:
+				c.kill()
+			default:
+				killed.Go(func() {
+					time.Sleep(moment)
+					c.kill()
+				})
+			}
+		})
+		killed.Wait()
+		time.Sleep(time.Duration(max(0, after-len(study))) * moment)
+		c.kill()
 		confirmed += stored
 
 		st, err := store.Open(data, store.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -180,10 +196,13 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	reports := map[string]bool{}
 	for len(reports) < rounds {
 		for _, o := range pacs.received(reportClasses...) {
-			reports[o.meta.MediaStorageSOPInstanceUID] = true
+			if uid := o.meta.MediaStorageSOPInstanceUID; !reports[uid] {
+				reports[uid] = true
+				deadline = time.Now().Add(patience)
+			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d reports of %d after %v", len(reports), rounds, patience)
+			t.Fatalf("%d reports of %d, and no other for %v", len(reports), rounds, patience)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -202,8 +221,8 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	}
 }
 
-// pushUntilBroken sends objects in their order and returns how many were answered 0000.
-func pushUntilBroken(ctx context.Context, to dimse.Peer, objects []demoObject) (stored int) {
+// pushUntilBroken sends objects in their order and returns how many were answered 0000. It tells of each number of them, also of 0.
+func pushUntilBroken(ctx context.Context, to dimse.Peer, objects []demoObject, answered func(stored int)) (stored int) {
 	var proposals []dimse.Proposal
 	for _, class := range slices.Sorted(slices.Values([]string{dicom.CTImageStorage, dicom.RTStructureSetStorage})) {
 		proposals = append(proposals, dimse.Proposal{SOPClass: class, TransferSyntaxes: []string{dicom.ExplicitVRLittleEndian}})
@@ -215,12 +234,14 @@ func pushUntilBroken(ctx context.Context, to dimse.Peer, objects []demoObject) (
 		return 0
 	}
 	defer client.Abort()
+	answered(0)
 	for _, o := range objects {
 		status, err := client.Store(ctx, o.meta, bytes.NewReader(o.data))
 		if err != nil || status.Code != dimse.StatusSuccess {
 			return stored
 		}
 		stored++
+		answered(stored)
 	}
 	_ = client.Release(ctx)
 	return stored

@@ -9,10 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
@@ -34,6 +32,10 @@ type cli struct {
 	Debug bool `help:"Log at debug level; may show patient data."`
 
 	Serve   serveCmd   `cmd:"" help:"Receive, measure and report until stopped."`
+	Status  statusCmd  `cmd:"" help:"How the node fares, or what became of a study and why."`
+	Balance balanceCmd `cmd:"" help:"What was received on each day against what became of it, as CSV."`
+	Requeue requeueCmd `cmd:"" help:"Run again what was given up or refused of a study, or lift its quarantine."`
+	Discard discardCmd `cmd:"" help:"Remove a study, an instance apart, or what waits for a destination that is gone."`
 	Demo    demoCmd    `cmd:"" help:"The whole loop in one process on bundled data; prints the report that came back."`
 	Extract extractCmd `cmd:"" help:"Measure files and folders of DICOM, or a NIfTI image and mask."`
 	IBSI    ibsiCmd    `cmd:"" name:"ibsi" help:"Compare with the reference values of the IBSI."`
@@ -52,7 +54,7 @@ type env struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilStopped()
 	defer stop()
 	if os.Getenv("GOGC") == "" {
 		// A volume is one large block without pointers: collecting costs little, and waiting for twice the memory much.
@@ -118,11 +120,17 @@ func newLogger(w io.Writer, debugLevel bool) *slog.Logger {
 	}}))
 }
 
-type versionCmd struct{}
+type versionCmd struct {
+	SBOM bool `name:"sbom" help:"Print what this binary was built from, as CycloneDX JSON."`
+}
 
-func (versionCmd) Run(e *env) error {
+func (c versionCmd) Run(e *env) error {
 	commit := "unknown commit"
-	if info, ok := debug.ReadBuildInfo(); ok {
+	info, ok := debug.ReadBuildInfo()
+	if c.SBOM {
+		return writeSBOM(e.stdout, info)
+	}
+	if ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
 				commit = s.Value

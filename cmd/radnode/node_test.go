@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,8 @@ const patience = 60 * time.Second
 // TestMain lets the test binary be radnode itself, so that tests can kill it. Whatever a node starts ends with it.
 func TestMain(m *testing.M) {
 	if os.Getenv("RADNODE_TEST_MAIN") == "1" {
-		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		ctx, _ := untilStopped()
+		os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -53,6 +55,7 @@ func startNode(t testing.TB, cfg Config) (n *node, stop func()) {
 		ended <- run(ctx, cfg, slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelWarn})), func(n *node) { nodes <- n })
 	}()
 	stop = sync.OnceFunc(func() {
+		accounted(t, n)
 		cancel()
 		select {
 		case err := <-ended:
@@ -71,6 +74,20 @@ func startNode(t testing.TB, cfg Config) (n *node, stop func()) {
 	}
 	t.Cleanup(stop)
 	return n, stop
+}
+
+// accounted fails where anything that was received is not in exactly one state: every test of a node ends with it.
+func accounted(t testing.TB, n *node) {
+	t.Helper()
+	days, err := n.pipeline.Balance(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range days {
+		if d.Difference != 0 {
+			t.Errorf("the balance does not come out: %+v", d)
+		}
+	}
 }
 
 func (n *node) peer() dimse.Peer {
@@ -93,9 +110,12 @@ type testPACS struct {
 	objects []demoObject
 	changed chan struct{}
 	refuse  error // what Put answers, nil = it takes everything
+
+	slow  time.Duration // that it takes for each object
+	began atomic.Int32  // objects that began to arrive
 }
 
-func startPACS(t testing.TB, addr string) *testPACS {
+func startPACS(t testing.TB, addr string, committer ...dimse.Committer) *testPACS {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -103,6 +123,9 @@ func startPACS(t testing.TB, addr string) *testPACS {
 	}
 	p := &testPACS{addr: l.Addr().String(), changed: make(chan struct{}, 1)}
 	server := &dimse.Server{AETitle: "PACS", Storage: p}
+	if len(committer) > 0 {
+		server.Committer = committer[0]
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, l) }()
@@ -115,6 +138,8 @@ func startPACS(t testing.TB, addr string) *testPACS {
 }
 
 func (p *testPACS) Put(_ context.Context, meta dicom.FileMeta, body io.Reader) error {
+	p.began.Add(1)
+	time.Sleep(p.slow)
 	b, err := io.ReadAll(body)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ type echoCmd struct {
 	To      string        `arg:"" placeholder:"AET@HOST:PORT" help:"The node to verify."`
 	AET     string        `name:"aet" default:"RADNODE" help:"Our AE title."`
 	Timeout time.Duration `default:"10s" help:"Give up after this."`
+	tlsFlags
 }
 
 func (c echoCmd) Run(e *env) error {
@@ -31,10 +33,14 @@ func (c echoCmd) Run(e *env) error {
 	if err != nil {
 		return usageError{err}
 	}
+	secure, err := c.config()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(e.ctx, c.Timeout)
 	defer cancel()
 	start := time.Now()
-	client, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: c.AET, Proposals: []dimse.Proposal{{
+	client, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: c.AET, TLS: secure, Proposals: []dimse.Proposal{{
 		SOPClass: dicom.VerificationSOPClass, TransferSyntaxes: []string{dicom.ImplicitVRLittleEndian, dicom.ExplicitVRLittleEndian},
 	}}})
 	if err != nil {
@@ -57,6 +63,7 @@ type sendCmd struct {
 	Associations int           `short:"j" default:"1" help:"Associations at once."`
 	AET          string        `name:"aet" default:"RADNODE" help:"Our AE title."`
 	Timeout      time.Duration `default:"60s" help:"For one object."`
+	tlsFlags
 }
 
 // An outgoing is a Part 10 file that is to be sent.
@@ -72,6 +79,10 @@ func (c sendCmd) Run(e *env) error {
 	to, err := dimse.ParsePeer(c.To)
 	if err != nil {
 		return usageError{err}
+	}
+	secure, err := c.config()
+	if err != nil {
+		return err
 	}
 	if c.Associations < 1 {
 		return usageError{errors.New("-j: must be at least 1")}
@@ -93,7 +104,7 @@ func (c sendCmd) Run(e *env) error {
 	}
 
 	start := time.Now()
-	s := &sending{cmd: c, to: to, env: e, bar: progress(e.stderr, len(objects), "sending")}
+	s := &sending{cmd: c, to: to, tls: secure, env: e, bar: progress(e.stderr, len(objects), "sending")}
 	s.send(e.ctx, objects)
 	took := time.Since(start)
 	_ = s.bar.Finish()
@@ -191,6 +202,7 @@ func progress(w io.Writer, n int, what string) *progressbar.ProgressBar {
 type sending struct {
 	cmd sendCmd
 	to  dimse.Peer
+	tls *tls.Config // nil = without
 	env *env
 	bar *progressbar.ProgressBar
 
@@ -261,7 +273,7 @@ func (s *sending) associate(ctx context.Context, proposals []dimse.Proposal, wor
 			return
 		}
 		dialCtx, cancel := context.WithTimeout(ctx, s.cmd.Timeout)
-		client, err := dimse.Dial(dialCtx, s.to, dimse.DialOptions{CallingAET: s.cmd.AET, Proposals: slices.Clone(proposals)})
+		client, err := dimse.Dial(dialCtx, s.to, dimse.DialOptions{CallingAET: s.cmd.AET, TLS: s.tls, Proposals: slices.Clone(proposals)})
 		cancel()
 		if err != nil {
 			s.done(o, err)

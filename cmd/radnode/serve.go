@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,8 +63,12 @@ type node struct {
 	store    *store.Store
 	server   *dimse.Server
 	pipeline *pipeline.Pipeline
-	dicom    net.Listener
+	dicom    net.Listener // nil where there is none
+	secure   net.Listener // the same over TLS; nil where there is none
+	config   *tls.Config  // of secure
 	http     net.Listener // nil where there is none
+	control  net.Listener // nil where there is none
+	desk     *desk
 	log      *slog.Logger
 }
 
@@ -86,18 +91,39 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{log: log}
-	if n.dicom, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
-		return nil, fmt.Errorf("dicom port %s: %w; another program has it, or choose one with --listen", cfg.DICOM.Listen, err)
+	access, err := cfg.access()
+	if err != nil {
+		return nil, err
 	}
+	n := &node{log: log}
 	closeAll := func() {
-		n.dicom.Close()
-		if n.http != nil {
-			n.http.Close()
+		for _, l := range []net.Listener{n.dicom, n.secure, n.http} {
+			if l != nil {
+				l.Close()
+			}
+		}
+		if n.control != nil {
+			n.control.Close()
 		}
 		if n.store != nil {
 			n.store.Close()
 		}
+	}
+	secure, err := cfg.DICOM.TLS.open(log)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DICOM.Listen != "" {
+		if n.dicom, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
+			return nil, fmt.Errorf("dicom port %s: %w; another program has it, or choose one with --listen", cfg.DICOM.Listen, err)
+		}
+	}
+	if cfg.DICOM.TLS.Listen != "" {
+		if n.secure, err = net.Listen("tcp", cfg.DICOM.TLS.Listen); err != nil {
+			closeAll()
+			return nil, fmt.Errorf("dicom.tls.listen %s: %w; another program has it: choose another", cfg.DICOM.TLS.Listen, err)
+		}
+		n.config = secure.Server(cfg.DICOM.TLS.Require)
 	}
 	if cfg.HTTP.Listen != "" {
 		// Monitoring is a convenience: receiving goes on without it where the port is taken, as by an Orthanc beside us.
@@ -106,13 +132,14 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 			log.Warn("no monitoring page: its port is taken; choose another with --http", "address", cfg.HTTP.Listen, "err", err)
 		}
 	}
-	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log}); err != nil {
+	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
 		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
 	}
 	n.server = &dimse.Server{
 		AETitle:                 cfg.DICOM.AET,
 		Storage:                 n.store,
+		Access:                  access,
 		Logger:                  log,
 		MaxAssociations:         cfg.DICOM.MaxAssociations,
 		MaxObjectBytes:          cfg.DICOM.MaxObject,
@@ -122,32 +149,46 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	if cfg.DICOM.CheckCalled {
 		n.server.AcceptCalled = []string{cfg.DICOM.AET}
 	}
-	n.server.AcceptCalling = cfg.DICOM.Callers
-	n.pipeline, err = pipeline.New(n.store, pipeline.DIMSE{CallingAET: cfg.DICOM.AET}, pipeline.Options{
+	n.pipeline, err = pipeline.New(n.store, pipeline.DIMSE{CallingAET: cfg.DICOM.AET, TLS: cfg.dialTLS(secure)}, pipeline.Options{
 		Rules: cfg.Rules, Profiles: cfg.Profiles, Style: cfg.Report, Deliver: destinations, ReplyTo: cfg.replyTo(),
-		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Memory: int64(cfg.Memory), Quiet: cfg.Quiet, Also: cfg.Also, ReportRefusals: cfg.Refusals, Logger: log,
+		Equipment: equipmentOf(cfg.DICOM.AET), Workers: cfg.Workers, Memory: int64(cfg.Memory), Timeout: cfg.Timeout, Quiet: cfg.Quiet, Also: cfg.Also, ReportRefusals: cfg.Refusals, Logger: log,
+		Retention: cfg.Retention.retention(),
 	})
 	if err != nil {
 		closeAll()
 		return nil, err
 	}
-	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", n.dicom.Addr().String(), "http", n.httpAddr(),
+	n.server.Committer = n.pipeline
+	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, cfg: cfg, since: time.Now(), log: log}
+	if n.control, err = listenControl(cfg.Data); err != nil {
+		log.Warn("no control socket: radnode status and the like do not reach this node while it runs", "data", cfg.Data, "err", err)
+	}
+	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", address(n.dicom), "dicom_tls", address(n.secure), "http", address(n.http),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
+	cfg.sayAccess(log, access)
 	return n, nil
 }
 
-func (n *node) httpAddr() string {
-	if n.http == nil {
+func address(l net.Listener) string {
+	if l == nil {
 		return "none"
 	}
-	return n.http.Addr().String()
+	return l.Addr().String()
 }
 
 // serve runs the parts until ctx is done or one of them fails.
 func (n *node) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.server.Serve(ctx, n.dicom) })
+	if n.dicom != nil {
+		g.Go(func() error { return n.server.Serve(ctx, n.dicom) })
+	}
+	if n.secure != nil {
+		g.Go(func() error { return n.server.ServeTLS(ctx, n.secure, n.config) })
+	}
 	g.Go(func() error { return n.pipeline.Run(ctx) })
+	if n.control != nil {
+		g.Go(func() error { return n.desk.serveControl(ctx, n.control) })
+	}
 	if n.http != nil {
 		page := &http.Server{Handler: n.monitoring(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 		g.Go(func() error {
@@ -169,12 +210,9 @@ func (n *node) serve(ctx context.Context) error {
 // monitoring answers GET /healthz with the counters as JSON.
 func (n *node) monitoring() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		err := json.NewEncoder(w).Encode(map[string]any{
-			"version": version, "dicom": n.server.Stats(), "pipeline": n.pipeline.Stats(), "queues": n.store.Queues(),
-		})
-		if err != nil {
+		if err := json.NewEncoder(w).Encode(n.desk.sums(context.WithoutCancel(r.Context()))); err != nil {
 			n.log.Debug("monitoring", "err", err)
 		}
 	})

@@ -111,13 +111,13 @@ var bigBuffers = sync.Pool{New: func() any { b := make([]byte, DefaultMaxPDU+hea
 func newConn(nc net.Conn, cfg Config, requestor bool) *Conn {
 	c := &Conn{nc: nc, cfg: cfg.withDefaults(), state: sta1, requestor: requestor, framing: true, buf: make([]byte, smallBuffer)}
 	tcp := nc
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+	for t, ok := tcp.(interface{ NetConn() net.Conn }); ok; t, ok = tcp.(interface{ NetConn() net.Conn }) { // *tls.Conn
 		tcp = t.NetConn()
 	}
 	if t, ok := tcp.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
 	}
-	c.quick = quickACK(tcp)
+	c.quick = QuickACK(tcp)
 	return c
 }
 
@@ -144,6 +144,10 @@ func Request(ctx context.Context, nc net.Conn, rq *AssociateRQ, cfg Config) (*Co
 		return nil, c.fail(err)
 	}
 	c.artim = time.Now().Add(c.cfg.ARTIM) // a bound of ours: PS3.8 leaves the requestor's patience to the application
+	if err := c.greet(); err != nil {
+		c.state = sta1 // nobody there who would understand an A-ABORT
+		return nil, c.fail(err)
+	}
 	if err := c.receive(); err != nil {
 		return nil, c.fail(err)
 	}
@@ -258,11 +262,17 @@ func (c *Conn) MaxSend() int { return (c.sendMax - pdvHeaderLen) &^ 1 }
 // Bytes returns how much was received and sent.
 func (c *Conn) Bytes() (received, sent int64) { return c.read, c.written }
 
+// Buffered returns how much arrived that nobody has read yet.
+func (c *Conn) Buffered() int { return c.w - c.r }
+
 // Interrupt makes a wait between two messages, now or later, fail with [ErrInterrupted]. A message under way goes on.
 func (c *Conn) Interrupt() {
 	c.interrupted.CompareAndSwap(0, 1)
 	_ = c.nc.SetReadDeadline(past)
 }
+
+// Resume takes an interruption back.
+func (c *Conn) Resume() { c.interrupted.CompareAndSwap(1, 0) }
 
 // Kill makes all that waits on the connection fail, now or later.
 func (c *Conn) Kill() {
@@ -418,6 +428,13 @@ func (c *Conn) readSome() error {
 		default: // io.EOF, reset
 			return fmt.Errorf("%w: %w", ErrClosed, err)
 		}
+	}
+}
+
+// Allow gives the message under way more time: as long as we did not read because the peer is to be slowed down.
+func (c *Conn) Allow(d time.Duration) {
+	if !c.message.IsZero() {
+		c.message = c.message.Add(d)
 	}
 }
 

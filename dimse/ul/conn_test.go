@@ -213,7 +213,8 @@ func TestHostileOnAssociation(t *testing.T) {
 func TestForeignProtocols(t *testing.T) {
 	for protocol, hello := range map[string]string{
 		"HTTP": "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"HL7 (MLLP)": "\x0bMSH|^~\\&|", "SSH": "SSH-2.0-OpenSSH_9.6\r\n",
+		"HL7 (MLLP)": "\x0bMSH|^~\\&|", "SSH": "SSH-2.0-OpenSSH_9.6\r\n", "SMTP": "EHLO x\r\n",
+		"PROXY (of a load balancer)": "\r\n\r\n\x00\r\nQUIT\n\x21\x11",
 	} {
 		t.Run(protocol, func(t *testing.T) {
 			peer, ended := accept(t, patient)

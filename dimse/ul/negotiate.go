@@ -25,7 +25,7 @@ func Negotiate(rq *AssociateRQ, window uint16, choose func(abstract string, tran
 		ac.Contexts = append(ac.Contexts, r)
 	}
 	if w := rq.User.Window; w != nil {
-		// Answered only where proposed. We invoke nothing on an association we accepted, and perform within our bound; 0 = no limit.
+		// Answered only where proposed. We invoke at most one operation at a time on an association we accepted, and perform within our bound; 0 = no limit.
 		performed := w.Invoked
 		if performed == 0 || performed > window {
 			performed = window

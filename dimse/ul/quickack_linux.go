@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quickACK returns a function that asks the kernel to acknowledge at once. Linux forgets the request as it pleases
+// QuickACK returns a function that asks the kernel to acknowledge at once. Linux forgets the request as it pleases
 // (tcp(7), TCP_QUICKACK), so it is made again after every read. Without it a sender with Nagle's algorithm, which is
 // every DCMTK tool as shipped, waits 40 ms for a delayed acknowledgement once an object.
-func quickACK(c net.Conn) func() {
+func QuickACK(c net.Conn) func() {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return func() {}

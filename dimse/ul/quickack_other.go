@@ -4,5 +4,5 @@ package ul
 
 import "net"
 
-// quickACK does nothing: only Linux lets a receiver ask for immediate acknowledgements.
-func quickACK(net.Conn) func() { return func() {} }
+// QuickACK does nothing: only Linux lets a receiver ask for immediate acknowledgements.
+func QuickACK(net.Conn) func() { return func() {} }

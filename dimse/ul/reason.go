@@ -164,6 +164,9 @@ func (e *AbortError) Unwrap() error { return e.Err }
 type ForeignError struct{ Protocol string }
 
 func (e *ForeignError) Error() string {
+	if e.Protocol == "TLS" {
+		return "the peer speaks TLS on a port without it: point it at the TLS port, or switch TLS off there"
+	}
 	return fmt.Sprintf("the peer speaks %s, not DICOM: point it at another port", e.Protocol)
 }
 

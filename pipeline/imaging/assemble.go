@@ -15,6 +15,7 @@ import (
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/dimse/pixel"
 	"github.com/radnode/radnode/features/voxel"
+	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -130,7 +131,8 @@ func eachFrame(ctx context.Context, series []*dicom.File, opened []*pixel.Image,
 		}
 		some := order[:n]
 		order = order[n:]
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer panics.Catch(&err)
 			stored, _ := buffers.Get().(*pixel.Frame)
 			if stored == nil {
 				stored = new(pixel.Frame)

@@ -221,7 +221,11 @@ var elsewhere = map[string]string{
 	"features/diagnostics.go": "names of diagnostics, for radnode extract",
 	"pipeline/rules.go":       "answers whoever writes the configuration",
 	"pipeline/pipeline.go":    "starting, and faults of the program",
+	"pipeline/work.go":        "the state of a study that was given up, not in a report",
 	"pipeline/deliver.go":     "the log and the state of a delivery",
+	"pipeline/account.go":     "the answers of radnode status and its kin",
+	"pipeline/hand.go":        "the answers of radnode status and its kin",
+	"pipeline/retention.go":   "the answers of radnode status and its kin",
 }
 
 // unsaid are texts that stay English, by the reason.
@@ -266,6 +270,7 @@ var unsaid = map[string][]string{
 		"all named images are here, and the series is complete by its own count",
 		"nothing new for the quiet period, and the series has no gaps", "%s; no PDF or captures: %s",
 		"%d images of the series are here, but none of the %d that the contours name", "%d of %d named images are missing",
+		"%d of %d named images are missing; of these %d are here in quarantine",
 		"%d of the %d images that the series announces in Number of Series Related Instances (0020,1209) are here",
 		"no image of the series is here",
 		"the contours name only the %d slices they are drawn on, and the series does not say how many images it has",
@@ -280,6 +285,15 @@ var unsaid = map[string][]string{
 	"a step of radnode extract": {
 		"read headers and contours", "images to a volume", "contours to voxels, all regions", "features, all regions",
 		"write report and segmentation",
+	},
+	"of a delivery or of Storage Commitment: the log, the state, the answer to a peer": {
+		"there is no way to ask for storage commitment", "the destination did not say whether it keeps what was delivered",
+		"the destination was asked to commit, and has not answered yet", "not confirmed after %d requests: %s", "not mentioned",
+		"the destination knows the transaction already",
+		"the destination does not keep %d of %d objects that it had taken: Failure Reason %s", "given up: %s", "sent again: %s",
+		"no such transaction was requested of this AE title", "%d requests of this AE title wait already",
+		"too much at once from a peer whose address is not configured", "instance %s at %d: %s", "%v: %s: Storage Commitment",
+		"claim from %s: %s",
 	},
 	"a value of Image Type (0008,0008)": {
 		"PROJECTION IMAGE", "SCREEN SAVE", "SECONDARY CAPTURE",

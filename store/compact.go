@@ -1,0 +1,784 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// A sealed segment of which much has left is written anew without that, into a file of the next generation: the same records in the
+// same order, and what has left only as numbers in a tally. The file gets its name when all of it is durable. Then one transaction
+// of the index says where everything is now, and which generation counts; from then on the older file is superfluous. Whatever
+// a kill leaves behind, one of the two is whole and the index names it. Without an index the newest counts, as it says the same.
+
+// deadShare: compaction pays where the half of a segment is dead.
+const deadShare = 2
+
+// runCompact gives space back, a while after something left.
+func (s *Store) runCompact() {
+	defer close(s.compacted)
+	if s.every < 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		select { // also at start: what left before it may not be compacted yet
+		case <-time.After(s.every):
+		case <-ctx.Done():
+			return
+		}
+		if err := s.compact(ctx, s.pace); err != nil && ctx.Err() == nil {
+			s.logger.Warn("store: the log cannot be compacted; everything stays as it is", "error", err)
+			select {
+			case <-time.After(60 * s.every):
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-s.compactable:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Compact gives back the space of what has left, now and without regard to anything else that goes on; otherwise it comes
+// back by itself, slowly.
+func (s *Store) Compact(ctx context.Context) error {
+	return s.compact(ctx, func(ctx context.Context, _ int) error { return ctx.Err() })
+}
+
+// pace bounds what compaction takes from the disk: little while something is received, and never all of it.
+func (s *Store) pace(ctx context.Context, written int) error {
+	const calm, busy = 64 << 20, 8 << 20 // bytes a second
+	rate := calm
+	if time.Since(time.Unix(0, s.log.latest.Load())) < time.Second {
+		rate = busy
+	}
+	select {
+	case <-time.After(time.Duration(written) * time.Second / time.Duration(rate)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type paceFunc func(ctx context.Context, written int) error
+
+func (s *Store) compact(ctx context.Context, pace paceFunc) error {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	if err := s.flushIndex(); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	sums, err := s.segmentSums()
+	if err != nil {
+		return err
+	}
+	list, err := s.log.list()
+	if err != nil {
+		return err
+	}
+	s.flushing.Lock()
+	upTo := segmentNumber(s.index.checkpoint.Segment) // what the index knows and nobody appends to
+	s.flushing.Unlock()
+	var failed error
+	for i, seg := range list {
+		sum := sums[seg.num]
+		if sum == nil || seg.num >= upTo || sum.Dead == 0 {
+			continue
+		}
+		seg.generation = sum.Generation
+		if seg.end, err = s.log.sealedEnd(seg, list[i+1:]); err != nil {
+			return err
+		}
+		if sum.Dead*deadShare < seg.end || s.isDamaged(seg) {
+			continue
+		}
+		err := s.compactSegment(ctx, seg, pace)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(seg.id()), err))
+		}
+	}
+	return failed
+}
+
+// isDamaged tells of damage in a segment: then it stays as it is, as evidence.
+func (s *Store) isDamaged(seg segment) bool {
+	name := filepath.Join(logDir, segmentName(seg.id()))
+	return slices.ContainsFunc(s.Damage(), func(d Damage) bool { return d.File == name })
+}
+
+// sealedEnd reads where the valid records of a segment end. later are the segments behind it.
+func (l *segmentLog) sealedEnd(seg segment, later []segment) (int64, error) {
+	if seg.generation > 0 {
+		h, _, err := l.readSegmentHeader(seg.id())
+		return int64(h.End), err
+	}
+	for _, s := range later {
+		h, _, err := l.readSegmentHeader(s.id())
+		if err != nil {
+			return 0, err
+		}
+		if h.Prev == seg.num {
+			return int64(h.PrevEnd), nil
+		}
+	}
+	return 0, fmt.Errorf("nothing says where %s ends", segmentName(seg.id()))
+}
+
+// chooseGenerations leaves one file of each segment: the one that the index names, or the newest where the index begins anew.
+func (s *Store) chooseGenerations(segs []segment) error {
+	for _, seg := range segs {
+		chosen := seg.generation
+		if !s.index.rebuilding {
+			chosen = s.index.generations[seg.num]
+		} else if chosen > 0 {
+			s.segment(seg.num).Generation = chosen
+		}
+		for _, g := range seg.generations {
+			if g == chosen {
+				continue
+			}
+			if err := s.disk.remove(filepath.Join(s.log.dir, segmentName(segmentID(seg.num, g)))); err != nil {
+				return err
+			}
+		}
+	}
+	names, err := os.ReadDir(s.log.dir)
+	if err != nil {
+		return err
+	}
+	for _, de := range names {
+		if strings.HasSuffix(de.Name(), ".seg.tmp") {
+			if err := s.disk.remove(filepath.Join(s.log.dir, de.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A planned record is one that goes into the new file.
+type planned struct {
+	off  int64 // of the old record
+	old  recordHeader
+	text []byte // nil: all is as it was
+	data []span // of the instances of a step that are kept, in the old record's data
+}
+
+type span struct{ from, size int64 }
+
+// A plan says what becomes of a segment.
+type plan struct {
+	records   []planned
+	size      int64 // of the new file, about
+	before    segmentSum
+	tally     dayTally
+	instances []string        // of which something is kept
+	keys      map[string]bool // study, key
+	studies   []string        // of leaves
+}
+
+// compactSegment writes one segment anew.
+func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) error {
+	oldName := filepath.Join(s.log.dir, segmentName(seg.id()))
+	old, err := s.disk.open(oldName, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	p, err := s.plan(old, seg)
+	if err != nil {
+		return err
+	}
+	if s.disk.space != nil {
+		// What arrives meanwhile needs room too.
+		if _, free, err := s.disk.space(s.dir); err == nil && free < p.size+s.log.maxSize {
+			return fmt.Errorf("%d MB free are not enough for a copy of %d MB beside what arrives", free>>20, p.size>>20)
+		}
+	}
+	next := seg
+	next.generation++
+	if next.generation == 0 {
+		return errors.New("rewritten too often")
+	}
+	moved, err := s.rewrite(ctx, old, seg, next, p, pace)
+	if err != nil {
+		return err
+	}
+	if err := s.switchTo(seg, next, p, moved); err != nil {
+		return err // the index may have it or not: the next start finds out
+	}
+	if err := s.disk.remove(oldName); err != nil {
+		s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "file", oldName, "error", err)
+	}
+	s.logger.Info("store: log compacted", "file", segmentName(next.id()), "bytes_before", seg.end, "records", len(p.records))
+	return nil
+}
+
+// plan reads all headers and texts of a segment and decides what is kept, as the index has it at one moment.
+func (s *Store) plan(old io.ReaderAt, seg segment) (*plan, error) {
+	tx, err := s.index.begin()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{tally: make(dayTally), size: segmentHeaderSize, keys: make(map[string]bool)}
+	err = s.index.read(tx, func(tx *bolt.Tx) error {
+		if _, err := getJSON(tx, bucketSegments, fileKey(seg.num), &p.before); err != nil {
+			return err
+		}
+		p.tally.add(p.before.Days, 1)
+		return skim(old, segmentHeaderSize, seg.end, s.log.marker, true, func(off int64, h recordHeader, read func() ([]byte, error)) error {
+			text, err := read()
+			if err != nil {
+				return err
+			}
+			r, err := decodeText(h.Kind, text)
+			if err != nil {
+				return fmt.Errorf("offset %d: %w", off, err)
+			}
+			r.at = location{seg.id(), off + recordHeaderSize + int64(h.Text)}
+			n := planned{off: off, old: h}
+			keep, err := p.decide(tx, &r, &n)
+			if keep && err == nil {
+				p.records = append(p.records, n)
+				p.size += h.size()
+			}
+			return err
+		})
+	})
+	return p, err
+}
+
+func (p *plan) decide(tx *bolt.Tx, r *record, n *planned) (keep bool, err error) {
+	switch r.kind {
+	case kindInstance, kindConflict:
+		keep, err = isAt(tx, r.entry, r.at)
+		if keep {
+			p.instances = append(p.instances, r.entry.SOPInstance)
+		}
+	case kindStep:
+		keep, err = p.decideStep(tx, r, n)
+	case kindLeave:
+		keep = true
+		if r.leave.Study != "" {
+			p.studies = append(p.studies, r.leave.Study)
+		}
+	case kindClose:
+		for i := range r.tally.Days {
+			p.tally.day(r.tally.Days[i].Date).add(&r.tally.Days[i], 1)
+		}
+	}
+	return keep, err
+}
+
+// isAt tells whether the instance or the evidence that an entry names is the one at this place.
+func isAt(tx *bolt.Tx, e *entry, at location) (bool, error) {
+	l, err := getLocated(tx, e.SOPInstance)
+	if err != nil && !errors.Is(err, ErrNotFound) || err == nil && l.at == at {
+		return err == nil, err
+	}
+	l, err = getConflict(tx, e.SOPInstance, e.Digest)
+	return l != nil && l.at == at, err
+}
+
+func getConflict(tx *bolt.Tx, uid string, digest []byte) (*located, error) {
+	key := join(uid, string(digest))
+	v := tx.Bucket(bucketConflicts).Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	b, err := unseal(key, v)
+	if err != nil {
+		return nil, err
+	}
+	return decodeLocated(b)
+}
+
+// errTangled is about a step that an older radnode wrote and that is about jobs that are forgotten and about others at once: whether it was
+// refused cannot be told any more.
+var errTangled = errors.New("a record cannot be divided")
+
+// decideStep keeps of a step what has not left.
+func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err error) {
+	st := *r.step
+	changed := false
+	drop := func() { changed = true }
+
+	all := st.Instances
+	st.Instances = nil
+	var data []span
+	var start int64
+	for _, e := range all {
+		from := span{e.Start, e.Size}
+		there, err := isAt(tx, &e, location{r.at.Segment, r.at.Offset + e.Start})
+		if err != nil {
+			return false, err
+		}
+		if !there {
+			drop()
+			continue
+		}
+		p.instances = append(p.instances, e.SOPInstance)
+		e.Start = start
+		start += e.Size
+		data = append(data, from)
+		st.Instances = append(st.Instances, e)
+	}
+
+	jobs := st.Jobs
+	st.Jobs = nil
+	for _, j := range jobs {
+		born, study, err := bornAt(tx, j.Key)
+		if err != nil {
+			return false, err
+		}
+		if born != r.at || study != j.Study {
+			drop()
+			continue
+		}
+		p.keys[string(join(j.Study, j.Key))] = true
+		st.Jobs = append(st.Jobs, j)
+	}
+
+	states := st.States
+	st.States = nil
+	for _, x := range states {
+		left, err := getLocation(tx, bucketLeft, []byte(x.Study))
+		if err != nil {
+			return false, err
+		}
+		if r.at.less(left) {
+			drop()
+			continue
+		}
+		st.States = append(st.States, x)
+	}
+
+	// alive tells whether what is said of a key is about the job that has it now.
+	gone := false
+	alive := func(key string) bool {
+		born, _, e := bornAt(tx, key)
+		if e != nil {
+			err = e
+		}
+		if ok := born != (location{}) && born.less(r.at); ok {
+			return true
+		}
+		gone = true
+		drop()
+		return false
+	}
+	st.Done = slices.DeleteFunc(slices.Clone(st.Done), func(key string) bool { return !alive(key) })
+	if st.Retry != nil && !alive(st.Retry.Key) {
+		st.Retry = nil
+	}
+	if st.Park != nil && !alive(st.Park.Key) {
+		st.Park = nil
+	}
+	st.Release = slices.DeleteFunc(slices.Clone(st.Release), func(uid string) bool {
+		if tx.Bucket(bucketInstances).Get([]byte(uid)) != nil {
+			return false
+		}
+		drop()
+		return true
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(st.Instances)+len(st.Jobs)+len(st.States)+len(st.Done)+len(st.Release) == 0 && st.Retry == nil && st.Park == nil {
+		return false, nil
+	}
+	if gone && !st.Decided {
+		return false, errTangled
+	}
+	if n.data = data; changed {
+		n.text, err = json.Marshal(&st)
+	}
+	return true, err
+}
+
+// bornAt returns where the record is that made the job which has this key now, and its study; nothing when none has.
+func bornAt(tx *bolt.Tx, key string) (at location, study string, err error) {
+	d, err := getDone(tx, key)
+	if err != nil {
+		return location{}, "", err
+	}
+	if d != nil {
+		study = d.study
+	} else {
+		var j struct{ Study string }
+		found, err := getJSON(tx, bucketJobs, []byte(key), &j)
+		if err != nil || !found {
+			return location{}, "", err
+		}
+		study = j.Study
+	}
+	at, err = getLocation(tx, bucketKeys, join(study, key))
+	return at, study, err
+}
+
+func getLocation(tx *bolt.Tx, bucket, key []byte) (location, error) {
+	v := tx.Bucket(bucket).Get(key)
+	if v == nil {
+		return location{}, nil
+	}
+	b, err := unseal(key, v)
+	if err != nil {
+		return location{}, err
+	}
+	return decodeLocation(b)
+}
+
+// rewrite writes the new file, makes it durable and reads all of it back. It returns where the data of each record, and of each
+// instance in a step, are now.
+func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment, p *plan, pace paceFunc) (moved map[int64]int64, err error) {
+	h, _, err := s.log.readSegmentHeader(seg.id())
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Join(s.log.dir, segmentName(next.id()))
+	f, err := s.disk.open(name+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		_ = f.Close()
+		if err != nil {
+			_ = s.disk.remove(name + ".tmp")
+		}
+	}()
+	w := &copier{s: s, ctx: ctx, old: old, f: f, off: segmentHeaderSize, pace: pace, buf: make([]byte, 1<<20), moved: make(map[int64]int64)}
+	for i := range p.records {
+		if err := w.record(&p.records[i]); err != nil {
+			return nil, err
+		}
+	}
+	if len(p.tally) > 0 {
+		text, err := json.Marshal(&tally{Days: p.tally.list()})
+		if err != nil {
+			return nil, err
+		}
+		t := newWrite(record{kind: kindClose, text: text}, nil)
+		if err := w.write(append(t.header(0).append(nil, s.log.marker), text...)); err != nil {
+			return nil, err
+		}
+	}
+	h.Generation, h.End = next.generation, uint64(w.off)
+	if _, err := s.disk.writeAt(f, h.encode(), 0); err != nil {
+		return nil, err
+	}
+	if err := s.disk.sync(f); err != nil {
+		return nil, err
+	}
+	forget(f)
+	records := 0
+	end, gaps, err := scan(pacedReader{ctx, f, pace}, segmentHeaderSize, w.off, s.log.marker, func(int64, recordHeader, []byte) error {
+		records++
+		return nil
+	})
+	if want := len(p.records) + min(len(p.tally), 1); err == nil && (records != want || len(gaps) > 0 || end != w.off) {
+		err = fmt.Errorf("the new file has %d records where %d were written", records, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.disk.rename(name+".tmp", name); err != nil {
+		return nil, err
+	}
+	if err := s.disk.syncDir(s.log.dir); err != nil {
+		_ = s.disk.remove(name)
+		return nil, err
+	}
+	return w.moved, nil
+}
+
+type pacedReader struct {
+	ctx  context.Context
+	f    io.ReaderAt
+	pace paceFunc
+}
+
+func (r pacedReader) ReadAt(b []byte, off int64) (int, error) {
+	if len(b) > recordHeaderSize {
+		if err := r.pace(r.ctx, len(b)); err != nil {
+			return 0, err
+		}
+	}
+	return r.f.ReadAt(b, off)
+}
+
+// A copier writes records into the new file, and verifies each as it reads it.
+type copier struct {
+	s     *Store
+	ctx   context.Context
+	old   io.ReaderAt
+	f     *os.File
+	off   int64
+	pace  paceFunc
+	buf   []byte
+	moved map[int64]int64
+
+	unsynced int
+}
+
+func (c *copier) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	n, err := c.s.disk.writeAt(c.f, b, c.off)
+	if err != nil {
+		return err
+	}
+	c.off += int64(n)
+	if c.unsynced += n; c.unsynced > syncEvery { // so that no sync of the log has to wait for a whole file
+		c.unsynced = 0
+		if err := c.s.disk.sync(c.f); err != nil {
+			return err
+		}
+	}
+	return c.pace(c.ctx, n)
+}
+
+func (c *copier) record(n *planned) error {
+	dataAt := n.off + recordHeaderSize + int64(n.old.Text)
+	h, data := n.old, n.data
+	text := n.text
+	whole := text == nil
+	if whole {
+		data = []span{{0, int64(n.old.Data)}}
+		text = make([]byte, n.old.Text)
+		if err := readFull(c.old, text, n.off+recordHeaderSize); err != nil {
+			return err
+		}
+	} else {
+		// The checksum covers the data too, so they are read twice.
+		if err := c.verify(n); err != nil {
+			return err
+		}
+		h.Text, h.Data = uint32(len(text)), 0
+		sum := crc32.Update(0, castagnoli, text)
+		for _, d := range data {
+			h.Data += uint64(d.size)
+			err := c.each(dataAt+d.from, d.size, func(b []byte) error {
+				sum = crc32.Update(sum, castagnoli, b)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		h.Payload = sum
+	}
+	h.Synced = 0
+	if err := c.write(append(h.append(nil, c.s.log.marker), text...)); err != nil {
+		return err
+	}
+	c.moved[dataAt] = c.off
+	if whole {
+		for _, d := range n.data {
+			c.moved[dataAt+d.from] = c.off + d.from
+		}
+	}
+	sum := crc32.Update(0, castagnoli, text)
+	for _, d := range data {
+		if !whole {
+			c.moved[dataAt+d.from] = c.off
+		}
+		err := c.each(dataAt+d.from, d.size, func(b []byte) error {
+			sum = crc32.Update(sum, castagnoli, b)
+			return c.write(b)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if sum != h.Payload {
+		return fmt.Errorf("offset %d: %w", n.off, errPayload)
+	}
+	return nil
+}
+
+// verify reads a record whose text is not copied.
+func (c *copier) verify(n *planned) error {
+	sum := uint32(0)
+	err := c.each(n.off+recordHeaderSize, int64(n.old.Text)+int64(n.old.Data), func(b []byte) error {
+		sum = crc32.Update(sum, castagnoli, b)
+		return nil
+	})
+	if err == nil && sum != n.old.Payload {
+		err = fmt.Errorf("offset %d: %w", n.off, errPayload)
+	}
+	return err
+}
+
+func (c *copier) each(at, left int64, fn func(b []byte) error) error {
+	for left > 0 {
+		b := c.buf[:min(left, int64(len(c.buf)))]
+		if err := readFull(c.old, b, at); err != nil {
+			return err
+		}
+		if err := fn(b); err != nil {
+			return err
+		}
+		at, left = at+int64(len(b)), left-int64(len(b))
+	}
+	return nil
+}
+
+// switchTo makes the new file the one that counts.
+func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) error {
+	to := func(l location) (location, bool) {
+		if l.Segment != seg.id() {
+			return l, false
+		}
+		off, ok := moved[l.Offset]
+		return location{next.id(), off}, ok
+	}
+	settle := func(sum *segmentSum) {
+		if sum.Generation != seg.generation {
+			return
+		}
+		sum.Generation = next.generation
+		sum.Dead = max(0, sum.Dead-p.before.Dead)
+		if sum.Days != nil {
+			sum.Days.add(p.before.Days, -1)
+		}
+	}
+
+	s.flushing.Lock() // so that no older place is written over a newer
+	defer s.flushing.Unlock()
+	if err := s.flushHeld(); err != nil {
+		return err
+	}
+	if err := s.index.move(seg.num, p, to, settle); err != nil {
+		return err
+	}
+
+	// What changed since, or was taken from the index before the transaction.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.active
+	again := func(l *located) *located {
+		if l != nil {
+			if at, ok := to(l.at); ok {
+				return &located{l.entry, at}
+			}
+		}
+		return l
+	}
+	for uid, l := range o.instances {
+		o.instances[uid] = again(l)
+	}
+	for _, m := range []map[string]map[string]*located{o.studies, o.conflicts} {
+		for _, list := range m {
+			for uid, l := range list {
+				list[uid] = again(l)
+			}
+		}
+	}
+	for _, list := range o.keys {
+		for key, at := range list {
+			if at != nil {
+				if l, ok := to(*at); ok {
+					list[key] = &l
+				}
+			}
+		}
+	}
+	for study, at := range o.left {
+		if l, ok := to(at); ok {
+			o.left[study] = l
+		}
+	}
+	if sum := o.segments[seg.num]; sum != nil {
+		settle(sum)
+	}
+	return nil
+}
+
+// move is the transaction that says where the records of a segment are now.
+func (ix *index) move(number uint64, p *plan, to func(location) (location, bool), settle func(*segmentSum)) (err error) {
+	defer catchDamage(&err)
+	return ix.db.Update(func(tx *bolt.Tx) error {
+		w := putter{tx: tx}
+		to := func(l location) (location, bool) {
+			at, ok := to(l)
+			if !ok && l.Segment == segmentID(number, p.before.Generation) && w.err == nil {
+				w.err = fmt.Errorf("offset %d of segment %d is in use and was not copied", l.Offset, number)
+			}
+			return at, ok
+		}
+		for _, uid := range p.instances {
+			l, err := getLocated(tx, uid)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			if err == nil {
+				if at, ok := to(l.at); ok {
+					w.located(bucketInstances, []byte(uid), &located{l.entry, at})
+				}
+			}
+			var evidence []*located
+			if err := eachBelow(tx, bucketConflicts, uid, func(_ string, v []byte) error {
+				c, err := decodeLocated(v)
+				evidence = append(evidence, c)
+				return err
+			}); err != nil {
+				return err
+			}
+			for _, c := range evidence {
+				if at, ok := to(c.at); ok {
+					w.located(bucketConflicts, join(uid, string(c.entry.Digest)), &located{c.entry, at})
+				}
+			}
+		}
+		place := func(bucket, key []byte) error {
+			l, err := getLocation(tx, bucket, key)
+			if at, ok := to(l); ok && err == nil {
+				w.put(bucket, key, at.append(nil))
+			}
+			return err
+		}
+		for key := range p.keys {
+			if err := place(bucketKeys, []byte(key)); err != nil {
+				return err
+			}
+		}
+		for _, study := range p.studies {
+			if err := place(bucketLeft, []byte(study)); err != nil {
+				return err
+			}
+		}
+		sum := new(segmentSum)
+		if _, err := getJSON(tx, bucketSegments, fileKey(number), sum); err != nil {
+			return err
+		}
+		settle(sum)
+		w.json(bucketSegments, fileKey(number), sum)
+		return w.err
+	})
+}

@@ -1,0 +1,429 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/radnode/radnode/dimse/dicom"
+)
+
+// A doing is one thing that a client does with a store. What it puts in follows from its id alone, so that another process
+// knows it too. The crash tests do them at random and look afterwards.
+type doing struct {
+	name string
+	// do does it in steps and tells of each that was answered nil.
+	do func(s *Store, id string, answered func(step string)) error
+	// look returns the steps that are there. A step that is there in part is an error.
+	look func(s *Store, id string) (there []string, err error)
+}
+
+// crashLarge: what is longer than a chunk gets a file of its own.
+const crashLarge = chunkSize
+
+var doings = []doing{
+	{"object", func(s *Store, id string, answered func(string)) error {
+		if err := idObject(id, 0).put(s); err != nil {
+			return err
+		}
+		answered("put")
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		return collect(isHere(s, idObject(id, 0), "put"))
+	}},
+
+	{"twice at once", func(s *Store, id string, answered func(string)) error {
+		o := idObject(id, 0)
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() {
+				if errs[i] = o.put(s); errs[i] == nil {
+					answered("put")
+				}
+			})
+		}
+		wg.Wait()
+		return errors.Join(errs[:]...)
+	}, func(s *Store, id string) ([]string, error) {
+		if in, err := s.Instance(idObject(id, 0).uid()); err == nil && in.Conflicts > 0 {
+			return nil, errors.New("the same bytes count as a conflict")
+		}
+		return collect(isHere(s, idObject(id, 0), "put"))
+	}},
+
+	{"conflict", func(s *Store, id string, answered func(string)) error {
+		for i, step := range []string{"first", "other", "other"} {
+			if err := idObject(id, min(i, 1)).put(s); err != nil {
+				return err
+			}
+			answered(step)
+		}
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		return collect(isHere(s, idObject(id, 0), "first"), isEvidence(s, idObject(id, 1), "other"))
+	}},
+
+	{"large", func(s *Store, id string, answered func(string)) error {
+		if err := idLarge(id, 0).put(s); err != nil {
+			return err
+		}
+		answered("put")
+		if n := idNumber(id) % 3; n > 0 { // again, or other bytes
+			if err := idLarge(id, n-1).put(s); err != nil {
+				return err
+			}
+			answered([]string{"put", "other"}[n-1])
+		}
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		return collect(isHere(s, idLarge(id, 0), "put"), isEvidence(s, idLarge(id, 1), "other"))
+	}},
+
+	{"step", func(s *Store, id string, answered func(string)) error {
+		if err := s.Commit(ctx, idChange(id, "step", 2)); err != nil {
+			return err
+		}
+		answered("commit")
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		return collect(hasHappened(s, id, "step", 2, "commit"))
+	}},
+
+	{"done", func(s *Store, id string, answered func(string)) error {
+		if err := s.claimNew(id, answered); err != nil {
+			return err
+		}
+		if err := s.Done(ctx, idJob(id, "work"), idChange(id, "result", 1)); err != nil {
+			return err
+		}
+		answered("done")
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		j, known, err := s.lookJob(id, "work")
+		if err != nil || !known {
+			return nil, errors.Join(err, mustNot(s, id, "result", 1))
+		}
+		there, err := collect(hasHappened(s, id, "result", 1, "done"))
+		if finished := j == nil; err == nil && finished != (len(there) > 0) {
+			err = fmt.Errorf("job finished: %v, its result there: %v", finished, len(there) > 0)
+		}
+		return append(there, "job"), err
+	}},
+
+	{"retry", func(s *Store, id string, answered func(string)) error {
+		if err := s.claimNew(id, answered); err != nil {
+			return err
+		}
+		if err := s.Retry(ctx, idJob(id, "work"), time.Now().Add(time.Hour), id); err != nil {
+			return err
+		}
+		answered("retry")
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		j, known, err := s.lookJob(id, "work")
+		switch {
+		case err != nil || !known:
+			return nil, err
+		case j == nil:
+			return nil, errors.New("job finished by itself")
+		case j.Tries == 0:
+			return []string{"job"}, nil
+		case j.Tries != 1 || j.LastError != id || time.Until(j.RunAt) < 50*time.Minute:
+			return nil, fmt.Errorf("retry in part: %+v", *j)
+		}
+		return []string{"job", "retry"}, nil
+	}},
+
+	{"park", func(s *Store, id string, answered func(string)) error {
+		if err := s.claimNew(id, answered); err != nil {
+			return err
+		}
+		if err := s.Park(ctx, idJob(id, "work"), id, idChange(id, "parked", 1)); err != nil {
+			return err
+		}
+		answered("park")
+		return nil
+	}, func(s *Store, id string) ([]string, error) {
+		j, known, err := s.lookJob(id, "work")
+		if err != nil || !known {
+			return nil, errors.Join(err, mustNot(s, id, "parked", 1))
+		}
+		there, err := collect(hasHappened(s, id, "parked", 1, "park"))
+		if parked := j != nil && j.State == Parked && j.LastError == id; err == nil && parked != (len(there) > 0) {
+			err = fmt.Errorf("job parked: %v, its state there: %v", parked, len(there) > 0)
+		}
+		return append(there, "job"), err
+	}},
+
+	{"flush", func(s *Store, id string, answered func(string)) error {
+		_ = s.flushIndex() // the log has everything
+		return nil
+	}, func(*Store, string) ([]string, error) { return nil, nil }},
+}
+
+func doingNamed(name string) *doing {
+	for i := range doings {
+		if doings[i].name == name {
+			return &doings[i]
+		}
+	}
+	return nil
+}
+
+// An id is three numbers with dots between; it is part of the UIDs.
+func idNumber(id string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return int(h.Sum32() >> 1)
+}
+
+func idStudy(id string) string { return "1.2." + id }
+
+// idObject is the instance of that id; variant 1 has its UID and other bytes.
+func idObject(id string, variant int) object {
+	n := idNumber(id)
+	size := 500 + n%20_000
+	if n%29 == 0 {
+		size += 200_000
+	}
+	return newObject(idStudy(id), idStudy(id)+".1", size+variant*100, uint64(n+variant))
+}
+
+func idLarge(id string, variant int) object {
+	n := idNumber(id)
+	return newObject(idStudy(id), idStudy(id)+".1", crashLarge+1000+n%90_000+variant*100, uint64(n+variant))
+}
+
+func idJob(id, what string) string   { return "job/" + id + "/" + what }
+func idQueue(id, what string) string { return what + " " + id }
+
+// idChange has that many instances, a state and a job.
+func idChange(id, what string, instances int) Change {
+	c := Change{
+		States: []State{{Study: idStudy(id), Subject: what, Name: "computed", Reason: id}},
+		Jobs:   []Job{{Key: idJob(id, what), Queue: idQueue(id, what), Study: idStudy(id), Payload: []byte(id)}},
+	}
+	for i := range instances {
+		o := idResult(id, what, i)
+		m, err := dicom.ReadIdentity(bytes.NewReader(o.data), o.meta.TransferSyntaxUID)
+		if err != nil {
+			panic(err)
+		}
+		c.Instances = append(c.Instances, NewInstance{Meta: o.meta, Identity: m, Data: o.data})
+	}
+	return c
+}
+
+func idResult(id, what string, i int) object {
+	n := idNumber(id + what)
+	return newObject(idStudy(id), fmt.Sprintf("%s.9.%d.%d", idStudy(id), len(what), i), 800+n%9000, uint64(n+i))
+}
+
+// claimNew makes a job and claims it.
+func (s *Store) claimNew(id string, answered func(string)) error {
+	if err := s.Commit(ctx, Change{Jobs: []Job{{Key: idJob(id, "work"), Queue: idQueue(id, "work"), Study: idStudy(id)}}}); err != nil {
+		return err
+	}
+	answered("job")
+	_, err := s.Claim(ctx, idQueue(id, "work"), time.Minute)
+	return err
+}
+
+// lookJob returns a job that is not done, and whether one of that key ever was.
+func (s *Store) lookJob(id, what string) (j *Job, known bool, err error) {
+	for _, j := range s.Jobs(idQueue(id, what)) {
+		if j.Key == idJob(id, what) {
+			return &j, true, nil
+		}
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	known, err = s.known(idJob(id, what))
+	return nil, known, err
+}
+
+// hasHappened tells whether idChange is there: all of it, or nothing.
+func hasHappened(s *Store, id, what string, instances int, step string) finding {
+	var parts []bool
+	for i := range instances {
+		f := isHere(s, idResult(id, what, i), step)
+		if f.err != nil {
+			return f
+		}
+		parts = append(parts, f.step != "")
+	}
+	st, err := s.Study(idStudy(id))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return finding{"", err}
+	}
+	parts = append(parts, slices.ContainsFunc(st.States, func(x State) bool { return x.Subject == what && x.Reason == id }))
+	_, known, err := s.lookJob(id, what)
+	if err != nil {
+		return finding{"", err}
+	}
+	parts = append(parts, known)
+	if slices.Contains(parts, true) && slices.Contains(parts, false) {
+		return finding{"", fmt.Errorf("%s is there in part (instances, state, job): %v", what, parts)}
+	}
+	if !parts[0] {
+		return finding{}
+	}
+	return finding{step, nil}
+}
+
+func mustNot(s *Store, id, what string, instances int) error {
+	f := hasHappened(s, id, what, instances, "there")
+	if f.step != "" {
+		return fmt.Errorf("%s is there and its job never was", what)
+	}
+	return f.err
+}
+
+// isHere tells whether o is the instance of its UID, byte for byte.
+func isHere(s *Store, o object, step string) finding {
+	got, err := s.OpenInstance(o.uid())
+	if errors.Is(err, ErrNotFound) {
+		return finding{}
+	}
+	if err != nil {
+		return finding{"", err}
+	}
+	return finding{step, sameObject(got, o)}
+}
+
+func isEvidence(s *Store, o object, step string) finding {
+	list, err := s.Conflicts(o.uid())
+	if err != nil || len(list) == 0 {
+		return finding{"", err}
+	}
+	if len(list) > 1 {
+		return finding{"", fmt.Errorf("%d pieces of evidence where one was sent", len(list))}
+	}
+	got, err := s.OpenConflict(o.uid(), list[0].Digest)
+	if err != nil {
+		return finding{"", err}
+	}
+	return finding{step, sameObject(got, o)}
+}
+
+func sameObject(got *Object, o object) error {
+	defer got.Close()
+	b, err := io.ReadAll(io.NewSectionReader(got, 0, got.Size))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(b, o.data) {
+		return fmt.Errorf("instance %s: other bytes than were put (%d, want %d)", o.uid(), len(b), len(o.data))
+	}
+	if d := cmp.Diff(o.meta, got.Meta()); d != "" {
+		return fmt.Errorf("instance %s: meta information (-put +got)\n%s", o.uid(), d)
+	}
+	return nil
+}
+
+// A finding is a step that is there; "" when it is not.
+type finding struct {
+	step string
+	err  error
+}
+
+func collect(found ...finding) (there []string, err error) {
+	for _, f := range found {
+		if f.err != nil {
+			return nil, f.err
+		}
+		if f.step != "" {
+			there = append(there, f.step)
+		}
+	}
+	return there, nil
+}
+
+// A ledger is what was tried and what was answered.
+type ledger struct {
+	mu    sync.Mutex
+	lines map[string]*noted // by doing and id
+	order []*noted
+}
+
+type noted struct {
+	doing    *doing
+	id       string
+	answered map[string]bool
+	refused  bool // for good: it must not be there
+}
+
+func (l *ledger) line(name, id string) *noted {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := name + "/" + id
+	x := l.lines[key]
+	if x == nil {
+		if l.lines == nil {
+			l.lines = make(map[string]*noted)
+		}
+		x = &noted{doing: doingNamed(name), id: id, answered: make(map[string]bool)}
+		l.lines[key] = x
+		l.order = append(l.order, x)
+	}
+	return x
+}
+
+func (l *ledger) answered(name, id, step string) {
+	x := l.line(name, id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.answered[step] = true
+}
+
+func (l *ledger) refused(name, id string) {
+	x := l.line(name, id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.refused = true
+}
+
+// answers counts what was answered.
+func (l *ledger) answers() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, x := range l.order {
+		n += len(x.answered)
+	}
+	return n
+}
+
+// check compares the store with the lines from index from on, and lists what is wrong. What is there counts as answered from
+// now on: somebody may have seen it.
+func (l *ledger) check(s *Store, from int) (wrong []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, x := range l.order[from:] {
+		there, err := x.doing.look(s, x.id)
+		if err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s %s: %v", x.doing.name, x.id, err))
+			continue
+		}
+		for step := range x.answered {
+			if !slices.Contains(there, step) {
+				wrong = append(wrong, fmt.Sprintf("%s %s: %s was answered and is lost", x.doing.name, x.id, step))
+			}
+		}
+		if x.refused && len(there) > 0 && len(x.answered) == 0 {
+			wrong = append(wrong, fmt.Sprintf("%s %s: refused, and there is %s", x.doing.name, x.id, strings.Join(there, ", ")))
+		}
+		for _, step := range there {
+			x.answered[step] = true
+		}
+	}
+	return wrong
+}
