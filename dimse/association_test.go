@@ -748,7 +748,7 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
-// A peer that sends a data set instead of an answer is given up, also where its fragments are empty.
+// A peer that sends a data set instead of a message is given up, also where its fragments are empty.
 func TestEndlessAnswer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -779,7 +779,7 @@ func TestEndlessAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Echo(context.Background()); err == nil || !strings.Contains(err.Error(), "a data set instead of an answer") {
+	if err := c.Echo(context.Background()); err == nil || !strings.Contains(err.Error(), "a data set instead of a message") {
 		t.Error(err)
 	}
 	c.Abort()

@@ -56,8 +56,8 @@ const (
 
 // Events of PS3.8 Table 9-10, by their numbers.
 const (
-	eventAC, eventRJ, eventRQ, eventData                     = 3, 4, 6, 10
-	eventReleaseRQ, eventReleaseRP, eventAbort, eventInvalid = 12, 13, 16, 19
+	seenAC, seenRJ, seenRQ, seenData                     = 3, 4, 6, 10
+	seenReleaseRQ, seenReleaseRP, seenAbort, seenInvalid = 12, 13, 16, 19
 )
 
 func stateTable(t testing.TB) map[int][]string {
@@ -120,7 +120,7 @@ func (m *model) pdv(context byte, command, last bool, payload []byte) {
 	if command {
 		h[11] |= 1
 	}
-	m.take(append(h, payload...), eventData, func() {
+	m.take(append(h, payload...), seenData, func() {
 		switch {
 		case !contextsOfWalk[context]:
 			m.abort()
@@ -190,7 +190,7 @@ func (m *model) step(op, arg byte) {
 	full, context := arg&1 == 0, []byte{1, 3, 3, 3, 5, 2, 0, 3}[arg>>1&7]
 	switch op % 16 {
 	case 0:
-		m.take(walkRequest, eventRQ, nil)
+		m.take(walkRequest, seenRQ, nil)
 	case 1, 2: // C-ECHO, whole or in two fragments
 		c := encodeCommand(&EchoRequest{MessageID: uint16(arg), AffectedSOPClassUID: dicom.VerificationSOPClass})
 		if full {
@@ -221,17 +221,17 @@ func (m *model) step(op, arg byte) {
 	case 9:
 		m.pdv(3, true, false, nil)
 	case 10:
-		m.take(short(5), eventReleaseRQ, nil)
+		m.take(short(5), seenReleaseRQ, nil)
 	case 11:
-		m.take(short(7), eventAbort, nil)
+		m.take(short(7), seenAbort, nil)
 	case 12:
-		m.take(short([]byte{3, 6}[arg&1]), []int{eventRJ, eventReleaseRP}[arg&1], nil)
+		m.take(short([]byte{3, 6}[arg&1]), []int{seenRJ, seenReleaseRP}[arg&1], nil)
 	case 13: // A-ASSOCIATE-AC, which no acceptor wants
-		m.take([]byte{2, 0, 0, 0, 0, 4, 0, 0, 0, 0}, eventAC, nil)
+		m.take([]byte{2, 0, 0, 0, 0, 4, 0, 0, 0, 0}, seenAC, nil)
 	case 14: // no PDU type
-		m.take([]byte{8 | arg&0x50, 0, 0, 0, 0, 0}, eventInvalid, nil)
+		m.take([]byte{8 | arg&0x50, 0, 0, 0, 0, 0}, seenInvalid, nil)
 	case 15: // lengths that cannot be
-		m.take([]byte{[]byte{5, 7, 6, 3}[arg&3], 0, 0xff, 0xff, 0xff, arg}, eventInvalid, nil)
+		m.take([]byte{[]byte{5, 7, 6, 3}[arg&3], 0, 0xff, 0xff, 0xff, arg}, seenInvalid, nil)
 	}
 }
 
@@ -266,7 +266,11 @@ func (l *piped) Addr() net.Addr { return &net.TCPAddr{} }
 // follow plays a walk against a server and holds what comes back. tail, bytes of any kind, are sent behind it.
 func follow(t testing.TB, m *model, tail []byte) {
 	store := &memory{}
-	server := &Server{Storage: store, Grace: time.Millisecond, ARTIM: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	access, err := NewAccess(AccessOptions{Unknown: AcceptUnknown})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	server := &Server{Storage: store, Access: access, Grace: time.Millisecond, ARTIM: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	theirs, ours := net.Pipe()
 	l := &piped{conn: make(chan net.Conn, 1), done: make(chan struct{})}
 	l.conn <- ours
@@ -407,7 +411,7 @@ func TestRandomWalks(t *testing.T) {
 		follow(&rapidTB{t: t}, m, nil)
 	})
 	// Each event that a peer can cause has been seen in each state that it can be seen in.
-	for _, event := range []int{eventAC, eventRJ, eventRQ, eventData, eventReleaseRQ, eventReleaseRP, eventAbort, eventInvalid} {
+	for _, event := range []int{seenAC, seenRJ, seenRQ, seenData, seenReleaseRQ, seenReleaseRP, seenAbort, seenInvalid} {
 		for _, state := range []int{2, 6, 13} {
 			if !seen[[2]int{event, state}] {
 				t.Logf("event %d in Sta%d was not walked", event, state)

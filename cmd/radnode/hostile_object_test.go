@@ -78,8 +78,8 @@ type hostileStudy struct {
 	objects []demoObject
 }
 
-// studyOf is the bundled study under UIDs of its own. k must differ from test to test on one node.
-func studyOf(t *testing.T, k int) hostileStudy {
+// hostileStudyOf is the bundled study under UIDs of its own. k must differ from test to test on one node.
+func hostileStudyOf(t *testing.T, k int) hostileStudy {
 	t.Helper()
 	objects := variant(t, demoObjects(t), k)
 	return hostileStudy{objects[0].dataSet(t).String(dicom.StudyInstanceUID), objects}
@@ -161,7 +161,7 @@ func survive(t *testing.T, memory uint64, limit time.Duration, cases []hostileOb
 	cfg.Quiet, cfg.Memory = 300*time.Millisecond, 256<<20
 	x := startTarget(t, cfg, nil)
 	for k, c := range cases {
-		study := studyOf(t, k)
+		study := hostileStudyOf(t, k)
 		i := 5
 		if c.contours {
 			i = 0
@@ -243,7 +243,7 @@ func hostileTogether(t *testing.T, items []byte) {
 	cfg := testConfig(t)
 	cfg.Memory = 128 << 20
 	x := startTarget(t, cfg, nil)
-	study := studyOf(t, 1)
+	study := hostileStudyOf(t, 1)
 	for i := range study.objects[1:] {
 		study.objects[i+1].data = before(items)(t, study.objects[i+1].data)
 	}
@@ -443,7 +443,7 @@ func hostileCharsets(t *testing.T) {
 		{"Latin 1", []byte("ISO_IR 100"), []byte("J\xe9r\xf4me^X"), "Jérôme^X"},
 		{"GB18030", []byte("GB18030 "), []byte("\xcd\xf5^\xd0\xa1\xb6\xab "), "王^小东"},
 	} {
-		study := studyOf(t, k)
+		study := hostileStudyOf(t, k)
 		texts(t, study, c.charset, c.patient)
 		x.attack(64<<20, func() {
 			if refused := x.push(study.objects); refused != nil {
@@ -482,7 +482,7 @@ func hostileTexts(t *testing.T) {
 	hostile := []string{`=HYPERLINK("http://x","y")`, "+1+cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "<script>alert(1)</script>", "$(reboot) `id`", "%s%n", "\t=1+1"}
 	x.attack(256<<20, func() {
 		for k, text := range hostile {
-			study := studyOf(t, k)
+			study := hostileStudyOf(t, k)
 			even := []byte(text + strings.Repeat(" ", len(text)%2))
 			texts(t, study, nil, even)
 			for i := range study.objects {
@@ -634,5 +634,35 @@ func hostileContours(t *testing.T) {
 	}
 }
 
-// (28) Needs quarantine.
-func hostilePatient(t *testing.T) { t.Skip("not merged yet: quarantine") }
+// (28) An object of a known study with another Patient ID is kept, and takes no part in its study.
+func hostilePatient(t *testing.T) {
+	x := startTarget(t, testConfig(t), nil)
+	study := hostileStudyOf(t, 1)
+	foreign := study.objects[3]
+	foreign.data = spliced(t, foreign.data, dicom.PatientID, dicom.LO, []byte("SOMEBODYELSE"))
+	foreign.data = spliced(t, foreign.data, dicom.SOPInstanceUID, dicom.UI, []byte("1.2.3.28"))
+	foreign.meta.MediaStorageSOPInstanceUID = "1.2.3.28"
+	x.attack(128<<20, func() {
+		x.push(study.objects[:10])
+		if refused := x.push([]demoObject{foreign}); refused != nil {
+			t.Errorf("the foreign object is answered with %v", refused)
+		}
+		in, err := x.node.store.Instance("1.2.3.28")
+		if err != nil || in.Quarantine == "" {
+			t.Errorf("%+v, %v, want it in quarantine", in, err)
+		}
+		if strings.Contains(in.Quarantine, "SOMEBODYELSE") {
+			t.Errorf("the reason names the patient: %s", in.Quarantine)
+		}
+		states, _ := x.outcome(hostileStudy{study.uid, study.objects[10:]}, 20*time.Second)
+		for _, s := range states {
+			if s.Name != pipeline.StateComputed {
+				t.Errorf("the study is %s: %s", s.Name, s.Reason)
+			}
+		}
+	})
+	sameBytes(t, x.node.store, foreign, "in quarantine")
+	if strings.Contains(x.log.String(), "SOMEBODYELSE") {
+		t.Error("a Patient ID is in the log")
+	}
+}

@@ -166,7 +166,7 @@ func hostileClock(t *testing.T) {
 		cfg := testConfig(t)
 		cfg.Quiet = 300 * time.Millisecond
 		x := startTarget(t, cfg, nil)
-		study := studyOf(t, 1)
+		study := hostileStudyOf(t, 1)
 		x.attack(128<<20, func() {
 			x.push(study.objects[:len(study.objects)-1])
 			state := waitState(t, x.node.store, study.uid, pipeline.StateWaiting, func(s store.State) bool { return len(s.Missing) == 1 })
@@ -209,7 +209,7 @@ func hostileDNS(t *testing.T) {
 	}
 	asked.Store(0)
 	cfg := testConfig(t)
-	cfg.Peers = map[string]PeerConfig{"CT": {AET: "CT1", From: []string{"127.0.0.1"}}, "S": {AET: "SCANNER", From: []string{"127.0.0.1"}}}
+	cfg.Peers = map[string]PeerConfig{"CT1": {AET: "CT1", From: []string{"127.0.0.1"}}, "SCANNER": {AET: "SCANNER", From: []string{"127.0.0.1"}}}
 	x := startTarget(t, cfg, nil)
 	x.attack(16<<20, func() {
 		x.connect().send([]byte("GET / HTTP/1.1\r\n\r\n")).ends(0)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -77,12 +78,13 @@ func TestHostileInputs(t *testing.T) {
 // A target is a node under attack.
 type target struct {
 	*node
-	t    testing.TB
-	dir  string
-	log  *lockedBuffer
-	stop func()
-	good int // objects that are to be there
-	more int // goroutines that stay: one for each destination that something was sent to
+	t     testing.TB
+	dir   string
+	log   *lockedBuffer
+	stop  func()
+	good  int    // objects that are to be there
+	plain string // AE title that good objects come from; "" = SCANNER
+	more  int    // goroutines that stay: one for each destination that something was sent to
 }
 
 // lockedBuffer is a log that several goroutines write.
@@ -222,7 +224,22 @@ func settledCost() cost {
 func (x *target) unharmed() {
 	x.t.Helper()
 	x.echo()
-	x.store(goodObject(x.t, x.good))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	client, err := dimse.Dial(ctx, x.peer(), dimse.DialOptions{CallingAET: cmp.Or(x.plain, "SCANNER"), Proposals: []dimse.Proposal{
+		{SOPClass: dicom.CTImageStorage, TransferSyntaxes: []string{dicom.ExplicitVRLittleEndian}},
+	}})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer client.Abort()
+	o := goodObject(x.t, x.good)
+	if status, err := client.Store(ctx, o.meta, bytes.NewReader(o.data)); err != nil || status.Code != dimse.StatusSuccess {
+		x.t.Errorf("a good object: %v, %v", status, err)
+	}
+	if err := client.Release(ctx); err != nil {
+		x.t.Error(err)
+	}
 	x.good++
 	x.shows()
 }
@@ -365,9 +382,11 @@ type rawPeer struct {
 	t testing.TB
 }
 
-func (x *target) connect() *rawPeer {
+func (x *target) connect() *rawPeer { return x.connectTo(x.dicom.Addr().String()) }
+
+func (x *target) connectTo(addr string) *rawPeer {
 	x.t.Helper()
-	nc, err := net.DialTimeout("tcp", x.dicom.Addr().String(), patience)
+	nc, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		x.t.Fatal(err)
 	}

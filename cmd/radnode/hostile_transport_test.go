@@ -1,11 +1,23 @@
 package main
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/ul"
 )
 
@@ -77,7 +89,7 @@ func hostileProtocols(t *testing.T) {
 				t.Errorf("%s: closed after %v", protocol, time.Since(start))
 			}
 		})
-		x.logged("the peer speaks " + protocol + ",")
+		x.logged("the peer speaks " + protocol)
 	}
 }
 
@@ -113,12 +125,11 @@ func hostileConnects(t *testing.T) {
 		connects, halfOpen = 1_000, 200
 	}
 	cfg := testConfig(t)
-	cfg.DICOM.MaxAssociations = 20
-	cfg.DICOM.Unknown = "accept"
+	cfg.DICOM.MaxAssociations, cfg.DICOM.Unknown = 20, dimse.AcceptUnknown
 	cfg.Peers = map[string]PeerConfig{
-		"CT": {AET: "CT1", From: []string{"127.0.0.1"}, Reserved: 3}, "S": {AET: "SCANNER", From: []string{"127.0.0.1"}, Reserved: 2},
+		"CT1": {AET: "CT1", From: []string{"127.0.0.1"}, Reserved: 3}, "SCANNER": {AET: "SCANNER", From: []string{"127.0.0.1"}, Reserved: 2},
 	}
-	x := startTarget(t, cfg, func(n *node) { n.server.MaxPending = 256 })
+	x := startTarget(t, cfg, nil)
 	peak := x.attack(64<<20, func() {
 		half := request(nil)[:40]
 		var open, strangers []*rawPeer
@@ -157,33 +168,151 @@ func hostileConnects(t *testing.T) {
 			_ = p.Close()
 		}
 	})
-	if limit := 256 + 20 + 300; peak.goroutines > limit {
+	if limit := 512 + 20 + 300; peak.goroutines > limit {
 		t.Errorf("%d goroutines more, want at most %d", peak.goroutines, limit)
 	}
 }
 
-// (6) Whoever begins a TLS handshake and says no more keeps nobody else waiting, here on the port without TLS.
+// (6) Whoever begins a TLS handshake and says no more keeps nobody else waiting, on the port without TLS and on that with it.
 func hostileHandshake(t *testing.T) {
-	x := startTarget(t, testConfig(t), func(n *node) { n.server.ARTIM = 2 * time.Second })
-	x.attack(8<<20, func() {
+	certs := certificates(t, "radnode", "scanner")
+	cfg := testConfig(t)
+	cfg.DICOM.TLS = certs["radnode"]
+	cfg.DICOM.TLS.Listen = "127.0.0.1:0"
+	x := startTarget(t, cfg, func(n *node) { n.server.ARTIM = 2 * time.Second })
+	x.attack(16<<20, func() {
 		var frozen []*rawPeer
 		for range 100 {
 			frozen = append(frozen, x.connect().send([]byte{0x16}))
+		}
+		for i := range 100 { // half a ClientHello, or nothing
+			p := x.connectTo(x.secure.Addr().String())
+			if i%2 == 0 {
+				p.send([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
+			}
+			frozen = append(frozen, p)
 		}
 		start := time.Now()
 		x.echo()
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("a C-ECHO takes %v beside frozen handshakes", took)
 		}
+		if err := x.echoTLS("SCANNER", certs["scanner"]); err != nil {
+			t.Errorf("beside frozen handshakes: %v", err)
+		}
 		for _, p := range frozen {
-			p.ends(0)
+			for p.pdu() != nil { // a TLS alert is no PDU
+			}
 		}
 	})
-	x.logged("the peer speaks TLS,")
+	x.logged("the peer speaks TLS on a port without it")
 }
 
-// (7) Needs the TLS port.
-func hostileCertificates(t *testing.T) { t.Skip("not merged yet: TLS on the DICOM port") }
+// echoTLS is a C-ECHO over TLS.
+func (x *target) echoTLS(aet string, files TLSConfig) error {
+	own, err := dimse.NewTLS(files.files(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	client, err := dimse.Dial(ctx, dimse.Peer{AETitle: "RADNODE", Address: x.secure.Addr().String()}, dimse.DialOptions{CallingAET: aet, TLS: own.Client("")})
+	if err != nil {
+		return err
+	}
+	defer client.Abort()
+	if err := client.Echo(ctx); err != nil {
+		return err
+	}
+	return client.Release(ctx)
+}
+
+// (7) Only who has the certificate of its AE title gets in; the log says what is wrong with the others'.
+func hostileCertificates(t *testing.T) {
+	certs, strangers := certificates(t, "radnode", "scanner", "pacs"), certificates(t, "scanner")
+	old := expired(t, "scanner")
+	cfg := testConfig(t)
+	cfg.DICOM.TLS = certs["radnode"]
+	cfg.DICOM.TLS.Listen = "127.0.0.1:0"
+	both := filepath.Join(t.TempDir(), "ca.pem") // an authority that is trusted, whose certificate of SCANNER has expired
+	var pem []byte
+	for _, file := range []string{certs["radnode"].CA, old.CA} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pem = append(pem, b...)
+	}
+	if err := os.WriteFile(both, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.DICOM.TLS.CA = both
+	local := []string{"127.0.0.1"}
+	cfg.Peers = map[string]PeerConfig{
+		"CT1": {AET: "CT1", From: local}, "STORE": {AET: "SCANNER", From: local, Certificate: "CN=scanner"}, "PACS": {AET: "PACS", From: local, Certificate: "CN=pacs"},
+	}
+	x := startTarget(t, cfg, nil)
+	x.plain = "CT1" // SCANNER's AE title is bound to its certificate
+	x.attack(16<<20, func() {
+		if err := x.echoTLS("SCANNER", certs["scanner"]); err != nil {
+			t.Errorf("the right certificate: %v", err)
+		}
+		trusting := func(c TLSConfig) TLSConfig { c.CA = certs["radnode"].CA; return c }
+		none := trusting(TLSConfig{})
+		for name, c := range map[string]struct {
+			aet   string
+			files TLSConfig
+			says  string
+		}{
+			"absent":   {"SCANNER", none, "the peer showed no certificate"},
+			"wrong CA": {"SCANNER", trusting(strangers["scanner"]), "authority that we do not know"},
+			"expired":  {"SCANNER", trusting(old), "expired"},
+			"wrong AE": {"PACS", certs["scanner"], "bound to the certificate CN=pacs"},
+		} {
+			before := len(x.log.String())
+			if err := x.echoTLS(c.aet, c.files); err == nil {
+				t.Errorf("%s: is answered", name)
+			}
+			for deadline := time.Now().Add(10 * time.Second); !strings.Contains(x.log.String()[before:], c.says); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Errorf("%s: the log does not say %q:\n%s", name, c.says, x.log.String()[before:])
+					break
+				}
+			}
+		}
+		x.connect().send(request(func(rq *ul.AssociateRQ) { rq.Calling = title("SCANNER") })).ends(pduAssociateRJ) // without TLS
+	})
+}
+
+// expired is a certificate of yesterday, by an authority of its own.
+func expired(t *testing.T, name string) TLSConfig {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte, err error) string {
+		file := filepath.Join(dir, name)
+		if err == nil {
+			err = os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	caKey, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old hospital"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour)}
+	caDER, errCA := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	der, errLeaf := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	private, errKey := x509.MarshalPKCS8PrivateKey(key)
+	return TLSConfig{Certificate: write("leaf.crt", "CERTIFICATE", der, errLeaf), Key: write("leaf.key", "PRIVATE KEY", private, errKey),
+		CA: write("ca.crt", "CERTIFICATE", caDER, errCA)}
+}
 
 // (13), our side: a PACS that takes PDUs of 7 bytes at most gets nothing, and whose limit is 8 gets all in pieces of 2.
 func answerWith(p *rawPeer, maxLength uint32) error {
