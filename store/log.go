@@ -520,6 +520,11 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 			return nil, fmt.Errorf("sync %s: %w", f.Name(), err)
 		}
 		l.disk.forget(f)
+		st, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		s.size = min(s.size, st.Size()) // as the disk has it
 	}
 	lost := func(from, to int64, reason string) {
 		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.num)), Offset: from, Length: to - from, Reason: reason})
