@@ -626,6 +626,14 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		headers []*segmentHeader
 		damage  []Damage
 	)
+	for _, de := range slices.Backward(names) { // the last segment is to be read as the disk has it, its header too
+		if filepath.Ext(de.Name()) == ".seg" {
+			if err := l.settle(filepath.Join(l.dir, de.Name())); err != nil {
+				return nil, nil, err
+			}
+			break
+		}
+	}
 	for _, de := range names {
 		base, ok := strings.CutSuffix(de.Name(), ".seg")
 		num, err := strconv.ParseUint(base, 10, 64)
@@ -688,6 +696,20 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		}
 	}
 	return segs, damage, nil
+}
+
+// settle syncs a file that a killed process may have left unsynced, and forgets what a sync that failed had only in the cache.
+func (l *segmentLog) settle(name string) error {
+	f, err := l.disk.open(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := l.disk.sync(f); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	l.disk.forget(f)
+	return nil
 }
 
 func (l *segmentLog) readSegmentHeader(num uint64) (segmentHeader, int64, error) {
