@@ -111,6 +111,10 @@ type crashLane struct {
 	wrong   []string
 }
 
+// forks keeps a child of one lane from being forked while another has a store open: until it has become the program that it
+// is to run, it would share its lock.
+var forks sync.RWMutex
+
 const killsOfLife = 40 // then a new data folder, so that thousands stay small
 
 // TestKill kills a process that stores, at any moment, again and again in the same data folder: while it opens the store and
@@ -231,7 +235,10 @@ func (l *crashLane) run(round int, target string, after time.Duration, closeAfte
 	if err != nil {
 		return "", err
 	}
-	if err := child.Start(); err != nil {
+	forks.Lock()
+	err = child.Start()
+	forks.Unlock()
+	if err != nil {
 		return "", err
 	}
 	stuck := time.AfterFunc(2*time.Minute, func() { _ = child.Process.Kill() })
@@ -272,6 +279,8 @@ func (l *crashLane) run(round int, target string, after time.Duration, closeAfte
 
 // look opens the store and compares it with what was answered, from a line of the ledger on.
 func (l *crashLane) look(round, from int) {
+	forks.RLock()
+	defer forks.RUnlock()
 	o := crashOptions(round)
 	o.Logger = slog.New(slog.DiscardHandler)
 	s, err := Open(l.dir, o)

@@ -563,6 +563,11 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 			return nil, fmt.Errorf("sync %s: %w", f.Name(), err)
 		}
 		l.disk.forget(f)
+		st, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		s.size = min(s.size, st.Size()) // as the disk has it
 	}
 	lost := func(from, to int64, reason string) {
 		damage = append(damage, Damage{File: filepath.Join(logDir, segmentName(s.id())), Offset: from, Length: to - from, Reason: reason})
@@ -696,6 +701,11 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		headers []*segmentHeader
 		damage  []Damage
 	)
+	if n := len(found); n > 0 { // the last segment is to be read as the disk has it, its header too
+		if err := l.settle(filepath.Join(l.dir, segmentName(found[n-1].id()))); err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, s := range found {
 		name := filepath.Join(l.dir, segmentName(s.id()))
 		h, size, err := l.readSegmentHeader(s.id())
@@ -759,6 +769,20 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		}
 	}
 	return segs, damage, nil
+}
+
+// settle syncs a file that a killed process may have left unsynced, and forgets what a sync that failed had only in the cache.
+func (l *segmentLog) settle(name string) error {
+	f, err := l.disk.open(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := l.disk.sync(f); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	l.disk.forget(f)
+	return nil
 }
 
 func (l *segmentLog) readSegmentHeader(id uint64) (segmentHeader, int64, error) {

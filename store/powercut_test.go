@@ -181,16 +181,19 @@ func newSimDisk(dir, to string, rnd *rand.Rand, left int) *simDisk {
 			panic(err)
 		}
 	}
-	d.rename = func(from, to string) error { return d.move(real.rename(from, to), from, to) }
-	d.remove = func(name string) error { return d.move(real.remove(name), name, "") }
+	d.rename = func(from, to string) error { return d.move(func() error { return real.rename(from, to) }, from, to) }
+	d.remove = func(name string) error { return d.move(func() error { return real.remove(name) }, name, "") }
 	return d
 }
 
-func (d *simDisk) move(err error, from, to string) error {
+func (d *simDisk) move(do func() error, from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err != nil || d.off {
-		return errors.Join(err, errPowerOff)
+	if d.off {
+		return errPowerOff
+	}
+	if err := do(); err != nil {
+		return err
 	}
 	dir := filepath.Dir(from)
 	r := renaming{from: filepath.Base(from), ino: d.names[dir][filepath.Base(from)]}
