@@ -82,10 +82,11 @@ type segmentLog struct {
 	marker  uint64
 	maxSize int64 // a segment that has reached it is followed by a new one
 
-	cur     *os.File // nil: the next group begins a new segment
-	num     uint64   // of cur, or of the last one
-	end     int64    // durable and valid up to here in segment num
-	lastNum uint64   // highest number ever tried
+	cur     *os.File          // nil: the next group begins a new segment
+	num     uint64            // of cur, or of the last one
+	end     int64             // durable and valid up to here in segment num
+	chosen  map[uint64]uint16 // generations that the index names; nil: the newest counts
+	lastNum uint64            // highest number ever tried
 	out     appender
 
 	prepared int64         // so many bytes behind end are to be zeros that were synced; 0: none
@@ -519,6 +520,7 @@ func (l *segmentLog) recoverSegment(s segment, from int64, last bool, checkpoint
 type segment struct {
 	num         uint64
 	generation  uint16
+	stamp       uint64
 	generations []uint16 // all of which there are files, oldest first
 	end         int64    // valid up to here: from the header of the next one, its own, or the size of the file
 	size        int64
@@ -567,6 +569,9 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		damage  []Damage
 	)
 	for _, s := range found {
+		if l.chosen != nil && slices.Contains(s.generations, l.chosen[s.num]) {
+			s.generation = l.chosen[s.num]
+		}
 		name := filepath.Join(l.dir, segmentName(s.id()))
 		h, size, err := l.readSegmentHeader(s.id())
 		if err != nil && !errors.Is(err, errHeader) {
@@ -581,7 +586,7 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 			continue
 		}
 		if s.generation > 0 {
-			s.end = int64(h.End)
+			s.end, s.stamp = int64(h.End), h.Stamp
 		}
 		segs, headers = append(segs, s), append(headers, &h)
 		l.marker = h.Marker
