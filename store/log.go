@@ -82,16 +82,17 @@ type segmentLog struct {
 	marker  uint64
 	maxSize int64 // a segment that has reached it is followed by a new one
 
-	cur     *os.File          // nil: the next group begins a new segment
-	num     uint64            // of cur, or of the last one
-	end     int64             // durable and valid up to here in segment num
-	chosen  map[uint64]uint16 // generations that the index names; nil: the newest counts
-	lastNum uint64            // highest number ever tried
+	cur     *os.File // nil: the next group begins a new segment
+	num     uint64   // of cur, or of the last one
+	end     int64    // durable and valid up to here in segment num
+	lastNum uint64   // highest number ever tried
 	out     appender
 
 	prepared int64         // so many bytes behind end are to be zeros that were synced; 0: none
 	quiet    time.Duration // after so long without a group they are written
 	zeroed   int64         // cur holds synced zeros from end up to here
+
+	chosen map[uint64]uint16 // generations that the index names; nil: the newest count
 
 	decide func(group []*write) (now, rest []*write) // what may be written together, in their order; nil: all
 	apply  func(group []*write, end location)        // makes a durable group visible and sets the error of each step
