@@ -237,12 +237,13 @@ func (s *studySum) clone() *studySum { return &studySum{s.Instances, maps.Clone(
 // A segmentSum is what has to be known of a segment when it is compacted.
 type segmentSum struct {
 	Generation uint16   `json:"generation,omitempty"`
-	Dead       int64    `json:"dead,omitempty"` // bytes of what left, about
-	Days       dayTally `json:"days,omitempty"` // what left, to be counted on when it is not in the segment any more
+	Stamp      uint64   `json:"stamp,omitempty"` // of the header
+	Dead       int64    `json:"dead,omitempty"`  // bytes of what left, about
+	Days       dayTally `json:"days,omitempty"`  // what left, to be counted on when it is not in the segment any more
 }
 
 func (s *segmentSum) clone() *segmentSum {
-	return &segmentSum{Generation: s.Generation, Dead: s.Dead, Days: s.Days.clone()}
+	return &segmentSum{Generation: s.Generation, Stamp: s.Stamp, Dead: s.Dead, Days: s.Days.clone()}
 }
 
 // counted finds a value in the active overlay to be changed. It is brought there from below when this is the first change since

@@ -150,16 +150,18 @@ func (l *segmentLog) sealedEnd(seg segment, later []segment) (int64, error) {
 }
 
 // chooseGenerations leaves one file of each segment: the one that the index names, or the newest where the index begins anew.
-func (s *Store) chooseGenerations(segs []segment) error {
+func (s *Store) chooseGenerations() error {
+	segs, _, err := s.log.segments()
+	if err != nil {
+		return err
+	}
 	for _, seg := range segs {
-		chosen := seg.generation
-		if !s.index.rebuilding {
-			chosen = s.index.generations[seg.num]
-		} else if chosen > 0 {
-			s.segment(seg.num).Generation = chosen
+		if s.index.rebuilding && seg.generation > 0 {
+			sum := s.segment(seg.num)
+			sum.Generation, sum.Stamp = seg.generation, seg.stamp
 		}
 		for _, g := range seg.generations {
-			if g == chosen {
+			if g == seg.generation {
 				continue
 			}
 			if err := s.disk.remove(filepath.Join(s.log.dir, segmentName(segmentID(seg.num, g)))); err != nil {
@@ -167,6 +169,7 @@ func (s *Store) chooseGenerations(segs []segment) error {
 			}
 		}
 	}
+	s.log.chosen = nil // one is left
 	names, err := os.ReadDir(s.log.dir)
 	if err != nil {
 		return err
@@ -221,7 +224,7 @@ func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) 
 		}
 	}
 	next := seg
-	next.generation++
+	next.generation, next.stamp = seg.generation+1, newMarker()
 	if next.generation == 0 {
 		return errors.New("rewritten too often")
 	}
@@ -487,7 +490,7 @@ func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment,
 			return nil, err
 		}
 	}
-	h.Generation, h.End = next.generation, uint64(w.off)
+	h.Generation, h.Stamp, h.End = next.generation, next.stamp, uint64(w.off)
 	if _, err := s.disk.writeAt(f, h.encode(), 0); err != nil {
 		return nil, err
 	}
@@ -662,7 +665,7 @@ func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) erro
 		if sum.Generation != seg.generation {
 			return
 		}
-		sum.Generation = next.generation
+		sum.Generation, sum.Stamp = next.generation, next.stamp
 		sum.Dead = max(0, sum.Dead-p.before.Dead)
 		if sum.Days != nil {
 			sum.Days.add(p.before.Days, -1)

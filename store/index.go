@@ -56,16 +56,15 @@ type index struct {
 	rebuilding bool     // the index began empty and has not caught up yet
 	lost       []Damage // the index before this one went further than the log
 
-	old         bool              // it comes from a radnode that kept less in it, see complete
-	generations map[uint64]uint16 // of the segments that were rewritten
-	pages, free uint64            // of its file
+	old         bool   // it comes from a radnode that kept less in it, see complete
+	pages, free uint64 // of its file
 }
 
 // openIndex opens the index at path, or begins an empty one where it is missing, damaged, or of another log.
-func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (*index, error) {
+func openIndex(path string, log *segmentLog, noSync bool, logger *slog.Logger) (*index, error) {
 	var lost []Damage
 	if _, err := os.Stat(path); err == nil {
-		ix, err := tryIndex(path, marker, segs, noSync, logger)
+		ix, err := tryIndex(path, log, noSync, logger)
 		if err == nil {
 			return ix, nil
 		}
@@ -84,14 +83,15 @@ func openIndex(path string, marker uint64, segs []segment, noSync bool, logger *
 	if err != nil {
 		return nil, err
 	}
-	ix := &index{db: db, path: path, marker: marker, rebuilding: true, lost: lost}
+	log.chosen = nil
+	ix := &index{db: db, path: path, marker: log.marker, rebuilding: true, lost: lost}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
-		return indexMeta{marker: marker, rebuilding: true}.put(tx)
+		return indexMeta{marker: log.marker, rebuilding: true}.put(tx)
 	})
 	if err != nil {
 		_ = db.Close()
@@ -105,13 +105,14 @@ func openBolt(path string, noSync bool) (*bolt.DB, error) {
 }
 
 // tryIndex opens the index and reads all of it, so that damage shows now and not in the middle of a study.
-func tryIndex(path string, marker uint64, segs []segment, noSync bool, logger *slog.Logger) (ix *index, err error) {
+func tryIndex(path string, log *segmentLog, noSync bool, logger *slog.Logger) (ix *index, err error) {
 	if _, err := os.Stat(path + ".rebuild"); err == nil {
 		_ = os.Remove(path + ".rebuild")
 		return nil, errIndexDamaged
 	}
-	ix = &index{path: path, marker: marker}
-	if err := ix.verify(segs); err != nil {
+	ix = &index{path: path, marker: log.marker}
+	segs, err := ix.verify(log)
+	if err != nil {
 		return nil, err
 	}
 	defer catchDamage(&err)
@@ -140,44 +141,51 @@ func catchDamage(err *error) {
 }
 
 // verify reads the whole index before bbolt does.
-func (ix *index) verify(segs []segment) error {
+func (ix *index) verify(log *segmentLog) ([]segment, error) {
 	file, err := os.Open(ix.path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	found, err := checkIndex(file, st.Size())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	counts := found.counts
-	ix.generations, ix.pages, ix.free = found.generations, found.pages, found.free
+	ix.pages, ix.free = found.pages, found.free
 	m, err := decodeMeta(found.meta)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m.rebuilding {
-		return errors.New("its rebuild was interrupted")
+		return nil, errors.New("its rebuild was interrupted")
 	}
 	if m.marker != ix.marker {
-		return errors.New("it belongs to another log")
+		return nil, errors.New("it belongs to another log")
 	}
 	if counts[string(bucketInstances)] != m.instances || counts[string(bucketStudies)] != m.instances {
-		return fmt.Errorf("%w: it names %d instances and should name %d", errIndexDamaged, counts[string(bucketInstances)], m.instances)
+		return nil, fmt.Errorf("%w: it names %d instances and should name %d", errIndexDamaged, counts[string(bucketInstances)], m.instances)
+	}
+	log.chosen = make(map[uint64]uint16)
+	for n, sum := range found.segments {
+		log.chosen[n] = sum.Generation
+	}
+	segs, _, err := log.segments()
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range segs {
-		// Also 0, the generation of all that the index says nothing of.
-		if g := ix.generations[s.num]; !slices.Contains(s.generations, g) {
-			return fmt.Errorf("it names generation %d of segment %d, and there are %d", g, s.num, s.generations)
+		if s.generation != log.chosen[s.num] || s.stamp != found.segments[s.num].Stamp { // also 0, of all that the index says nothing of
+			return nil, fmt.Errorf("of segment %d it names another file than there is", s.num)
 		}
 	}
 	ix.checkpoint, ix.old = m.checkpoint, m.old
 	if m.checkpoint == (location{}) {
-		return nil
+		return segs, nil
 	}
 	short := &shortLog{Damage{File: filepath.Join(logDir, segmentName(m.checkpoint.Segment)), Length: m.checkpoint.Offset,
 		Reason: "the log ends before the point up to which it was indexed"}}
@@ -187,11 +195,11 @@ func (ix *index) verify(segs []segment) error {
 		}
 		end := min(s.end, s.size)
 		if m.checkpoint.Offset <= end {
-			return nil
+			return segs, nil
 		}
 		short.Offset, short.Length = end, m.checkpoint.Offset-end
 	}
-	return short
+	return nil, short
 }
 
 // A shortLog says that the index knows more than the log, so that a part of the log is gone.

@@ -106,6 +106,8 @@ type segmentLog struct {
 	quiet    time.Duration // after so long without a group they are written
 	zeroed   int64         // cur holds synced zeros from end up to here
 
+	chosen map[uint64]uint16 // generations that the index names; nil: the newest count
+
 	decide func(group []*write) (now, rest []*write) // what may be written together, in their order; nil: all
 	apply  func(group []*write, end location)        // makes a durable group visible and sets the error of each step
 
@@ -654,6 +656,7 @@ func (l *segmentLog) bridge(f *os.File, r io.ReaderAt, g gap) error {
 type segment struct {
 	num         uint64
 	generation  uint16
+	stamp       uint64
 	generations []uint16 // all of which there are files, oldest first
 	end         int64    // valid up to here: from the header of the next one, its own, or the size of the file
 	size        int64
@@ -707,6 +710,9 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		}
 	}
 	for _, s := range found {
+		if l.chosen != nil && slices.Contains(s.generations, l.chosen[s.num]) {
+			s.generation = l.chosen[s.num]
+		}
 		name := filepath.Join(l.dir, segmentName(s.id()))
 		h, size, err := l.readSegmentHeader(s.id())
 		if err != nil && !errors.Is(err, errHeader) {
@@ -721,7 +727,7 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 			continue
 		}
 		if s.generation > 0 {
-			s.end = int64(h.End)
+			s.end, s.stamp = int64(h.End), h.Stamp
 		}
 		segs, headers = append(segs, s), append(headers, &h)
 		l.marker = h.Marker

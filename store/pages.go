@@ -48,7 +48,7 @@ type boltFile struct {
 type indexFound struct {
 	counts      map[string]uint64 // pairs by bucket
 	meta        []byte
-	generations map[uint64]uint16
+	segments    map[uint64]segmentSum // those of which something is known
 	pages, free uint64
 }
 
@@ -58,7 +58,7 @@ func checkIndex(r io.ReaderAt, size int64) (*indexFound, error) {
 	for _, b := range buckets {
 		counts[string(b)] = new(atomic.Uint64)
 	}
-	found := &indexFound{counts: make(map[string]uint64), generations: make(map[uint64]uint16)}
+	found := &indexFound{counts: make(map[string]uint64), segments: make(map[uint64]segmentSum)}
 	var mu sync.Mutex // guards found
 	f, err := checkPages(r, size, func(bucket string, k, v []byte) error {
 		if n := counts[bucket]; n != nil {
@@ -84,7 +84,7 @@ func checkIndex(r io.ReaderAt, size int64) (*indexFound, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			found.generations[n] = sum.Generation
+			found.segments[n] = sum
 		}
 		return nil
 	})

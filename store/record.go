@@ -54,6 +54,7 @@ type segmentHeader struct {
 
 	// Of a segment that was rewritten; both are 0 otherwise.
 	Generation uint16
+	Stamp      uint64 // random, so that the index knows this file from another that was once the same generation
 	End        uint64 // where its own records end, whatever the next header says of the segment as it was before
 }
 
@@ -64,6 +65,7 @@ func (h segmentHeader) encode() []byte {
 		b[7] = compactedVersion
 		binary.LittleEndian.PutUint64(b[40:], h.End)
 		binary.LittleEndian.PutUint16(b[48:], h.Generation)
+		binary.LittleEndian.PutUint64(b[50:], h.Stamp)
 	}
 	binary.LittleEndian.PutUint64(b[8:], h.Marker)
 	binary.LittleEndian.PutUint64(b[16:], h.Number)
@@ -90,6 +92,7 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 	case formatVersion:
 	case compactedVersion:
 		h.End, h.Generation = binary.LittleEndian.Uint64(b[40:]), binary.LittleEndian.Uint16(b[48:])
+		h.Stamp = binary.LittleEndian.Uint64(b[50:])
 		if h.Generation == 0 || h.End < segmentHeaderSize || h.End > 1<<62 {
 			return segmentHeader{}, errHeader
 		}

@@ -294,13 +294,13 @@ func (s *Store) open(o Options) (err error) {
 			return err
 		}
 	}
-	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log.marker, segs, s.disk.looseIndex, s.logger); err != nil {
+	if s.index, err = openIndex(filepath.Join(s.dir, indexFile), s.log, s.disk.looseIndex, s.logger); err != nil {
 		return err
 	}
 	if err := s.index.load(&s.jobs, &s.totals); err != nil {
 		return err
 	}
-	if err := s.chooseGenerations(segs); err != nil {
+	if err := s.chooseGenerations(); err != nil {
 		return err
 	}
 	s.applied = s.index.checkpoint
