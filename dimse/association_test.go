@@ -766,10 +766,11 @@ func TestEndlessAnswer(t *testing.T) {
 		conn, err := ul.Accept(nc, ul.Config{}, func(rq *ul.AssociateRQ) (*ul.AssociateAC, *RejectedError) {
 			return ul.Negotiate(rq, 1, func(_ string, ts []string) (string, ul.Result) { return ts[0], ul.Acceptance }), nil
 		})
-		defer conn.Close()
 		if err != nil {
+			t.Error(err)
 			return
 		}
+		defer conn.Close()
 		fragment := make([]byte, ul.DataHeaderLen)
 		ul.PutPDVHeader(fragment, 1, false, 0)
 		for fragments := bytes.Repeat(fragment, 1000); conn.SendData(fragments) == nil; {
