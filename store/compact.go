@@ -354,7 +354,11 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 
 	jobs := st.Jobs
 	st.Jobs = nil
-	for _, j := range jobs {
+	for i, j := range jobs {
+		if j.Seq == 0 { // it follows from the place of the record, which changes
+			j.Seq = r.step.sequence(r.at, i)
+			drop()
+		}
 		born, study, err := bornAt(tx, j.Key)
 		if err != nil {
 			return false, err
@@ -402,6 +406,11 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 	if st.Park != nil && !alive(st.Park.Key) {
 		st.Park = nil
 	}
+	for _, key := range []*string{&st.Begin, &st.GiveBack} {
+		if *key != "" && !alive(*key) {
+			*key = ""
+		}
+	}
 	st.Release = slices.DeleteFunc(slices.Clone(st.Release), func(uid string) bool {
 		if tx.Bucket(bucketInstances).Get([]byte(uid)) != nil {
 			return false
@@ -412,7 +421,7 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 	if err != nil {
 		return false, err
 	}
-	if len(st.Instances)+len(st.Jobs)+len(st.States)+len(st.Done)+len(st.Release) == 0 && st.Retry == nil && st.Park == nil {
+	if len(st.Instances)+len(st.Jobs)+len(st.States)+len(st.Done)+len(st.Release) == 0 && st.Retry == nil && st.Park == nil && st.Begin+st.GiveBack == "" {
 		return false, nil
 	}
 	if gone && !st.Decided {

@@ -474,7 +474,7 @@ func TestCompactionKnowsSteps(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[step]()) {
 		fields = append(fields, f.Name)
 	}
-	known := []string{"Instances", "Jobs", "States", "Done", "Retry", "Park", "Release", "Decided"}
+	known := []string{"Instances", "Jobs", "States", "Done", "Retry", "Park", "Begin", "GiveBack", "Release", "Decided"}
 	if d := cmp.Diff(known, fields); d != "" {
 		t.Errorf("fields of a step (-known +there)\n%s", d)
 	}

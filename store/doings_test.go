@@ -40,6 +40,44 @@ var doings = []doing{
 		return collect(isHere(s, idObject(id, 0), "put"))
 	}},
 
+	// A study comes whole, large objects too, leaves whole, and the log is compacted. Whether it left or never came looks the same.
+	{"leave", func(s *Store, id string, answered func(string)) error {
+		if err := leaveObject(id, 0).put(s); err != nil {
+			return err
+		}
+		c := Change{Jobs: []Job{{Key: idJob(id, "leave"), Queue: idQueue(id, "leave"), Study: idStudy(id)}}}
+		for i := range 3 {
+			c.Instances = append(c.Instances, newComputed(leaveObject(id, i+1), idStudy(id)))
+		}
+		if err := s.Commit(ctx, c); err != nil {
+			return err
+		}
+		err := s.Leave(ctx, idStudy(id), "age", true)
+		if err == nil {
+			answered("left")
+			_ = s.Compact(ctx)
+		}
+		return err
+	}, func(s *Store, id string) ([]string, error) {
+		there := 0
+		for i := range 3 {
+			if _, err := s.Instance(leaveObject(id, i+1).uid()); err == nil {
+				there++
+			}
+		}
+		first := isHere(s, leaveObject(id, 0), "x")
+		if there != 0 && there != 3 || first.err != nil || there == 3 && first.step == "" {
+			return nil, fmt.Errorf("%d of 3 are there, and the first %v", there, first.err)
+		}
+		if jobs := len(s.Jobs(idQueue(id, "leave"))); jobs != there/3 {
+			return nil, fmt.Errorf("%d jobs of a study of %d", jobs, there)
+		}
+		if first.step != "" || there > 0 {
+			return nil, nil
+		}
+		return []string{"left"}, nil
+	}},
+
 	{"twice at once", func(s *Store, id string, answered func(string)) error {
 		o := idObject(id, 0)
 		var errs [2]error
@@ -196,6 +234,14 @@ func idObject(id string, variant int) object {
 		size += 200_000
 	}
 	return newObject(idStudy(id), idStudy(id)+".1", size+variant*100, uint64(n+variant))
+}
+
+func leaveObject(id string, i int) object {
+	o := newObject(idStudy(id), fmt.Sprintf("%s.%d", idStudy(id), i+1), 4000, uint64(i))
+	if i == 0 && idNumber(id)%3 == 0 {
+		return newObject(idStudy(id), o.uid(), crashLarge+1000, 1)
+	}
+	return o
 }
 
 func idLarge(id string, variant int) object {

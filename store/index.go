@@ -566,7 +566,7 @@ func (s *Store) applyStep(st *step, at location) error {
 		if !known {
 			j := st.Jobs[i]
 			if j.State = Pending; j.Seq == 0 {
-				j.Seq = at.sequence() - uint64(len(st.Jobs)-i)
+				j.Seq = st.sequence(at, i)
 			}
 			s.jobs.add(j)
 			s.active.jobs[j.Key] = &j
@@ -579,6 +579,11 @@ func (s *Store) applyStep(st *step, at location) error {
 // sequence bounds the numbers of what is created by the record whose data are here: they are below it, and above those of the
 // records before, since the text in front of the data is longer than there are jobs in it. A replay of the log gives the same.
 func (l location) sequence() uint64 { return l.Segment<<40 + uint64(l.Offset) }
+
+// sequence is the number of a job of a step whose data are at this place, where the job does not bear it.
+func (st *step) sequence(at location, job int) uint64 {
+	return at.sequence() - uint64(len(st.Jobs)-job)
+}
 
 // changed notes a job as it is now. Its payload is never changed.
 func (o *overlay) changed(j *Job) {

@@ -94,6 +94,24 @@ func (ix *index) complete(dir string, segs []segment, logger *slog.Logger) error
 				p.put(bucketKeys, join(b.study, key), b.at.append(nil))
 			}
 		}
+		var unnumbered []*Job
+		err = tx.Bucket(bucketJobs).ForEach(func(k, _ []byte) error {
+			j := new(Job)
+			if _, err := getJSON(tx, bucketJobs, k, j); err != nil {
+				return err
+			}
+			if j.Seq == 0 {
+				j.Seq = born[j.Key].seq
+				unnumbered = append(unnumbered, j)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, j := range unnumbered {
+			p.json(bucketJobs, []byte(j.Key), j)
+		}
 		for study, st := range sums {
 			p.json(bucketSums, []byte(study), st)
 		}
@@ -125,6 +143,7 @@ func eachLocated(tx *bolt.Tx, bucket []byte, fn func(k []byte, l *located) error
 type birth struct {
 	study string
 	at    location
+	seq   uint64
 }
 
 // bornJobs finds the records that made the jobs which the index knows. Of a job whose record is lost, at is zero.
@@ -177,9 +196,10 @@ func (ix *index) bornIn(dir string, seg segment, born map[string]birth) error {
 		if json.Unmarshal(text, &st) != nil {
 			return nil // damage, which the log reports
 		}
+		at := location{seg.id(), off + recordHeaderSize + int64(h.Text)}
 		for i := range st.Jobs {
 			if b, ok := born[st.Jobs[i].Key]; ok && b.at == (location{}) {
-				born[st.Jobs[i].Key] = birth{st.Jobs[i].Study, location{seg.id(), off + recordHeaderSize + int64(h.Text)}}
+				born[st.Jobs[i].Key] = birth{st.Jobs[i].Study, at, st.sequence(at, i)}
 			}
 		}
 		return nil
