@@ -538,7 +538,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			t.Logf("%d power cuts and %d kills, %d of them while the store was opened; %d answers kept, %d refusals stayed refusals",
 				c.cuts-c.kills, c.kills, c.inOpen, c.answers, c.refusals)
-			if c.cuts >= 50 && (c.inOpen == 0 || c.inOpen == c.cuts || c.answers < c.cuts) {
+			if c.cuts >= 50 && (c.inOpen == 0 || c.inOpen == c.cuts || c.answers < c.cuts/2) {
 				t.Error("the cuts did not fall where they should: this test proves nothing")
 			}
 			refusals += c.refusals
