@@ -40,7 +40,7 @@ func TestSoak(t *testing.T) {
 	} else if testing.Short() {
 		t.Skip("a short run")
 	}
-	s := &soak{t: t, objects: demoObjects(t), disk: smallDisk(t, 192<<20), end: time.Now().Add(length)}
+	s := &soak{t: t, objects: demoObjects(t), disk: smallDisk(t, 1<<30), end: time.Now().Add(length)}
 	s.startPACS("127.0.0.1:0")
 	s.config = filepath.Join(t.TempDir(), "radnode.yaml")
 	config := fmt.Sprintf(`
@@ -48,7 +48,6 @@ data: %s
 dicom: {max_associations: 20, idle: 10s}
 quiet: 2s
 reserve: 16MiB
-retention: {quota: 96MiB}
 peers:
   PACS: {aet: PACS, address: %q}
   S0: {aet: SCANNER0, from: [127.0.0.1], reserved: 1}
@@ -168,7 +167,7 @@ func (s *soak) scan(ctx context.Context, k int) {
 				return
 			}
 		}
-		time.Sleep(time.Duration(100+rnd.IntN(200)) * time.Millisecond)
+		time.Sleep(time.Duration(200+rnd.IntN(1200)) * time.Millisecond)
 	}
 }
 
