@@ -195,12 +195,16 @@ func (s *Store) Jobs(queue string) []Job {
 func (s *Store) fillPayloads(unlock func(), list ...*Job) error {
 	var rest []*Job
 	for _, j := range list {
+		anew := false // what is below is of a job that left with its study
 		for _, o := range s.overlays() {
+			if o.forgotten[j.Key] {
+				anew, j.Payload = true, nil
+			}
 			if k := o.jobs[j.Key]; k != nil && k.Payload != nil {
 				j.Payload = k.Payload
 			}
 		}
-		if j.Payload == nil {
+		if j.Payload == nil && !anew {
 			rest = append(rest, j)
 		}
 	}

@@ -239,7 +239,7 @@ func TestJobs(t *testing.T) {
 					for _, j := range m.jobs {
 						if j.Queue == queue && !j.done {
 							jobs = append(jobs, j.Job)
-							if j.State == Pending && (st.Oldest.IsZero() || j.RunAt.Before(st.Oldest)) {
+							if m.free(j) && (st.Oldest.IsZero() || j.RunAt.Before(st.Oldest)) {
 								st.Oldest = j.RunAt
 							}
 						}
