@@ -200,6 +200,13 @@ func TestJobs(t *testing.T) {
 					j.Tries++
 				}
 			},
+			"requeue": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				if same("Requeue", s.Requeue(ctx, key, m.now, "by hand"), want(key)) {
+					j := m.jobs[key]
+					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.now, "by hand", 0, 0
+				}
+			},
 			"park": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
 				if same("Park", s.Park(ctx, key, "gone", Change{}), want(key)) {
