@@ -166,6 +166,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", address(n.dicom), "dicom_tls", address(n.secure), "http", address(n.http),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
 	cfg.sayAccess(log, access)
+	cfg.sayPlain(log, secure, n.pipeline.Destinations())
 	return n, nil
 }
 
