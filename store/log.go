@@ -151,10 +151,7 @@ func (l *segmentLog) submit(w *write) error {
 	}
 	l.queue = append(l.queue, w)
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	wake(l.wake)
 	<-w.done
 	return w.err
 }
@@ -222,10 +219,7 @@ func (l *segmentLog) stop() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	wake(l.wake)
 	<-l.ended
 }
 
