@@ -53,6 +53,9 @@ func TestFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(dir, "room"), make([]byte, 1<<20), 0o600); err != nil { // what an index needs for its next pages
+		t.Fatal(err)
+	}
 	book := new(logBook)
 	o := Options{Reserve: 1, segmentSize: 1 << 20, largeObject: crashLarge, Logger: book.logger(), calm: time.Nanosecond}
 	s := openStore(t, dir, o)
@@ -122,7 +125,7 @@ func TestFullFileSystem(t *testing.T) {
 	s = openStore(t, dir, o)
 	check("full, after a restart")
 
-	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, "filler")), os.Remove(filepath.Join(dir, "room"))); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * gaugeEvery)
