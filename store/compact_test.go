@@ -509,6 +509,7 @@ func FuzzTexts(f *testing.F) {
 	f.Add(uint8(kindStep), []byte(`{"release":["1.2"],"decided":true}`))
 	f.Add(uint8(kindConflict), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, k uint8, text []byte) {
+		defer spent(t, 64<<10+300*len(text))()
 		r, err := decodeText(kind(k), text)
 		if err != nil {
 			if kind(k) == kindClose && len(text) == 0 {

@@ -295,7 +295,7 @@ func (s *Store) open(o Options) (err error) {
 		if _, err := os.Stat(filepath.Join(s.dir, indexFile)); err == nil {
 			return fmt.Errorf("%s holds an index and no log: restore its folder %s, or move %s away to begin anew", s.dir, logDir, indexFile)
 		}
-		if segs, err = s.log.create(); err != nil {
+		if err := s.log.create(); err != nil {
 			return err
 		}
 	}
