@@ -37,6 +37,7 @@ var InstanceStates = []string{
 // States that are kept beside those of contours.
 const (
 	stateOwn  = "own"  // of a segmentation that radnode made and that came back
+	stateVoid = "void" // of contours on a series that they are not measured on any more
 	stateUsed = "used" // of a study whose images contours of another study refer to
 )
 

@@ -191,6 +191,8 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 					return nil
 				}
 				m.arrived(ctx, e)
+			case <-m.pokes.wake:
+				m.poked(ctx)
 			case <-m.again.C:
 				m.lookAgain(ctx)
 			default:
@@ -210,12 +212,17 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 			}
 			m.arrived(ctx, e)
 		case <-m.pokes.wake:
-			for uid := range m.pokes.take() {
-				m.look(ctx, uid)
-			}
+			m.poked(ctx)
 		case <-m.again.C:
 			m.lookAgain(ctx)
 		}
+	}
+}
+
+// poked looks at what somebody has asked for.
+func (m *matcher) poked(ctx context.Context) {
+	for uid := range m.pokes.take() {
+		m.look(ctx, uid)
 	}
 }
 
@@ -248,8 +255,9 @@ func (m *matcher) first(ctx context.Context, uid string) {
 func (m *matcher) settled(study store.Study) bool {
 	states := map[string][]store.State{} // by contour object
 	for _, state := range study.States {
-		contours, _, _ := strings.Cut(state.Subject, "/")
-		states[contours] = append(states[contours], state)
+		if contours, _, _ := strings.Cut(state.Subject, "/"); state.Name != stateVoid {
+			states[contours] = append(states[contours], state)
+		}
 	}
 	for _, in := range study.Instances {
 		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
@@ -370,8 +378,13 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 // Contours that lie in another study than their images are made anew when they themselves are sent again.
 func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
 	study, err := m.p.store.Study(uid)
+	if errors.Is(err, store.ErrNotFound) {
+		return // it has left
+	}
 	if err != nil {
-		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
+		m.p.log.Error("study cannot be read from the store; it will be looked at again, see to the disk if this goes on", "study", uid, "err", err)
+		r.due = time.Now().Add(10 * refresh)
+		m.resent[uid] = r
 		return
 	}
 	r.series = map[string]bool{}
@@ -454,7 +467,8 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		return
 	}
 	if err != nil {
-		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
+		m.p.log.Error("study cannot be read from the store; it will be looked at again, see to the disk if this goes on", "study", uid, "err", err)
+		m.lookBy(uid, time.Now().Add(10*refresh))
 		return
 	}
 	study = takingPart(study)
@@ -512,7 +526,10 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	if err != nil {
 		m.waiting.set(subject.SOPInstanceUID, nil)
-		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, err)
+		if err := m.refuse(ctx, study, subject, subject.SOPInstanceUID, err); err != nil {
+			return err
+		}
+		return m.void(ctx, study, subject, map[string]bool{subject.SOPInstanceUID: true})
 	}
 	also, err := m.also(study, subject, refs)
 	if err != nil {
@@ -520,15 +537,15 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	m.seen = m.seenOf(study, len(refs)+len(also))
 	w := &waiter{study: study.UID, bytes: subject.Digest, refs: refs, lacks: map[string]bool{}}
-	for _, ref := range refs {
-		if err := m.decide(ctx, study, subject, ref, false, w); err != nil {
+	about := map[string]bool{}
+	for i, ref := range slices.Concat(refs, also) {
+		about[subject.SOPInstanceUID+"/"+ref.SeriesUID] = true
+		if err := m.decide(ctx, study, subject, ref, i >= len(refs), w); err != nil {
 			return err
 		}
 	}
-	for _, ref := range also {
-		if err := m.decide(ctx, study, subject, ref, true, w); err != nil {
-			return err
-		}
+	if err := m.void(ctx, study, subject, about); err != nil {
+		return err
 	}
 	if len(w.lacks) > 0 { // else nothing is awaited by name
 		m.waiting.set(subject.SOPInstanceUID, w)
@@ -536,6 +553,24 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 		m.waiting.set(subject.SOPInstanceUID, nil)
 	}
 	return nil
+}
+
+// void ends the states of a contour object that nothing will come of any more: it waits on a series that it is not measured on, since
+// other bytes of it refer to others or the configuration does not want that modality any more; or it could not be read as a whole,
+// and now it can.
+func (m *matcher) void(ctx context.Context, study store.Study, subject store.Instance, about map[string]bool) error {
+	var change store.Change
+	for _, s := range study.States {
+		contours, _, ofSeries := strings.Cut(s.Subject, "/")
+		if contours != subject.SOPInstanceUID || about[s.Subject] || s.Name != StateWaiting && (ofSeries || s.Name != StateRefused) {
+			continue
+		}
+		change.States = append(change.States, store.State{Study: study.UID, Subject: s.Subject, Name: stateVoid, Detail: s.Detail, At: time.Now()})
+	}
+	if len(change.States) == 0 {
+		return nil
+	}
+	return m.p.store.Commit(ctx, change)
 }
 
 // ErrNoImages says that a structure set does not tell where it was drawn.
@@ -587,10 +622,10 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
 	old, known := stateOf(study, key)
 	last := detailOf(old)
-	decided := known && old.Name != StateWaiting
+	decided := known && old.Name != StateWaiting && old.Name != stateVoid
 	v, err := m.judge(study, subject, ref)
 	switch {
-	case err != nil && ofTheInput(err) && decided:
+	case err != nil && ofTheInput(err) && decided && !(old.Name == StateRefused && last.Input == inputDigest(subject, nil)):
 		return nil // what was computed stays computed, though a series has come since that could have been meant as well
 	case err != nil && ofTheInput(err):
 		return m.refuse(ctx, study, subject, key, err)
@@ -639,8 +674,10 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		if !known {
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
 		}
+		wait := last // a report that stands stays named
+		wait.Series, wait.Input = v.series, ""
 		return m.p.store.Commit(ctx, store.Change{States: []store.State{{
-			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: v.series}.raw(), At: time.Now(),
+			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: wait.raw(), At: time.Now(),
 		}}})
 	}
 
@@ -856,17 +893,24 @@ func (m *matcher) gapless(images []store.Instance, named []string) bool {
 // refuse keeps the reason why a contour object, or what it names in one series, can never be measured as it is, and reports
 // it where that is asked for.
 func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, key string, reason error) error {
+	old, _ := stateOf(study, key)
+	last := detailOf(old)
 	d := detail{Input: inputDigest(subject, nil), Config: m.p.config, Seen: m.seen}
-	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
-		return nil
-	}
 	why, text := reasonsOf(nil, reason)
 	d.Codes = codesOf(why)
+	if old.Name == StateRefused && last.Input == d.Input && (last.Config == d.Config || old.Reason == text) {
+		if last.Config == d.Config {
+			return nil
+		}
+		last.Config, last.Seen = d.Config, d.Seen // it need not be read at the next start
+		old.Detail = last.raw()
+		return m.p.store.Commit(ctx, store.Change{States: []store.State{old}})
+	}
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
 		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			to := m.p.deliverTo(subject.SourceAET)
-			rev := Revision{Input: d.Input, Number: 1}
+			rev := Revision{Input: d.Input, Predecessors: m.p.predecessors(last), Number: last.Revision + 1}
 			made, err := m.p.notComputed(f, nil, why, rev, to)
 			done()
 			if err == nil {
@@ -1017,14 +1061,26 @@ func inputDigest(subject store.Instance, images []store.Instance) string {
 
 // open reads the header of a stored instance; its pixels stay where they are until they are asked for. done closes it.
 func (p *Pipeline) open(uid string) (*dicom.File, func(), error) {
+	f, o, err := p.openWithin(uid, p.memory.headers())
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { o.Close() }, nil
+}
+
+// openWithin is open for somebody who has room for so many bytes, and who leaves out the values of some elements.
+func (p *Pipeline) openWithin(uid string, room int64, without ...dicom.Tag) (*dicom.File, *store.Object, error) {
 	o, err := p.store.OpenInstance(uid)
 	if err != nil {
 		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	f, err := dicom.ReadDataSet(o, o.Size, o.TransferSyntaxUID)
+	f, err := dicom.ReadDataSetWithin(o, o.Size, o.TransferSyntaxUID, room, without...)
+	if errors.Is(err, dicom.ErrTooLarge) {
+		err = TooLarge("what the objects say beside their pixels", p.memory.headers()+1, p.memory.headers(), "")
+	}
 	if err != nil {
 		o.Close()
 		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	return f, func() { o.Close() }, nil
+	return f, o, nil
 }
