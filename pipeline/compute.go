@@ -194,6 +194,9 @@ func (p *Pipeline) stands(old store.State, t task, styles []Style) (bool, error)
 		return false, err
 	}
 	defer done()
+	if _, err := p.memory.fits(contours); err != nil {
+		return false, nil // the computation refuses them
+	}
 	regions, err := roi.Regions(contours)
 	if err != nil {
 		return false, nil // the computation refuses them

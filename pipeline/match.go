@@ -584,7 +584,7 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 	if w := m.waiting.all[subject.SOPInstanceUID]; w != nil && w.bytes == subject.Digest {
 		return w.refs, nil
 	}
-	f, done, err := m.p.open(subject.SOPInstanceUID)
+	f, done, err := m.p.outline(subject.SOPInstanceUID)
 	if err != nil {
 		return nil, err
 	}
@@ -908,7 +908,7 @@ func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.I
 	}
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
-		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
+		if f, done, err := m.p.outline(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			to := m.p.deliverTo(subject.SourceAET)
 			rev := Revision{Input: d.Input, Predecessors: m.p.predecessors(last), Number: last.Revision + 1}
 			made, err := m.p.notComputed(f, nil, why, rev, to)
@@ -1062,6 +1062,15 @@ func inputDigest(subject store.Instance, images []store.Instance) string {
 // open reads the header of a stored instance; its pixels stay where they are until they are asked for. done closes it.
 func (p *Pipeline) open(uid string) (*dicom.File, func(), error) {
 	f, o, err := p.openWithin(uid, p.memory.headers())
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { o.Close() }, nil
+}
+
+// outline is open without the points of contours, which may be all but a few of the bytes.
+func (p *Pipeline) outline(uid string) (*dicom.File, func(), error) {
+	f, o, err := p.openWithin(uid, p.memory.headers(), dicom.ContourData)
 	if err != nil {
 		return nil, nil, err
 	}
