@@ -162,9 +162,11 @@ func (ws *waiters) forget(in map[string]map[*waiter]bool, uid string, w *waiter)
 }
 
 const (
-	refresh = time.Second // how old the visible list of missing images may be
-	maxCalm = 100_000
-	burst   = 16 // events that are handled until one more study of before is looked at
+	refresh    = time.Second // how old the visible list of missing images may be
+	maxCalm    = 100_000
+	seenPrefix = "seen/" // of the subject of a state of [stateSeen]; the contour object follows
+
+	burst = 16 // events that are handled until one more study of before is looked at
 
 	lowPriority = -1 // of what nobody waits for; that of other jobs is 0
 )
@@ -248,14 +250,52 @@ func (m *matcher) first(ctx context.Context, uid string) {
 	if study, err := m.p.store.Study(uid); err == nil && m.settled(takingPart(study)) {
 		return
 	}
-	m.look(ctx, uid)
+	study, done := m.look(ctx, uid)
+	if _, due := m.due[uid]; !done || due {
+		return
+	}
+	if err := m.note(ctx, study); err != nil && ctx.Err() == nil {
+		m.p.log.Warn("the next start looks at the study again", "study", uid, "err", err)
+	}
+}
+
+// note keeps what was there when a study was looked at, where nothing is left to be done though its states were decided by something
+// else: the next start need not read its contours again.
+func (m *matcher) note(ctx context.Context, study store.Study) error {
+	now, err := m.p.store.Study(study.UID)
+	if err != nil {
+		return settled(err)
+	}
+	study.States = now.States // but not the instances that have come since, which nobody has looked at
+	if m.settled(study) {
+		return nil
+	}
+	series := map[string]int{}
+	for _, s := range study.States {
+		if contours, _, _ := strings.Cut(s.Subject, "/"); isStory(s) {
+			series[contours]++
+		}
+	}
+	var change store.Change
+	for _, in := range study.Instances {
+		if n := series[in.SOPInstanceUID]; n > 0 && in.Origin == store.Received && m.waiting.all[in.SOPInstanceUID] == nil {
+			seen := detail{Seen: m.seenOf(study, n)}.raw()
+			if old, _ := stateOf(study, seenPrefix+in.SOPInstanceUID); string(old.Detail) != string(seen) {
+				change.States = append(change.States, store.State{Study: study.UID, Subject: seenPrefix + in.SOPInstanceUID, Name: stateSeen, Detail: seen, At: in.Received})
+			}
+		}
+	}
+	if len(change.States) == 0 {
+		return nil
+	}
+	return m.p.store.Commit(ctx, change)
 }
 
 // settled says whether all contour objects of a study are decided, by what is there and is configured now.
 func (m *matcher) settled(study store.Study) bool {
 	states := map[string][]store.State{} // by contour object
 	for _, state := range study.States {
-		if contours, _, _ := strings.Cut(state.Subject, "/"); state.Name != stateVoid {
+		if contours, _, _ := strings.Cut(state.Subject, "/"); isStory(state) || state.Name == stateOwn {
 			states[contours] = append(states[contours], state)
 		}
 	}
@@ -264,12 +304,13 @@ func (m *matcher) settled(study store.Study) bool {
 			continue
 		}
 		its := states[in.SOPInstanceUID]
+		noted, _ := stateOf(study, seenPrefix+in.SOPInstanceUID)
 		for _, state := range its {
 			d := detailOf(state)
 			if state.Name == stateOwn {
 				continue
 			}
-			if d.Seen != m.seenOf(study, len(its)) || state.Name == StateWaiting ||
+			if seen := m.seenOf(study, len(its)); d.Seen != seen && detailOf(noted).Seen != seen || state.Name == StateWaiting ||
 				(state.Name == StateRefused || state.Name == StateFailed) && d.Config != m.p.config {
 				return false
 			}
@@ -456,22 +497,23 @@ func takingPart(study store.Study) store.Study {
 	return study
 }
 
-// look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
-// itself, and what the store could not take is logged and tried again.
-func (m *matcher) look(ctx context.Context, uid string) {
+// look decides for every contour object of a study, and returns it as it was read. It never fails as a whole: an object that cannot be
+// read is refused by itself, and what the store could not take is logged and tried again; then done is false.
+func (m *matcher) look(ctx context.Context, uid string) (study store.Study, done bool) {
 	m.asOf = time.Now()
 	defer m.p.tally.change(uid)
 	study, err := m.p.store.Study(uid)
 	if errors.Is(err, store.ErrNotFound) {
 		m.forget(uid)
-		return
+		return study, false
 	}
 	if err != nil {
 		m.p.log.Error("study cannot be read from the store; it will be looked at again, see to the disk if this goes on", "study", uid, "err", err)
 		m.lookBy(uid, time.Now().Add(10*refresh))
-		return
+		return study, false
 	}
 	study = takingPart(study)
+	done = true
 	if len(m.calm) >= maxCalm {
 		clear(m.calm)
 	}
@@ -480,7 +522,9 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
 			continue
 		}
-		if err := m.guarded(ctx, study, in); err != nil && ctx.Err() == nil {
+		err := m.guarded(ctx, study, in)
+		done = done && err == nil
+		if err != nil && ctx.Err() == nil {
 			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
 			m.lookBy(uid, time.Now().Add(10*refresh))
 			if m.asked != nil {
@@ -493,6 +537,7 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		}
 	}
 	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting.all) })
+	return study, done
 }
 
 // guarded refuses a contour object at which consider panics: it must not end the process at each start.
@@ -565,7 +610,7 @@ func (m *matcher) void(ctx context.Context, study store.Study, subject store.Ins
 		if contours != subject.SOPInstanceUID || about[s.Subject] || s.Name != StateWaiting && (ofSeries || s.Name != StateRefused) {
 			continue
 		}
-		change.States = append(change.States, store.State{Study: study.UID, Subject: s.Subject, Name: stateVoid, Detail: s.Detail, At: time.Now()})
+		change.States = append(change.States, store.State{Study: study.UID, Subject: s.Subject, Name: stateVoid, Detail: s.Detail, At: s.At})
 	}
 	if len(change.States) == 0 {
 		return nil
@@ -622,7 +667,8 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
 	old, known := stateOf(study, key)
 	last := detailOf(old)
-	decided := known && old.Name != StateWaiting && old.Name != stateVoid
+	waits := old.Name == StateWaiting
+	decided := known && !waits && old.Name != stateVoid
 	v, err := m.judge(study, subject, ref)
 	switch {
 	case err != nil && ofTheInput(err) && decided && !(old.Name == StateRefused && last.Input == inputDigest(subject, nil)):
@@ -664,14 +710,14 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		for _, uid := range v.missing {
 			w.lacks[uid] = true
 		}
-		if decided || known && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
+		if decided || waits && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
 			return nil // what was computed stays computed; what was said needs not be said again
 		}
-		if next := old.At.Add(refresh); known && time.Now().Before(next) {
+		if next := old.At.Add(refresh); waits && time.Now().Before(next) {
 			m.lookBy(study.UID, next) // the list gets shorter with every image: it need not be durable each time
 			return nil
 		}
-		if !known {
+		if !waits {
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
 		}
 		wait := last // a report that stands stays named
@@ -690,8 +736,12 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	job := store.Job{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}
-	if retry || anew || again {
-		// A configuration may come back, so the key also names the state that it is to replace.
+	finished, err := m.p.store.Finished(job.Key)
+	if err != nil {
+		return err
+	}
+	if retry || anew || again || finished {
+		// A configuration may come back, and so may bytes, so the key also names the state that it is to replace.
 		job.Key += "/" + strconv.FormatInt(old.At.UnixNano(), 10)
 	}
 	if (retry || anew) && !again {
