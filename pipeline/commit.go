@@ -173,7 +173,9 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	for _, j := range jobs {
 		a := asked{key: j.Key, study: j.Study}
 		if err := json.Unmarshal(j.Payload, &a.commitment); err != nil || len(a.Transactions) == 0 {
-			if err := write(j, func(ctx context.Context) error { return p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{Lease: j.Lease}) }); err != nil {
+			if err := write(j, func(ctx context.Context) error {
+				return p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{Lease: j.Lease})
+			}); err != nil {
 				return err
 			}
 			continue

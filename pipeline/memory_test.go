@@ -51,7 +51,8 @@ func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose Ch
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlan(layout, headers, list, nil, Request{Contours: contours, Images: images, Choose: choose}, limit)
+	points, _ := pointsOf(contours)
+	p, err := newPlan(layout, headers, list, nil, Request{Contours: contours, Images: images, Choose: choose}, points, limit)
 	if err != nil {
 		t.Fatal(err)
 	}

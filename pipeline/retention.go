@@ -284,7 +284,11 @@ func (p *Pipeline) unfinished(a Account, study store.Study, jobsOf func(study st
 		if err != nil {
 			return "", err
 		}
-		if why := NewAccount(other, nil).unfinished(other, jobsOf(uid)); why != "" {
+		account, err := p.reckon(other, nil)
+		if err != nil {
+			return "", err
+		}
+		if why := account.unfinished(other, jobsOf(uid)); why != "" {
 			return fmt.Sprintf("study %s has contours on these images, and is not finished: %s", uid, why), nil
 		}
 	}

@@ -140,8 +140,9 @@ func (o *overview) alerts() (say []string) {
 		if !to.Down.IsZero() {
 			say = append(say, fmt.Sprintf("%s is down since %s: %s", to.To, clock(to.Down), to.LastError))
 		}
-		if !to.Configured && to.Waiting > 0 {
-			say = append(say, fmt.Sprintf("%d deliveries wait for %s, which is not configured any more; radnode discard --destination %s drops them", to.Waiting, to.To, to.To))
+		if !to.Configured {
+			say = append(say, fmt.Sprintf("%d deliveries wait for %s, %d were given up and %d are not confirmed, and it is not configured any more; radnode discard --destination %s drops them",
+				to.Waiting, to.To, to.Parked, to.Unconfirmed, to.To))
 		}
 	}
 	return say
