@@ -176,9 +176,11 @@ func parseFrom(s string) (netip.Prefix, string, error) {
 		addr = plain(addr)
 		return netip.PrefixFrom(addr, addr.BitLen()), "", nil
 	}
-	digits := strings.Trim(s, "0123456789.") == "" // what was meant as an address must not be looked up as a name
+	// What was meant as an address, or as a range of them, must not be looked up as a name: no name ends in a number, RFC 3696 2.
+	labels := strings.Split(strings.TrimSuffix(s, "."), ".")
+	digits := strings.Trim(labels[len(labels)-1], "0123456789-") == ""
 	if digits || len(s) > 253 || !hostName.MatchString(s) {
-		return netip.Prefix{}, "", fmt.Errorf("%q is neither an IP address nor a network (10.0.1.0/24) nor a host name", s)
+		return netip.Prefix{}, "", fmt.Errorf("%q is neither an IP address (without a port) nor a network (10.0.1.0/24) nor a host name", s)
 	}
 	return netip.Prefix{}, strings.ToLower(s), nil
 }
@@ -313,7 +315,7 @@ func suggestion(calling string, from netip.Addr) string {
 	if strings.Trim(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "" || strings.Trim(key, "0123456789-_") == "" {
 		key = strconv.Quote(key)
 	}
-	return fmt.Sprintf(`add it under peers, as %s: {aet: %s, from: ["%v"]}`, key, key, from)
+	return fmt.Sprintf(`add it under peers, as %s: {aet: %s, from: ['%v']}`, key, key, from) // double quotes would come escaped out of a log in JSON
 }
 
 // callsFrom says whether an address is one of the peer's.
@@ -359,7 +361,7 @@ func (a *Access) enter(g *grant, max int) (Refusal, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := g.peer.Associations; n > 0 && g.peer.open >= n {
-		return RefusedPeerPlaces, fmt.Sprintf("%s has %d associations, which is its limit", g.peer.place(), n)
+		return RefusedPeerPlaces, fmt.Sprintf("%s.max_associations, %d, are open", g.peer.place(), n)
 	}
 	kept, known := 0, 0
 	for _, p := range a.peers {
@@ -372,7 +374,10 @@ func (a *Access) enter(g *grant, max int) (Refusal, string) {
 		kept = quarter - known
 	}
 	if a.open+kept >= max {
-		return RefusedPlaces, fmt.Sprintf("%d associations are open, and %d more places are kept for known peers", a.open, kept)
+		if kept == 0 {
+			return RefusedPlaces, fmt.Sprintf("%d associations are open, which is dicom.max_associations", a.open)
+		}
+		return RefusedPlaces, fmt.Sprintf("%d associations are open, and the other %d of dicom.max_associations are kept for known peers", a.open, max-a.open)
 	}
 	a.open++
 	g.peer.open++
@@ -448,7 +453,11 @@ func (p *entry) stats() PeerStats {
 func (a *Access) String() string {
 	var who []string
 	for _, p := range a.peers {
-		who = append(who, fmt.Sprintf("%s (%s from %s)", p.Name, p.AETitle, strings.Join(p.From, ", ")))
+		with := ""
+		if p.Certificate != "" {
+			with = " with the certificate " + p.Certificate
+		}
+		who = append(who, fmt.Sprintf("%s (%s from %s%s)", p.Name, p.AETitle, strings.Join(p.From, ", "), with))
 	}
 	if a.local {
 		who = append(who, "programs on this machine under any AE title")

@@ -134,7 +134,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	}
 	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
-		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
+		return nil, err
 	}
 	n.server = &dimse.Server{
 		AETitle:                 cfg.DICOM.AET,
@@ -159,13 +159,16 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		return nil, err
 	}
 	n.server.Committer = n.pipeline
-	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, cfg: cfg, since: time.Now(), log: log}
+	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, tls: secure, cfg: cfg, since: time.Now(), log: log}
 	if n.control, err = listenControl(cfg.Data); err != nil {
 		log.Warn("no control socket: radnode status and the like do not reach this node while it runs", "data", cfg.Data, "err", err)
 	}
 	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", address(n.dicom), "dicom_tls", address(n.secure), "http", address(n.http),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
 	cfg.sayAccess(log, access)
+	if len(destinations) == 0 && len(cfg.replyTo()) == 0 {
+		log.Warn("no destination: reports stay here; name one with --deliver or under deliver in the configuration")
+	}
 	return n, nil
 }
 
@@ -203,7 +206,9 @@ func (n *node) serve(ctx context.Context) error {
 		})
 	}
 	err := g.Wait()
-	n.log.Info("radnode stopped", "received", n.server.Stats(), "pipeline", n.pipeline.Stats(), "err", err)
+	served, done := n.server.Stats(), n.pipeline.Stats()
+	n.log.Info("radnode stopped", "associations", served.Associations, "refused", served.AssociationsRefused, "objects", served.ObjectsStored,
+		"objects_refused", served.ObjectsRefused, "computed", done.Computed, "delivered", done.Delivered)
 	return err
 }
 
