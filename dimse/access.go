@@ -413,14 +413,14 @@ func (g *grant) slow(ctx context.Context, l *rate.Limiter, n int) (waited time.D
 
 // PeerStats count what one peer did.
 type PeerStats struct {
-	AssociationsOpen    int64         // now
-	Associations        int64         // accepted
-	AssociationsRefused int64         // under its AE title
-	ObjectsStored       int64         //
-	ObjectsRefused      int64         // answered with a failure
-	Bytes               int64         // of data sets, kept or not
-	Slowed              time.Duration // that its limits made it wait
-	LastHeard           time.Time     // when its last association was accepted; zero = never
+	AssociationsOpen    int64         `json:"associationsOpen"`    // now
+	Associations        int64         `json:"associations"`        // accepted
+	AssociationsRefused int64         `json:"associationsRefused"` // under its AE title
+	ObjectsStored       int64         `json:"objectsStored"`
+	ObjectsRefused      int64         `json:"objectsRefused"`     // answered with a failure
+	Bytes               int64         `json:"bytes"`              // of data sets, kept or not
+	Slowed              time.Duration `json:"slowedNanoseconds"`  // that its limits made it wait
+	LastHeard           time.Time     `json:"lastHeard,omitzero"` // when its last association was accepted; zero = never
 }
 
 func (a *Access) stats() (open int64, refused map[Refusal]int64, peers map[string]PeerStats, unlisted PeerStats) {

@@ -127,7 +127,7 @@ func TestDiscardDestination(t *testing.T) {
 	study := objects[0].dataSet(t).String(dicom.StudyInstanceUID)
 	cfg := testConfig(t)
 	cfg.Deliver = []string{"GONE@127.0.0.1:1"}
-	n, _ := startNode(t, cfg)
+	n, stop := startNode(t, cfg)
 	pushOver(t, n.peer(), 1, objects)
 	waitState(t, n.store, study, pipeline.StateComputed, func(store.State) bool { return true })
 	deadline := time.Now().Add(patience)
@@ -147,6 +147,8 @@ func TestDiscardDestination(t *testing.T) {
 	_, errs := asked(t, exitFailed, "discard", "--data", cfg.Data, study)
 	says(t, errs, "not finished", "1 deliveries to make", "--force")
 
+	text, _ := asked(t, exitDone, "status", "--data", cfg.Data, study)
+	says(t, text, "waiting: the destination is down since ")
 	out, _ := asked(t, exitDone, "discard", "--data", cfg.Data, "--destination", "GONE@127.0.0.1:1")
 	says(t, out, "dropped: 1 delivery of 1 study")
 	d := statusOf(t, cfg.Data, study).Deliveries
@@ -158,6 +160,13 @@ func TestDiscardDestination(t *testing.T) {
 	says(t, errs, "1 reports that were delivered to nobody")
 	out, _ = asked(t, exitDone, "discard", "--data", cfg.Data, "--destination", "GONE@127.0.0.1:1")
 	says(t, out, "nothing waits for GONE@127.0.0.1:1")
+
+	// Of a node that does not run nobody knows whether its destinations are up.
+	stop()
+	over, _ = asked(t, exitDone, "status", "--data", cfg.Data)
+	if says(t, over, "radnode "+version+" does not run"); strings.Contains(over, "up;") || strings.Contains(over, "down") {
+		t.Error(over)
+	}
 }
 
 // The commands reach a node over a socket that only its user may open, whatever the length of the path; one that is left from a

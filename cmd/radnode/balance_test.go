@@ -307,6 +307,21 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// Finished studies leave before the reserve is reached, where new objects are refused.
+func TestRoomForTheReserve(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Reserve = 4 << 30
+	n, _ := startNode(t, cfg)
+	disk := n.store.Space()
+	if disk.Reserve < 1<<30 {
+		t.Skip("the disk is too small for a reserve that stands out")
+	}
+	space, err := n.pipeline.Space()
+	if err != nil || space.Free > max(0, disk.Free-disk.Reserve/2) {
+		t.Errorf("%+v, %v of %+v: the quota counts on what new objects do not get", space, err, disk)
+	}
+}
+
 // Without a destination nobody has the reports, so nothing leaves by itself.
 func TestRetentionKeepsWhatNobodyHas(t *testing.T) {
 	objects := demoObjects(t)
