@@ -143,7 +143,11 @@ func (o *overview) alerts() (say []string) {
 	add(o.Instances[pipeline.StateConflict], "instance", "came with other bytes under a UID that was taken; kept as evidence, see radnode status STUDY")
 	add(o.ParkedJobs, "job", "given up; radnode requeue STUDY or JOB tries again")
 	if left := time.Until(o.Expires); !o.Expires.IsZero() && left < dimse.ExpiresSoon {
-		say = append(say, "our TLS certificate expires on "+clock(o.Expires)+": renew the file, no restart is needed")
+		word := "expires"
+		if left <= 0 {
+			word = "expired"
+		}
+		say = append(say, fmt.Sprintf("our TLS certificate %s on %s: renew the file, no restart is needed", word, clock(o.Expires)))
 	}
 	for _, to := range o.Destinations {
 		if !to.Down.IsZero() {
