@@ -134,6 +134,9 @@ func (p *Pipeline) Requeue(ctx context.Context, uid string) (n Requeued, err err
 	}
 	p.matcher.pokes.add(uid)
 	p.tally.change(uid)
+	if n == (Requeued{}) {
+		return n, nil
+	}
 	p.log.Info("requeued by hand", "study", uid, "computations", n.Computations, "refused", n.Refused, "deliveries", n.Deliveries)
 	return n, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -115,13 +116,13 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	}
 	if cfg.DICOM.Listen != "" {
 		if n.dicom, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
-			return nil, fmt.Errorf("dicom port %s: %w; another program has it, or choose one with --listen", cfg.DICOM.Listen, err)
+			return nil, fmt.Errorf("dicom.listen: %w; %s", err, portRemedy(err))
 		}
 	}
 	if cfg.DICOM.TLS.Listen != "" {
 		if n.secure, err = net.Listen("tcp", cfg.DICOM.TLS.Listen); err != nil {
 			closeAll()
-			return nil, fmt.Errorf("dicom.tls.listen %s: %w; another program has it: choose another", cfg.DICOM.TLS.Listen, err)
+			return nil, fmt.Errorf("dicom.tls.listen: %w; %s", err, portRemedy(err))
 		}
 		n.config = secure.Server(cfg.DICOM.TLS.Require)
 	}
@@ -134,6 +135,9 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	}
 	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
+		if !errors.Is(err, store.ErrInUse) { // which names the folder
+			err = fmt.Errorf("data folder %s: %w", cfg.Data, err)
+		}
 		return nil, err
 	}
 	n.server = &dimse.Server{
@@ -170,6 +174,17 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		log.Warn("no destination: reports stay here; name one with --deliver or under deliver in the configuration")
 	}
 	return n, nil
+}
+
+// portRemedy says what to do about a port that cannot be had.
+func portRemedy(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "a port below 1024 needs a right of its own (on Linux CAP_NET_BIND_SERVICE); give it to radnode, or choose a higher port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have the address; leave it out, as :11112, to listen on all"
+	}
+	return "another program has it; stop that, or choose another with --listen or in the configuration"
 }
 
 func address(l net.Listener) string {
