@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -38,8 +37,8 @@ type KnownPeer struct {
 
 	Associations     int     // at once; 0 = as many as the server has
 	Reserved         int     // places that nobody else gets
-	ObjectsPerSecond float64 // 0 = any number; above it the peer is slowed down, never refused
-	BytesPerSecond   float64 // 0 = any number; the same
+	ObjectsPerSecond float64 // objects and requests of any other kind; 0 = any number; above it the peer is slowed down, never refused
+	BytesPerSecond   float64 // of all that it sends; 0 = any number; the same
 }
 
 // Unknown says what a peer may do that is not known.
@@ -77,13 +76,22 @@ type Access struct {
 	unknown  Unknown
 	local    bool
 	names    names
-	quiet    quiet
+
+	strange, familiar quiet // the log of those who are not known or not let in, and of the others
 
 	refused map[Refusal]*atomic.Int64
+	echoes  *rate.Limiter // messages of all who may verify the connection and no more
 
-	mu   sync.Mutex // guards what follows, and open of every entry
-	open int
+	mu        sync.Mutex // guards what follows, and open of every entry
+	open      int
+	strangers map[netip.Addr]int // associations of peers that are not known, by source; of those with none there is no entry
 }
+
+// What a peer gets that may verify the connection and no more.
+const (
+	echoTime = time.Minute // for its association
+	echoRate = 100         // messages in a second, of all of them together
+)
 
 // An entry is a known peer and what it does.
 type entry struct {
@@ -103,7 +111,10 @@ func (p *entry) place() string { return or(p.Setting, p.Name) }
 
 // NewAccess checks the options; an error names the peer.
 func NewAccess(o AccessOptions) (*Access, error) {
-	a := &Access{unknown: o.Unknown, local: o.Local, unlisted: &entry{}, refused: map[Refusal]*atomic.Int64{}}
+	a := &Access{unknown: o.Unknown, local: o.Local, unlisted: &entry{}, refused: map[Refusal]*atomic.Int64{},
+		echoes: limiter(echoRate, 1), strangers: map[netip.Addr]int{},
+		strange:  quiet{lines: strangerLines, total: strangerTotal, withheld: "more was refused to peers, or done by peers that are not known, than is logged line by line"},
+		familiar: quiet{lines: peerLines, total: peerTotal, withheld: "known peers did more than is logged line by line"}}
 	if err := o.Unknown.Check(); err != nil {
 		return nil, err
 	}
@@ -225,9 +236,12 @@ type caller struct {
 type grant struct {
 	access  *Access
 	peer    *entry
-	unknown bool // a peer that is not known
-	echo    bool // only C-ECHO is granted
+	from    netip.Addr // its source
+	unknown bool       // a peer that is not known
+	echo    bool       // only C-ECHO is granted
 	advice  string
+
+	messages, octets *rate.Limiter // nil = no limit
 }
 
 // name is the peer's name in the log, "" where it has none.
@@ -239,13 +253,18 @@ func (g *grant) release() {
 	defer g.access.mu.Unlock()
 	g.access.open--
 	g.peer.open--
+	if g.unknown {
+		if g.access.strangers[g.from]--; g.access.strangers[g.from] == 0 {
+			delete(g.access.strangers, g.from)
+		}
+	}
 }
 
 // admit grants a place of max to a caller, or says why not; the refusal is for the peer, its Detail for the administrator, who
 // shall know from it what to add where.
 func (a *Access) admit(ctx context.Context, calling string, c caller, max int) (*grant, Refusal, *ul.RejectedError) {
 	p, why, advice := a.identify(ctx, calling, c)
-	g := &grant{access: a, peer: p}
+	g := &grant{access: a, peer: p, from: source(c.addr)}
 	if why != "" {
 		bound := slices.ContainsFunc(a.peers, func(p *entry) bool { return p.AETitle == calling && p.Certificate != "" })
 		switch {
@@ -269,6 +288,9 @@ func (a *Access) admit(ctx context.Context, calling string, c caller, max int) (
 		r.Detail = detail
 		g.peer.refused.Add(1)
 		return nil, why, &r
+	}
+	if g.messages, g.octets = g.peer.objects, g.peer.octets; g.echo {
+		g.messages = a.echoes
 	}
 	g.peer.associations.Add(1)
 	g.peer.lastHeard.Store(time.Now().UnixNano())
@@ -356,8 +378,8 @@ func (p *entry) unproven(c caller) (fault string) {
 }
 
 // enter takes a place. Some of them are kept: what known peers have reserved and do not use, and, from those who are not
-// known, a quarter of all for those who are.
-func (a *Access) enter(g *grant, max int) (Refusal, string) {
+// known, a quarter of all for those who are. One source of those gets no more than a quarter.
+func (a *Access) enter(g *grant, maximum int) (Refusal, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := g.peer.Associations; n > 0 && g.peer.open >= n {
@@ -370,21 +392,27 @@ func (a *Access) enter(g *grant, max int) (Refusal, string) {
 			kept += p.Reserved - p.open
 		}
 	}
-	if quarter := max / 4; g.unknown && len(a.peers) > 0 && quarter-known > kept {
+	if quarter := maximum / 4; g.unknown && len(a.peers) > 0 && quarter-known > kept {
 		kept = quarter - known
 	}
-	if a.open+kept >= max {
+	if a.open+kept >= maximum {
 		if kept == 0 {
 			return RefusedPlaces, fmt.Sprintf("%d associations are open, which is dicom.max_associations", a.open)
 		}
-		return RefusedPlaces, fmt.Sprintf("%d associations are open, and the other %d of dicom.max_associations are kept for known peers", a.open, max-a.open)
+		return RefusedPlaces, fmt.Sprintf("%d associations are open, and the other %d of dicom.max_associations are kept for known peers", a.open, maximum-a.open)
+	}
+	if g.unknown {
+		if most := max(maximum/4, 1); a.strangers[g.from] >= most {
+			return RefusedPeerPlaces, fmt.Sprintf("%v has %d associations, which is the limit of an address that is not known", g.from, most)
+		}
+		a.strangers[g.from]++
 	}
 	a.open++
 	g.peer.open++
 	return "", ""
 }
 
-// slow waits until the limit lets n through. The peer is not read meanwhile, so that TCP slows it down.
+// slow waits until the limit l lets n through. The peer is not read meanwhile, so that TCP slows it down.
 func (g *grant) slow(ctx context.Context, l *rate.Limiter, n int) (waited time.Duration) {
 	if l == nil {
 		return 0
@@ -421,6 +449,12 @@ type PeerStats struct {
 	Bytes               int64         `json:"bytes"`              // of data sets, kept or not
 	Slowed              time.Duration `json:"slowedNanoseconds"`  // that its limits made it wait
 	LastHeard           time.Time     `json:"lastHeard,omitzero"` // when its last association was accepted; zero = never
+}
+
+// summary tells what was left out of the log.
+func (a *Access) summary(log *slog.Logger, now time.Time, all bool) {
+	a.strange.summary(log, now, all)
+	a.familiar.summary(log, now, all)
 }
 
 func (a *Access) stats() (open int64, refused map[Refusal]int64, peers map[string]PeerStats, unlisted PeerStats) {
@@ -623,84 +657,6 @@ func source(a netip.Addr) netip.Addr {
 	}
 	return a
 }
-
-const (
-	quietLines  = 10   // a minute for one source
-	quietTotal  = 300  // a minute for all
-	quietSource = 4096 // sources that are told apart
-	quietWindow = time.Minute
-)
-
-// quiet keeps those who are not let in from filling the log: of a source ten lines a minute are written, then one with the
-// number of the others.
-type quiet struct {
-	mu      sync.Mutex // guards what follows
-	sources map[netip.Addr]*refusedLines
-	since   time.Time // of the minute that total counts
-	total   int
-}
-
-type refusedLines struct {
-	since             time.Time
-	written, withheld int
-}
-
-// may says whether a line about this source is to be written. What it withholds, summary tells.
-func (q *quiet) may(from netip.Addr, now time.Time) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	from = source(from)
-	l := q.sources[from]
-	if l == nil {
-		if q.sources == nil {
-			q.sources = map[netip.Addr]*refusedLines{}
-		}
-		if len(q.sources) >= quietSource {
-			from = netip.Addr{} // all others
-		}
-		if l = q.sources[from]; l == nil {
-			l = &refusedLines{since: now}
-			q.sources[from] = l
-		}
-	}
-	if now.Sub(q.since) >= quietWindow {
-		q.since, q.total = now, 0
-	}
-	if l.written >= quietLines || q.total >= quietTotal {
-		l.withheld++
-		return false
-	}
-	l.written++
-	q.total++
-	return true
-}
-
-// summary writes what was withheld of the sources whose minute is over, or of all, and forgets them.
-func (q *quiet) summary(log *slog.Logger, now time.Time, all bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	lines, others := 0, 0
-	for _, from := range slices.SortedFunc(maps.Keys(q.sources), netip.Addr.Compare) {
-		l := q.sources[from]
-		if !all && now.Sub(l.since) < quietWindow {
-			continue
-		}
-		delete(q.sources, from)
-		switch {
-		case l.withheld == 0:
-		case !from.IsValid() || lines == quietTotal/10:
-			others += l.withheld
-		default:
-			lines++
-			log.Warn(withheld, "peer", from.String(), "count", l.withheld)
-		}
-	}
-	if others > 0 {
-		log.Warn(withheld, "peer", "others", "count", others)
-	}
-}
-
-const withheld = "more associations refused, or of peers that are not known, than are logged one by one"
 
 // A pending connection is one on which no association was requested yet, or is no longer.
 type pending struct {

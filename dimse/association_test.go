@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -420,6 +421,48 @@ func TestPanicInStorage(t *testing.T) {
 	}
 }
 
+// A panic before an association is there costs that connection and no place.
+func TestPanicInConnection(t *testing.T) {
+	log := &syncBuffer{}
+	server := &Server{Storage: &memory{}, MaxAssociations: 1, Logger: slog.New(panicking{slog.NewTextHandler(log, nil), "CLUMSY"})}
+	addr, _, _ := serve(t, server)
+	for range 3 {
+		if s, err := scriptAs(t, addr, "CLUMSY", "RADNODE"); err == nil {
+			if _, err := s.conn.Await(); err == nil {
+				t.Error("the association lives")
+			}
+		}
+	}
+	script(t, addr).alive()
+	if !strings.Contains(log.String(), "panic while a connection was served") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// panicking panics where an association of calling is accepted.
+type panicking struct {
+	slog.Handler
+	calling string
+}
+
+func (p panicking) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		if a.Key == "calling" && a.Value.String() == p.calling {
+			return clumsy{p.Handler}
+		}
+	}
+	return panicking{p.Handler.WithAttrs(attrs), p.calling}
+}
+
+type clumsy struct{ slog.Handler }
+
+func (c clumsy) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "association accepted" {
+		panic("boom")
+	}
+	return c.Handler.Handle(ctx, r)
+}
+
 func TestAcceptance(t *testing.T) {
 	const jpeg, jpeg2000, jpegLS, private = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.80", "1.2.840.113619.5.99"
 	const jpegXL = "1.2.840.10008.1.2.4.110" // not decoded
@@ -725,27 +768,39 @@ func TestManyAssociations(t *testing.T) {
 	}
 }
 
-// A peer cannot fill the log with what it is refused.
+// A peer cannot fill the log, neither with what it is refused nor with associations.
 func TestLogFlood(t *testing.T) {
-	server := &Server{Storage: &memory{}}
+	server := &Server{Storage: &mean{}}
 	addr, log, stop := serve(t, server)
-	s := script(t, addr)
-	const n = 3 * maxWarnings
-	for range n {
-		s.command(3, &Request{Field: CFindRQ, MessageID: 1})
-	}
-	s.flush()
-	for range n {
-		s.response()
-	}
-	s.alive()
-	if err := s.conn.Release(); err != nil {
-		t.Error(err)
+	const n = peerLines / 4
+	for range 3 {
+		s := script(t, addr)
+		for i := range n {
+			s.command(3, &Request{Field: CFindRQ, MessageID: 1})
+			s.command(3, storeRQ(uint16(i), "1.2.3")).data([]byte("12345678"))
+		}
+		s.flush()
+		for range 2 * n {
+			s.response()
+		}
+		s.alive()
+		if err := s.conn.Release(); err != nil {
+			t.Error(err)
+		}
 	}
 	stop()
-	if got := strings.Count(log.String(), "level=WARN"); got != maxWarnings+1 {
-		t.Errorf("%d warnings of %d refusals, want %d", got, n, maxWarnings+1)
+	lines := strings.Count(log.String(), "\n") - strings.Count(log.String(), "level=DEBUG")
+	if lines != peerLines+1 || !strings.Contains(log.String(), server.access().familiar.withheld) {
+		t.Errorf("%d lines and their sum, want %d", lines, peerLines+1)
 	}
+}
+
+// mean keeps nothing.
+type mean struct{}
+
+func (*mean) Put(_ context.Context, _ dicom.FileMeta, body io.Reader) error {
+	_, _ = io.Copy(io.Discard, body)
+	return errors.New("no")
 }
 
 // A peer that sends a data set instead of a message is given up, also where its fragments are empty.

@@ -47,6 +47,7 @@ type Client struct {
 	buf   []byte
 	reply []byte
 
+	events  int                          // results that the peer told
 	results map[string]*CommitmentResult // of the transactions that are awaited here; nil until it comes
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,8 @@ const (
 	maxReport = 256 << 10
 	// maxReports is how many results may wait for the association of their requests.
 	maxReports = 4
+	// maxEvents is how many results a peer may tell on an association of ours.
+	maxEvents = 1000
 )
 
 // Data sets, PS3.4 Tables J.3-1 and J.3-2.
@@ -311,13 +314,15 @@ func commitmentStatus(err error) Status {
 
 // commitmentBounds keeps what requests and results hold within bounds, however many associations bring them.
 type commitmentBounds struct {
-	held  atomic.Int64 // bytes that associations hold beyond what each may
-	parse sync.Mutex   // one data set is read at a time: that takes many times its bytes
+	held atomic.Int64 // bytes that associations hold beyond what each may
 }
 
-func (b *commitmentBounds) one(read func()) {
-	b.parse.Lock()
-	defer b.parse.Unlock()
+var parsing sync.Mutex
+
+// alone reads one data set at a time, of whatever association: that takes many times its bytes.
+func alone(read func()) {
+	parsing.Lock()
+	defer parsing.Unlock()
 	read()
 }
 
@@ -416,7 +421,7 @@ func (a *association) action(ctx context.Context, m *ActionRequest, pc *ul.Conte
 		report *CommitmentReport
 	)
 	refusal, err := a.take(pc, m.HasDataSet, func(data []byte) (err error) {
-		a.server.commitment.one(func() { rq, err = readAction(m, data, pc.TransferSyntax) })
+		alone(func() { rq, err = readAction(m, data, pc.TransferSyntax) })
 		if err == nil {
 			report, err = a.server.Committer.CommitmentRequested(ctx, a.calling, rq)
 		}
@@ -427,11 +432,11 @@ func (a *association) action(ctx context.Context, m *ActionRequest, pc *ul.Conte
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.warn("request for storage commitment refused", "transaction", rq.TransactionUID,
+		a.say(slog.LevelWarn, "request for storage commitment refused", "transaction", rq.TransactionUID,
 			"status", rsp.Status.String(), "error", refusal)
 		return a.respond(pc, rsp)
 	}
-	a.log.Info("storage commitment requested", "transaction", rq.TransactionUID, "instances", len(rq.Instances))
+	a.say(slog.LevelInfo, "storage commitment requested", "transaction", rq.TransactionUID, "instances", len(rq.Instances))
 	err = a.respond(pc, rsp)
 	if report != nil {
 		a.report(report, pc)
@@ -453,7 +458,7 @@ func (a *association) eventReport(ctx context.Context, m *EventReportRequest, pc
 	}
 	var result CommitmentResult
 	refusal, err := a.take(pc, m.HasDataSet, func(data []byte) (err error) {
-		a.server.commitment.one(func() { result, err = readEvent(m, data, pc.TransferSyntax) })
+		alone(func() { result, err = readEvent(m, data, pc.TransferSyntax) })
 		if err == nil {
 			err = a.server.Committer.CommitmentReported(ctx, a.calling, result)
 		}
@@ -464,10 +469,10 @@ func (a *association) eventReport(ctx context.Context, m *EventReportRequest, pc
 	}
 	rsp.Status = commitmentStatus(refusal)
 	if !rsp.Status.Success() {
-		a.warn("report of storage commitment refused", "transaction", result.TransactionUID,
+		a.say(slog.LevelWarn, "report of storage commitment refused", "transaction", result.TransactionUID,
 			"status", rsp.Status.String(), "error", refusal)
 	} else {
-		a.log.Info("storage commitment reported", "transaction", result.TransactionUID,
+		a.say(slog.LevelInfo, "storage commitment reported", "transaction", result.TransactionUID,
 			"committed", len(result.Committed), "failed", len(result.Failed))
 	}
 	return a.respond(pc, rsp)
@@ -501,7 +506,7 @@ func (a *association) report(report *CommitmentReport, pc *ul.Context) {
 	r.data, err = report.encode(pc.TransferSyntax)
 	switch {
 	case err != nil:
-		a.log.Error("the result of a request for storage commitment cannot be reported",
+		a.say(slog.LevelError, "the result of a request for storage commitment cannot be reported",
 			"transaction", report.TransactionUID, "error", err)
 	case len(r.data) > maxReport:
 		err = fmt.Errorf("a result of %d bytes needs an association of its own", len(r.data))
@@ -546,12 +551,12 @@ func (a *association) reported(m *EventReportResponse) {
 	a.reports = slices.Delete(a.reports, 0, 1)
 	r.timer.Stop()
 	if m.Status.Success() {
-		a.log.Info("storage commitment reported to the peer", "transaction", r.TransactionUID,
+		a.say(slog.LevelInfo, "storage commitment reported to the peer", "transaction", r.TransactionUID,
 			"committed", len(r.Committed), "failed", len(r.Failed))
 		r.settle(nil)
 		return
 	}
-	a.warn("the peer refused the result of its request for storage commitment",
+	a.say(slog.LevelWarn, "the peer refused the result of its request for storage commitment",
 		"transaction", r.TransactionUID, "status", m.Status.String())
 	r.settle(&m.Status)
 }
@@ -687,6 +692,9 @@ func (c *Client) interruptible(ctx context.Context) (done func()) {
 
 // event answers an N-EVENT-REPORT-RQ that comes on an association of ours, and keeps the result for AwaitCommitment.
 func (c *Client) event(m *EventReportRequest, pc *ul.Context) error {
+	if c.events++; c.events > maxEvents {
+		return c.conn.Abort(fmt.Errorf("the peer tells more than %d results, and not what it was asked", maxEvents))
+	}
 	data, status, err := readBody(c.conn, pc, m.HasDataSet, func(int) bool { return true })
 	if err != nil {
 		return c.ended(err)
@@ -696,7 +704,7 @@ func (c *Client) event(m *EventReportRequest, pc *ul.Context) error {
 		status = Status{StatusNoSuchClass, "nothing but Storage Commitment is expected here"}
 	case status.Code == StatusSuccess:
 		var result CommitmentResult
-		if result, err = readEvent(m, data, pc.TransferSyntax); err == nil {
+		if alone(func() { result, err = readEvent(m, data, pc.TransferSyntax) }); err == nil {
 			if r, awaited := c.results[result.TransactionUID]; awaited && r == nil {
 				c.results[result.TransactionUID] = &result
 			} else {

@@ -696,6 +696,15 @@ func TestClientAwaitsInVain(t *testing.T) {
 			}
 			_ = r.conn.SendData(b)
 		},
+		"tells others without end": func(r reporting) {
+			rq := reportRQ(1)
+			rq.HasDataSet = false
+			for many := bytes.Repeat(r.conn.AppendCommand(nil, 5, encodeCommand(rq)), 100); r.conn.SendData(many) == nil; {
+				for range 100 {
+					_, _, _ = r.take()
+				}
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialCommitment(t, scp(t, 0, func(conn *ul.Conn) { does(reporting{t, conn}) }))

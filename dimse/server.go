@@ -150,7 +150,7 @@ func (s *Server) listen(ctx context.Context, l net.Listener, secure *tls.Config)
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	var associations sync.WaitGroup
-	defer func() { s.access().quiet.summary(s.log(), time.Now(), true) }()
+	defer func() { s.access().summary(s.log(), time.Now(), true) }()
 	defer associations.Wait()
 	associations.Go(func() { s.summarise(work, ctx) })
 	defer context.AfterFunc(ctx, func() {
@@ -190,7 +190,7 @@ func (s *Server) summarise(work, ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			s.access().quiet.summary(s.log(), time.Now(), false)
+			s.access().summary(s.log(), time.Now(), false)
 		case <-ctx.Done():
 			return
 		case <-work.Done():
@@ -212,14 +212,18 @@ func (s *Server) associate(ctx, work context.Context, waiting *pending, secure *
 	start, nc := time.Now(), waiting.nc
 	defer func() { s.lobby.leave(waiting) }()
 	access := s.access()
-	log := s.log().With("peer", nc.RemoteAddr().String())
 	from := caller{addr: addrOf(nc.RemoteAddr())}
+	log := &teller{s.log().With("peer", nc.RemoteAddr().String()), &access.strange, from.addr}
+	defer func() {
+		if p := recover(); p != nil { // one connection must not end the others
+			_ = waiting.nc.Close()
+			log.log.Error("panic while a connection was served", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
 	refused := func(why Refusal, err error) {
 		s.refused.Add(1)
 		access.refused[why].Add(1)
-		if access.quiet.may(from.addr, time.Now()) {
-			log.Warn("association refused", "reason", err)
-		}
+		log.say(slog.LevelWarn, "association refused", "reason", err)
 	}
 
 	// Until the association is there, the end of ctx closes the connection.
@@ -231,7 +235,7 @@ func (s *Server) associate(ctx, work context.Context, waiting *pending, secure *
 		if err != nil {
 			stop()
 			if errors.Is(err, io.EOF) && conn == nil {
-				log.Debug("connection without a request")
+				log.say(slog.LevelDebug, "connection without a request")
 				return
 			}
 			refused(RefusedTLS, err)
@@ -253,10 +257,10 @@ func (s *Server) associate(ctx, work context.Context, waiting *pending, secure *
 		defer place.release() // before Close, which may wait for the peer
 	}
 	if rq := conn.Request; rq != nil {
-		log = log.With("calling", rq.Calling.String(), "called", rq.Called.String())
+		log.log = log.log.With("calling", rq.Calling.String(), "called", rq.Called.String())
 	}
 	if received, _ := conn.Bytes(); err != nil && received == 0 && errors.Is(err, ul.ErrClosed) {
-		log.Debug("connection without a request") // a load balancer's probe
+		log.say(slog.LevelDebug, "connection without a request") // a load balancer's probe
 		return
 	}
 	if err != nil {
@@ -273,25 +277,28 @@ func (s *Server) associate(ctx, work context.Context, waiting *pending, secure *
 	s.lobby.leave(waiting)
 	defer func() { waiting = s.enter(transport) }() // while Close waits for the peer
 	s.total.Add(1)
-	if place.unknown && !access.quiet.may(from.addr, time.Now()) {
-		log = slog.New(slog.DiscardHandler)
+	if !place.unknown {
+		log.quiet = &access.familiar
 	}
-	log.Info("association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", conn.Request.User.ImplementationVersionName)
-	if place.echo && len(conn.Contexts()) < len(conn.Request.Contexts) {
-		log.Warn("only C-ECHO is granted", "reason", place.advice)
+	log.say(slog.LevelInfo, "association accepted", "contexts", len(conn.Contexts()), "proposed", len(conn.Request.Contexts), "implementation", fmt.Sprintf("%.64s", conn.Request.User.ImplementationVersionName))
+	if place.echo {
+		conn.Limit(echoTime)
+		if len(conn.Contexts()) < len(conn.Request.Contexts) {
+			log.say(slog.LevelWarn, "only C-ECHO is granted", "reason", place.advice)
+		}
 	}
 
 	defer context.AfterFunc(ctx, conn.Interrupt)()
-	a := &association{server: s, conn: conn, log: log, calling: conn.Request.Calling.String(), grant: place}
+	a := &association{server: s, conn: conn, teller: log, calling: conn.Request.Calling.String(), grant: place}
 	err = a.serve(work)
 	received, sent := conn.Bytes()
 	counts := []any{"stored", a.stored, "refused", a.refused, "echoes", a.echoes, "received", received, "sent", sent, "duration", time.Since(start).Round(time.Millisecond)}
 	if err != nil {
 		s.aborted.Add(1)
-		log.Warn("association aborted", append(counts, "reason", err)...)
+		log.say(slog.LevelWarn, "association aborted", append(counts, "reason", err)...)
 		return
 	}
-	log.Info("association released", counts...)
+	log.say(slog.LevelInfo, "association released", counts...)
 }
 
 // maxHandshake leaves of 30 s enough for the request that follows.
@@ -309,7 +316,7 @@ func (s *Server) handshake(ctx context.Context, nc net.Conn, config *tls.Config,
 		}
 		return conn, tlsFault(err, "peer's")
 	}
-	who.tls = true
+	who.tls, counted.established = true, true
 	if chains := conn.ConnectionState().VerifiedChains; len(chains) > 0 {
 		who.certificate = chains[0][0]
 	}
@@ -411,15 +418,13 @@ func plausibleUID(s string) bool {
 
 // An association is the peer's requests one after the other, each answered before the next is read.
 type association struct {
+	*teller
 	server  *Server
 	conn    *ul.Conn
-	log     *slog.Logger
 	calling string
 	grant   *grant
-	slow    func(bytes int) // waits as the peer's limit wants
 
 	stored, refused, echoes int
-	warned                  int    // lines, see warn
 	command, response       []byte // reused
 	messageID               uint16 // of the last request of ours
 	reports                 []*pendingReport
@@ -433,7 +438,7 @@ func (a *association) serve(ctx context.Context) (err error) {
 			err = a.conn.Abort(fmt.Errorf("internal error"))
 		}
 	}()
-	a.slow = func(n int) { a.conn.Allow(a.grant.slow(ctx, a.grant.peer.octets, n)) }
+	a.conn.Pace(func(n int) time.Duration { return a.grant.slow(ctx, a.grant.octets, n) })
 	defer a.endReports()
 	for {
 		if err := a.sendReport(); err != nil {
@@ -446,6 +451,7 @@ func (a *association) serve(ctx context.Context) (err error) {
 		case err != nil:
 			return a.conn.Abort(err)
 		}
+		a.conn.Allow(a.grant.slow(ctx, a.grant.messages, 1))
 		if a.grant.echo && !isEcho(m) {
 			return a.conn.Abort(errors.New("only C-ECHO is granted: " + a.grant.advice))
 		}
@@ -564,7 +570,7 @@ func (a *association) answer(ctx context.Context, m Message, pc *ul.Context) err
 
 // unsupported is the status of a request that nobody here carries out.
 func (a *association) unsupported(f CommandField, pc *ul.Context) Status {
-	a.warn("operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
+	a.say(slog.LevelWarn, "operation not supported", "command", f.String(), "sop_class", pc.AbstractSyntax)
 	status := Status{StatusUnrecognisedOperation, f.String() + " is not supported here"}
 	if f.normalised() { // PS3.7 10.1: there is no SOP class with such instances here
 		status.Code = StatusNoSuchClass
@@ -582,7 +588,7 @@ func (a *association) drain(pc *ul.Context, follows bool) error {
 	if !follows {
 		return nil
 	}
-	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject(), slow: a.slow}
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
 	return b.drain()
 }
 
@@ -590,9 +596,8 @@ func (s *Server) maxObject() int64 { return or(s.MaxObjectBytes, 8<<30) }
 
 // store answers C-STORE-RQ, PS3.4 Annex B.
 func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context) error {
-	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject(), slow: a.slow}
+	b := &body{conn: a.conn, context: pc.ID, limit: a.server.maxObject()}
 	peer := a.grant.peer
-	a.conn.Allow(a.grant.slow(ctx, peer.objects, 1))
 	status := a.put(ctx, m, pc, b)
 	if !m.NoDataSet {
 		if err := b.drain(); err != nil && err != errTooLarge {
@@ -609,7 +614,7 @@ func (a *association) store(ctx context.Context, m *StoreRequest, pc *ul.Context
 		a.refused++
 		a.server.objectsRefused.Add(1)
 		peer.objectsRefused.Add(1)
-		a.warn("object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
+		a.say(slog.LevelWarn, "object refused", "sop_instance", clip(m.AffectedSOPInstanceUID), "sop_class", clip(m.AffectedSOPClassUID), "status", status.String(), "bytes", b.n)
 	}
 	if err := a.respond(pc, &StoreResponse{m.MessageID, clip(m.AffectedSOPClassUID), clip(m.AffectedSOPInstanceUID), status}); err != nil {
 		return err
@@ -645,14 +650,14 @@ func (a *association) put(ctx context.Context, m *StoreRequest, pc *ul.Context, 
 	case b.err == errTooLarge: // whatever Put made of it
 		return Status{StatusOutOfResources, fmt.Sprintf("the object is larger than %d bytes", b.limit)}
 	case err == nil && b.err != io.EOF:
-		a.log.Error("the storage did not read the object to its end", "sop_instance", m.AffectedSOPInstanceUID)
+		a.say(slog.LevelError, "the storage did not read the object to its end", "sop_instance", m.AffectedSOPInstanceUID)
 		return Status{StatusProcessingFailure, "the node did not read the whole object"}
 	case err != nil && (b.err == nil || b.err == io.EOF):
 		level := slog.LevelError
 		if status := statusOf(err); status.Code == StatusOutOfResources {
 			level = slog.LevelDebug // the storage tells of a full disk once, and not for each of a thousand objects
 		}
-		a.log.Log(ctx, level, "the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
+		a.say(level, "the storage did not keep an object", "sop_instance", m.AffectedSOPInstanceUID, "error", err)
 	}
 	return statusOf(err)
 }
@@ -677,7 +682,6 @@ type body struct {
 	inside  bool  // a fragment is at hand
 	last    bool  // it is the last one
 	endless bool  // still more than twice the limit
-	slow    func(bytes int)
 	err     error // io.EOF after the last fragment
 }
 
@@ -706,22 +710,13 @@ func (b *body) peek() ([]byte, error) {
 		case v.Command || v.Context != b.context: // PS3.7 6.3
 			b.err = vanished(errors.New("command or another context inside a data set"))
 		case b.n+int64(v.Len) > b.limit:
-			b.arrived(v.Len)
 			b.inside, b.last, b.err = true, v.Last, errTooLarge
 		default:
-			b.arrived(v.Len)
 			b.n += int64(v.Len)
 			b.inside, b.last = true, v.Last
 		}
 	}
 	return nil, b.err
-}
-
-// arrived is where the peer's limit makes it wait: after the head of a fragment, whose payload then stays unread for a while.
-func (b *body) arrived(n int) {
-	if b.slow != nil {
-		b.slow(n)
-	}
 }
 
 func vanished(err error) error { return fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err) }
@@ -782,7 +777,6 @@ func (b *body) pass() error {
 		if v.Command || v.Context != b.context {
 			return vanished(errors.New("command or another context inside a data set"))
 		}
-		b.arrived(v.Len)
 		b.last = v.Last
 		if surplus += int64(v.Len); surplus > b.limit {
 			b.endless = true

@@ -195,6 +195,9 @@ func (t *TLS) Server(require bool) *tls.Config {
 			return nil, errors.New("no certificate to show")
 		}
 		c.Certificates, c.ClientCAs, c.ClientAuth = []tls.Certificate{*m.certificate}, m.ca, tls.VerifyClientCertIfGiven
+		if m.ca == nil { // for crypto/tls that is everybody whom the system trusts
+			c.ClientCAs = x509.NewCertPool()
+		}
 		if require {
 			c.ClientAuth = tls.RequireAndVerifyClientCert
 		}
@@ -290,6 +293,8 @@ func explain(err error, whose string) string {
 		name += " " + describeCertificate(verify.UnverifiedCertificates[0])
 	}
 	switch {
+	case errors.Is(err, errLongHandshake):
+		return "the peer sends too long a chain of certificates: leave those out that do not lead to the authority"
 	case errors.As(err, &header):
 		return "the peer speaks " + or(ul.Protocol(header.RecordHeader[:]), "another protocol") + " without TLS on a TLS port: configure TLS there, or point it at the other port"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
@@ -320,15 +325,25 @@ func linger(nc net.Conn) {
 	}
 }
 
-// A countedConn knows whether anything arrived, and acknowledges it at once: a handshake with a sender that has Nagle's
-// algorithm on takes 40 ms more otherwise.
+// maxHandshakeBytes bounds what a stranger may make us hold: crypto/tls alone takes a quarter of a MiB of certificates. A chain of
+// five has about 10 KiB.
+const maxHandshakeBytes = 64 << 10
+
+var errLongHandshake = fmt.Errorf("a handshake of more than %d bytes", maxHandshakeBytes)
+
+// A countedConn knows whether anything arrived, bounds it until the handshake is over, and acknowledges it at once: a handshake with
+// a sender that has Nagle's algorithm on takes 40 ms more otherwise.
 type countedConn struct {
 	net.Conn
 	acknowledge func()
 	read        int64
+	established bool
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
+	if !c.established && c.read > maxHandshakeBytes {
+		return 0, errLongHandshake
+	}
 	n, err := c.Conn.Read(p)
 	c.acknowledge()
 	c.read += int64(n)

@@ -171,6 +171,44 @@ func dialled(t testing.TB, addr string, config *tls.Config, calling string) erro
 	return c.Release(ctx)
 }
 
+// Who sends a handshake without an end is stopped early: crypto/tls alone would hold a quarter of a MiB for each. Where no authority
+// is named, nobody is verified, and not everybody whom the system trusts.
+func TestTLSHandshakeIsBounded(t *testing.T) {
+	ca := newAuthority(t, "hospital")
+	server := &Server{Storage: &memory{}}
+	addr, log, _ := serveTLS(t, server, ca.tls(leaf("radnode")).Server(true))
+	config := ca.tls(leaf("ct1")).Client("")
+	shown, err := config.GetClientCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		long := *shown
+		for len(long.Certificate) < 400 {
+			long.Certificate = append(long.Certificate, shown.Certificate[0])
+		}
+		return &long, nil
+	}
+	if err := dialled(t, addr, config, "CT1"); err == nil {
+		t.Error("accepted")
+	}
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "too long a chain of certificates"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("log:\n%s", log)
+		}
+	}
+	if err := dialled(t, addr, ca.tls(leaf("ct1")).Client(""), "CT1"); err != nil { // sends more than that behind the handshake
+		t.Error(err)
+	}
+
+	alone, _ := ca.issue(leaf("radnode"))
+	alone.CA = ""
+	c, err := newTLS(t, alone, nil).Server(true).GetConfigForClient(nil)
+	if err != nil || c.ClientCAs == nil || !c.ClientCAs.Equal(x509.NewCertPool()) {
+		t.Errorf("without authorities: %v, %v", c.ClientCAs, err)
+	}
+}
+
 // Input 7: a certificate that is absent, expired, not valid yet, of another authority, made for another use, or of another AE is
 // refused, and the log says each time what is wrong. Also who speaks another protocol.
 func TestTLSRefusals(t *testing.T) {
@@ -240,7 +278,7 @@ func TestTLSRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, lines := server.Stats().Refusals[c.why], len(log.String())
-			server.Access.quiet.summary(server.Logger, time.Now(), true) // of its own, each line is written
+			server.Access.summary(server.Logger, time.Now(), true) // of its own, each line is written
 			err := c.try()
 			if c.log == "" {
 				if err != nil {

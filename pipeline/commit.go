@@ -79,7 +79,6 @@ type commitment struct {
 	Delivery     string   `json:"delivery"`        // key of its job
 	Asked        int      `json:"asked,omitempty"` // transactions so far
 	Round        int      `json:"round,omitempty"` // the same since an operator brought it back
-	Spent        bool     `json:"spent,omitempty"` // all rounds were in vain: it is parked
 	Transactions []string `json:"transactions"`    // the latest last; a result of an earlier one counts as well
 }
 
@@ -125,14 +124,6 @@ func (d *destination) remember(a asked, newer bool) {
 
 // confirm asks a destination to commit to what a job is about, and to what other jobs of the queue are about that are due.
 func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job) error {
-	peer, err := dimse.ParsePeer(to.to)
-	confirmer, able := p.sender.(Confirmer)
-	if err == nil && !able {
-		err = errors.New("there is no way to ask for storage commitment")
-	}
-	if err != nil {
-		return p.store.Park(ctx, job.Key, err.Error(), store.Change{})
-	}
 	jobs := []*store.Job{job}
 	for len(jobs) < commitAtOnce {
 		soon, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -143,6 +134,37 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 		}
 		jobs = append(jobs, next)
 	}
+	open := make(map[*store.Job]bool)
+	for _, j := range jobs {
+		open[j] = true
+	}
+	defer func() { // what this ends without, at an error or a panic, is not kept from others for the rest of the lease
+		delete(open, job) // whoever called sees to that
+		for j := range open {
+			p.giveBack(j, p.outcomeRetry)
+		}
+	}()
+	write := func(j *store.Job, write func(context.Context) error) error {
+		delete(open, j)
+		return settled(p.insist(ctx, j, write))
+	}
+	peer, err := dimse.ParsePeer(to.to)
+	confirmer, able := p.sender.(Confirmer)
+	if err == nil && !able {
+		err = errors.New("there is no way to ask for storage commitment")
+	}
+	if err != nil {
+		return p.park(ctx, job, err.Error(), store.Change{})
+	}
+	if p.configured(to.to) && !to.commit {
+		p.log.Info("storage commitment is not asked for any more at this destination: what was delivered to it stays unconfirmed", "to", to.to, "deliveries", len(jobs))
+		for _, j := range jobs {
+			if err := write(j, func(ctx context.Context) error { return p.store.Done(ctx, j.Key, store.Change{Lease: j.Lease}) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	var (
 		due      []asked
 		held     []*store.Job
@@ -151,13 +173,21 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	for _, j := range jobs {
 		a := asked{key: j.Key, study: j.Study}
 		if err := json.Unmarshal(j.Payload, &a.commitment); err != nil || len(a.Transactions) == 0 {
-			if err := p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{}); err != nil {
+			if err := write(j, func(ctx context.Context) error {
+				return p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{Lease: j.Lease})
+			}); err != nil {
 				return err
 			}
 			continue
 		}
-		if j.Tries > 0 || a.Spent { // it was asked for, and time is up; or an operator has brought it back
-			if err := p.askAgain(ctx, to, a, 0, "the destination did not say whether it keeps what was delivered"); err != nil {
+		if j.LastError != "" { // it was asked for, and time is up; or an operator has brought it back, which forgets the tries
+			if j.Tries == 0 {
+				a.Round = -1
+			}
+			err := write(j, func(ctx context.Context) error {
+				return p.askAgain(ctx, to, a, 0, "the destination did not say whether it keeps what was delivered")
+			})
+			if err != nil {
 				return err
 			}
 			continue
@@ -179,10 +209,17 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 		return nil // the jobs stay
 	case errors.Is(err, dimse.ErrNotAccepted):
 		p.greeted(to)
-		return p.notOffered(ctx, to, due)
+		p.notOffered(to)
+		for _, j := range held {
+			if err := write(j, func(ctx context.Context) error { return p.store.Done(ctx, j.Key, store.Change{Lease: j.Lease}) }); err != nil {
+				return err
+			}
+		}
+		return nil
 	case answers == nil && !errors.As(err, &rejected):
 		p.away(to, err)
 		for _, j := range held {
+			delete(open, j)
 			p.giveBack(j, 0)
 		}
 		return nil
@@ -191,7 +228,7 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	}
 	p.greeted(to)
 	for i, a := range due {
-		if err := p.requested(ctx, to, a, answers[i]); err != nil {
+		if err := write(held[i], func(ctx context.Context) error { return p.requested(ctx, to, a, answers[i]) }); err != nil {
 			return err
 		}
 	}
@@ -202,60 +239,46 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 func (p *Pipeline) requested(ctx context.Context, to *destination, a asked, answer CommitmentAnswer) error {
 	switch {
 	case answer.Result != nil:
-		return settled(p.settle(ctx, to, a, *answer.Result))
+		return p.settle(ctx, to, a, *answer.Result)
 	case answer.Err != nil:
 		return p.askAgain(ctx, to, a, p.opt.Backoff.refused(a.Round), answer.Err.Error())
 	}
 	wait := jittered(p.opt.times.wait, a.Round, max(commitMaxWait, p.opt.times.wait))
-	return settled(p.store.Retry(ctx, a.key, time.Now().Add(wait), "the destination was asked to commit, and has not answered yet"))
-}
-
-// settled is for an outcome that came second: somebody else has settled the job.
-func settled(err error) error {
-	if errors.Is(err, store.ErrFinished) || errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
+	return p.store.Retry(ctx, a.key, time.Now().Add(wait), "the destination was asked to commit, and has not answered yet")
 }
 
 // askAgain asks by a new transaction, until all rounds are spent.
 func (p *Pipeline) askAgain(ctx context.Context, to *destination, a asked, pause time.Duration, reason string) error {
+	if a.Round+1 >= commitRounds {
+		if err := p.store.Park(ctx, a.key, fmt.Sprintf("not confirmed after %d requests: %s", commitRounds, reason), store.Change{}); err != nil {
+			return err
+		}
+		p.log.Error("delivered, and not confirmed: storage commitment given up; radnode requeue asks again", "study", a.study, "to", a.To,
+			"rounds", commitRounds, "reason", reason)
+		return nil
+	}
 	next := a.commitment
 	next.Round++
-	if next.Spent = next.Round >= commitRounds; next.Spent {
-		next.Round = 0
-	}
 	job := p.commitJob(a.study, next, time.Now().Add(pause))
 	if err := p.store.Done(ctx, a.key, store.Change{Jobs: []store.Job{job}}); err != nil {
-		return settled(err)
+		return err
 	}
 	if err := json.Unmarshal(job.Payload, &next); err != nil {
 		return err
 	}
 	to.remember(asked{job.Key, a.study, next}, true)
-	if !next.Spent {
-		p.log.Debug("storage commitment is asked for again", "study", a.study, "to", a.To, "round", next.Round, "reason", reason)
-		return nil
-	}
-	p.log.Error("delivered, and not confirmed: storage commitment given up; radnode requeue asks again", "study", a.study, "to", a.To,
-		"rounds", commitRounds, "reason", reason)
-	return p.store.Park(ctx, job.Key, fmt.Sprintf("not confirmed after %d requests: %s", commitRounds, reason), store.Change{})
+	p.log.Debug("storage commitment is asked for again", "study", a.study, "to", a.To, "round", next.Round, "reason", reason)
+	return nil
 }
 
 // notOffered lets deliveries stand unconfirmed where the destination has no Storage Commitment.
-func (p *Pipeline) notOffered(ctx context.Context, to *destination, due []asked) error {
+func (p *Pipeline) notOffered(to *destination) {
 	first := false
 	to.count(func(d *destination) { first, d.notOffered = d.notOffered.IsZero(), time.Now() })
 	if first {
 		p.log.Warn("the destination does not offer Storage Commitment: deliveries to it stay unconfirmed; enable it there, or leave out commit",
 			"to", to.to)
 	}
-	for _, a := range due {
-		if err := settled(p.store.Done(ctx, a.key, store.Change{})); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // settle keeps the result of a request of ours. What the destination does not keep is sent again.
@@ -441,7 +464,7 @@ func (p *Pipeline) visitCaller(ctx context.Context, queue string) error {
 	peer, known := p.peerOf(calling)
 	if !known {
 		return p.visit(ctx, queue, p.destination(calling), func(ctx context.Context, _ *destination, job *store.Job) error {
-			return p.store.Park(ctx, job.Key, "AE title "+calling+" has no address under peers any more", store.Change{})
+			return p.park(ctx, job, "AE title "+calling+" has no address under peers any more", store.Change{})
 		})
 	}
 	return p.visit(ctx, queue, p.destination(peer.String()), func(ctx context.Context, to *destination, job *store.Job) error {
@@ -454,7 +477,7 @@ func (p *Pipeline) callBack(ctx context.Context, to *destination, peer dimse.Pee
 	var rq promise
 	confirmer, able := p.sender.(Confirmer)
 	if err := json.Unmarshal(job.Payload, &rq); err != nil || !able {
-		return p.store.Park(ctx, job.Key, "payload cannot be read", store.Change{})
+		return p.park(ctx, job, "payload cannot be read", store.Change{})
 	}
 	result, err := p.durable(ctx, rq.CommitmentRequest)
 	if err != nil {
@@ -471,13 +494,16 @@ func (p *Pipeline) callBack(ctx context.Context, to *destination, peer dimse.Pee
 	case err == nil:
 		p.greeted(to)
 		p.log.Info("storage commitment reported to the peer", "to", to.to, "transaction", rq.TransactionUID, "committed", len(result.Committed), "failed", len(result.Failed))
-		return settled(p.store.Done(ctx, job.Key, store.Change{}))
+		return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Done(ctx, job.Key, store.Change{Lease: job.Lease}) })
 	case time.Since(rq.At) > reportPatience:
-		p.log.Warn("a peer that asked for storage commitment did not take the result within a day; given up", "to", to.to, "transaction", rq.TransactionUID, "err", err)
-		return settled(p.store.Park(ctx, job.Key, "the result was not taken: "+err.Error(), store.Change{}))
+		p.log.Warn("a peer that asked for storage commitment did not take the result within a day; given up, radnode requeue tries once more",
+			"to", to.to, "transaction", rq.TransactionUID, "err", err)
+		return p.park(ctx, job, "the result was not taken: "+err.Error(), store.Change{})
 	case errors.As(err, &status), errors.Is(err, ErrBroken), errors.Is(err, dimse.ErrNotAccepted):
 		p.greeted(to)
-		return settled(p.store.Retry(ctx, job.Key, time.Now().Add(p.opt.Backoff.refused(job.Tries)), err.Error()))
+		return p.insist(ctx, job, func(ctx context.Context) error {
+			return p.store.Retry(ctx, job.Key, time.Now().Add(p.opt.Backoff.refused(job.Tries)), err.Error())
+		})
 	}
 	p.away(to, err)
 	p.giveBack(job, 0)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
 	"github.com/radnode/radnode/pipeline/panics"
@@ -44,7 +45,7 @@ func (t task) key() string { return t.Subject + "/" + t.Series }
 func (p *Pipeline) compute(ctx context.Context, job *store.Job, admit func(take func() error) error) error {
 	var t task
 	if err := json.Unmarshal(job.Payload, &t); err != nil {
-		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{})
+		return p.park(ctx, job, "payload: "+err.Error(), store.Change{})
 	}
 	study, err := p.store.Study(job.Study)
 	if err != nil {
@@ -134,7 +135,7 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job, admit func(take 
 	}
 	p.outgoing(&change, to, job.Study, t.key(), []store.NewInstance{made.Segmentation}, made.Sets)
 	urgency(change.Jobs, job)
-	if err := p.finish(ctx, job, change); err != nil {
+	if done, err := p.finish(ctx, job, change); !done {
 		return err
 	}
 	p.count(func(s *Stats) { s.Computed++ })
@@ -218,16 +219,22 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task, to []Destin
 			change.States = []store.State{state}
 		}
 	}
-	return p.finish(ctx, job, change)
+	_, err = p.finish(ctx, job, change)
+	return err
 }
 
-// finish stores the outcome of a computation. It is not cancelled any more, as that would only make it be computed again.
-func (p *Pipeline) finish(ctx context.Context, job *store.Job, change store.Change) error {
-	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, change); err != nil {
-		return err
+// finish stores the outcome of a computation; done is false where it was not. What the store refuses for another reason than the
+// disk is a failure.
+func (p *Pipeline) finish(ctx context.Context, job *store.Job, change store.Change) (done bool, err error) {
+	err = p.insist(ctx, job, func(ctx context.Context) error { return p.store.Done(ctx, job.Key, change) })
+	switch {
+	case err == nil:
+		p.serve(change.Jobs)
+		return true, nil
+	case settled(err) == nil || errors.As(err, new(*dimse.Status)):
+		return false, err
 	}
-	p.serve(change.Jobs)
-	return nil
+	return false, p.failed(ctx, job, fmt.Errorf("the outcome cannot be stored: %w", err))
 }
 
 // urgency makes deliveries as urgent as the computation that they come from.
@@ -374,7 +381,7 @@ func (p *Pipeline) refused(ctx context.Context, job *store.Job, t task, last det
 		Study: job.Study, Subject: t.key(), Name: StateRefused, Rule: t.Rule, Reason: text, Detail: last.raw(), At: time.Now(),
 	}}
 	urgency(change.Jobs, job)
-	if err := p.finish(ctx, job, change); err != nil {
+	if done, err := p.finish(ctx, job, change); !done {
 		return err
 	}
 	p.countRefused(why)
@@ -442,9 +449,8 @@ func ofTheInput(err error) bool {
 		errors.Is(err, ErrNothingMeasured)
 }
 
-// failed tries a job again later, and gives a computation up after some tries.
+// failed tries a job again later, and gives it up after some tries. Of what goes to a destination that is for panics alone.
 func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) error {
-	ctx = context.WithoutCancel(ctx)
 	if job.Lease != 0 {
 		if err := p.store.Held(job); err != nil { // a computation that was abandoned: what became of it is decided
 			return err
@@ -457,19 +463,36 @@ func (p *Pipeline) failed(ctx context.Context, job *store.Job, reason error) err
 	if errors.Is(reason, errSlow) {
 		tries = slowTries
 	}
-	if job.Queue == computeQueue && job.Tries+1 >= tries {
+	if job.Tries+1 >= tries {
 		return p.giveUp(ctx, job, fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason))
 	}
 	at := time.Now().Add(p.opt.Backoff.after(job.Tries))
 	p.log.Warn("job will be tried again", "queue", job.Queue, "study", job.Study, "tries", job.Tries+1, "at", at, "err", reason)
-	return p.store.Retry(ctx, job.Key, at, reason.Error())
+	return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Retry(ctx, job.Key, at, reason.Error()) })
 }
 
-// giveUp parks a computation, and its state says why. It is tried anew when the study is sent again.
+// park gives a job up, and makes c happen with that.
+func (p *Pipeline) park(ctx context.Context, job *store.Job, reason string, c store.Change) error {
+	c.Lease = job.Lease
+	return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Park(ctx, job.Key, reason, c) })
+}
+
+// giveUp parks a job, and a state of the study says why. A computation is tried anew when the study is sent again, all of them when a
+// person says so.
 func (p *Pipeline) giveUp(ctx context.Context, job *store.Job, reason string) error {
+	switch courier(job.Queue) {
+	case delivers:
+		return p.giveUpDelivery(ctx, job, reason)
+	case confirms, reports:
+		if err := p.park(ctx, job, reason, store.Change{}); err != nil {
+			return err
+		}
+		p.log.Error("storage commitment given up; radnode requeue tries again", "queue", job.Queue, "job", job.Key, "study", job.Study, "reason", reason)
+		return nil
+	}
 	var t task
 	if err := json.Unmarshal(job.Payload, &t); err != nil {
-		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{Lease: job.Lease})
+		return p.park(ctx, job, "payload: "+err.Error(), store.Change{})
 	}
 	d := detail{Series: t.Series}
 	if study, err := p.store.Study(job.Study); err == nil {
@@ -477,13 +500,13 @@ func (p *Pipeline) giveUp(ctx context.Context, job *store.Job, reason string) er
 		d = detailOf(old) // a report that stands is named by the next one
 	}
 	d.Input, d.Images, d.Took, d.Codes, d.Config, d.Job = t.Input, len(t.Images), nil, nil, p.config, job.Key
-	err := p.store.Park(ctx, job.Key, reason, store.Change{Lease: job.Lease, States: []store.State{{
+	err := p.park(ctx, job, reason, store.Change{States: []store.State{{
 		Study: job.Study, Subject: t.key(), Name: StateFailed, Rule: t.Rule, Detail: d.raw(), Reason: reason, At: time.Now(),
 	}}})
 	if err != nil {
 		return err
 	}
 	p.count(func(s *Stats) { s.Failed++ })
-	p.log.Error("study given up", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", reason)
+	p.log.Error("study given up; it is tried again when it is sent again, or by radnode requeue", "study", job.Study, "contours", t.Subject, "series", t.Series, "reason", reason)
 	return nil
 }

@@ -270,11 +270,11 @@ func payloadOf(payload any) []byte {
 func (p *Pipeline) deliver(ctx context.Context, to *destination, job *store.Job) error {
 	var d delivery
 	if err := json.Unmarshal(job.Payload, &d); err != nil {
-		return p.store.Park(ctx, job.Key, "payload: "+err.Error(), store.Change{})
+		return p.park(ctx, job, "payload: "+err.Error(), store.Change{})
 	}
 	peer, err := dimse.ParsePeer(d.To)
 	if err != nil {
-		return p.store.Park(ctx, job.Key, err.Error(), store.Change{})
+		return p.park(ctx, job, err.Error(), store.Change{})
 	}
 	var objects [][]Version
 	sent := make([]sentAs, len(d.Objects))
@@ -298,13 +298,14 @@ func (p *Pipeline) deliver(ctx context.Context, to *destination, job *store.Job)
 		}
 		return p.undelivered(ctx, to, job, d, err)
 	}
-	change := store.Change{States: []store.State{{
+	change := store.Change{Lease: job.Lease, States: []store.State{{
 		Study: job.Study, Subject: d.subject(), Name: StateDelivered, At: time.Now(), Detail: payloadOf(d),
 	}}}
 	if to.asks() {
 		change.Jobs = []store.Job{p.commitJob(job.Study, newCommitment(job.Key, d, sent), time.Now().Add(p.opt.times.gather))}
 	}
-	if err := p.store.Done(context.WithoutCancel(ctx), job.Key, change); err != nil {
+	err = p.insist(ctx, job, func(ctx context.Context) error { return p.store.Done(ctx, job.Key, change) })
+	if err != nil {
 		return err
 	}
 	p.back(to, job.Key)
@@ -356,7 +357,7 @@ func (p *Pipeline) undelivered(ctx context.Context, to *destination, job *store.
 		to.end()
 		at := time.Now().Add(p.opt.Backoff.refused(times))
 		p.log.Warn("delivery breaks off where others arrive; it waits by itself", "study", job.Study, "to", d.To, "tries", times, "at", at, "err", reason)
-		return p.store.Retry(ctx, job.Key, at, reason.Error())
+		return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Retry(ctx, job.Key, at, reason.Error()) })
 	}
 	p.count(func(s *Stats) { s.Undelivered++ })
 	// The next try is of another delivery, where there is one: whatever breaks off at this one does not stop all of them.
@@ -376,20 +377,30 @@ func (p *Pipeline) refusedDelivery(ctx context.Context, to *destination, job *st
 	}
 	p.count(func(s *Stats) { s.Undelivered++ })
 	text := fmt.Sprintf("delivery to %s: %v", d.To, reason)
-	tries := job.Tries % refusedTries // an operator who brings it back gives it as many again
-	if tries+1 == refusedTries {
-		to.forget(job.Key)
-		p.log.Error("delivery given up; radnode requeue brings it back", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1],
-			"tries", refusedTries, "err", reason)
-		return p.store.Park(ctx, job.Key, text, store.Change{States: []store.State{{
-			Study: job.Study, Subject: d.subject(), Name: StateUndelivered, Reason: fmt.Sprintf("given up after %d tries: %v", refusedTries, reason),
-			At: time.Now(), Detail: payloadOf(d),
-		}}})
+	if job.Tries+1 >= refusedTries {
+		return p.giveUpDelivery(ctx, job, fmt.Sprintf("given up after %d tries: %v", job.Tries+1, reason))
 	}
-	at := time.Now().Add(p.opt.Backoff.refused(tries))
+	at := time.Now().Add(p.opt.Backoff.refused(job.Tries))
 	p.log.Warn("delivery refused; it is tried again by itself", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1],
-		"tries", tries+1, "at", at, "err", reason)
-	return p.store.Retry(ctx, job.Key, at, text)
+		"tries", job.Tries+1, "at", at, "err", reason)
+	return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Retry(ctx, job.Key, at, text) })
+}
+
+// giveUpDelivery parks a delivery, and the state of the study says so.
+func (p *Pipeline) giveUpDelivery(ctx context.Context, job *store.Job, reason string) error {
+	var d delivery
+	if err := json.Unmarshal(job.Payload, &d); err != nil || len(d.Objects) == 0 {
+		return p.park(ctx, job, "payload cannot be read", store.Change{})
+	}
+	err := p.park(ctx, job, fmt.Sprintf("delivery to %s: %s", d.To, reason), store.Change{States: []store.State{{
+		Study: job.Study, Subject: d.subject(), Name: StateUndelivered, Reason: reason, At: time.Now(), Detail: payloadOf(d),
+	}}})
+	if err != nil {
+		return err
+	}
+	p.destination(d.To).forget(job.Key)
+	p.log.Error("delivery given up; radnode requeue brings it back", "study", job.Study, "to", d.To, "report", d.Objects[len(d.Objects)-1], "reason", reason)
+	return nil
 }
 
 // reportClasses are the SOP Classes that a report can be sent as, best first. The tree that radnode writes is legal in all

@@ -412,10 +412,18 @@ func TestRefusedAlone(t *testing.T) {
 			good := s.result(to.peer(), "good", "report", 1)
 			until(t, "the next is delivered", func() bool { return to.has(good) && len(s.jobs(to.peer())) == 1 })
 
-			to.do(func(p *pacs) { p.answer = nil })
-			if err := s.store.Retry(t.Context(), s.jobs(to.peer())[0].Key, time.Now(), "requeued"); err != nil {
-				t.Fatal(err)
+			requeue := func() {
+				t.Helper()
+				if _, err := s.p.RequeueJob(t.Context(), s.jobs(to.peer())[0].Key); err != nil {
+					t.Fatal(err)
+				}
 			}
+			requeue()
+			until(t, "it is given up once more, after as many tries", func() bool {
+				return to.times(bad) >= 2*refusedTries && s.destination(to.peer()).Parked == 1
+			})
+			to.do(func(p *pacs) { p.answer = nil })
+			requeue()
 			until(t, "it is delivered", func() bool { return to.has(bad) && s.state(to.peer(), bad).Name == StateDelivered })
 		})
 	}

@@ -37,7 +37,7 @@ type DestinationStats struct {
 	LastError string    `json:"lastError,omitempty"`
 
 	Waiting   int `json:"waiting"`   // deliveries
-	Parked    int `json:"parked"`    // deliveries that were given up; Retry of the store brings them back
+	Parked    int `json:"parked"`    // deliveries that were given up; Requeue of the store brings them back
 	Delivered int `json:"delivered"` // deliveries, since the start
 
 	// Storage Commitment, where it is asked for. Confirmed and Lost count deliveries since the start: those that the destination

@@ -179,7 +179,7 @@ func (p *Pipeline) unpark(ctx context.Context, study store.Study, j store.Job, n
 			}
 		}
 	}
-	if err := p.store.Retry(ctx, j.Key, time.Now(), byHand); err != nil {
+	if err := p.store.Requeue(ctx, j.Key, time.Now(), byHand); err != nil {
 		return err
 	}
 	if courier(j.Queue) == 0 {

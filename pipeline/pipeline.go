@@ -100,6 +100,8 @@ type Pipeline struct {
 	tally   tally
 	measure func(context.Context, Request) (*Measured, error) // that of memory
 
+	outcomeRetry time.Duration // that of work.go, and in tests less
+
 	checking chan struct{} // capacity 1: instances are read for a peer that asks whether they are kept
 
 	mu    sync.Mutex // guards stats
@@ -155,7 +157,8 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 			return nil, fmt.Errorf("pipeline: Options.Style: %w", err)
 		}
 	}
-	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1)}
+	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1),
+		outcomeRetry: outcomeRetry}
 	p.config = o.digest(p.memory.limit)
 	p.matcher, p.crew, p.measure = newMatcher(p), newCrew(o.Workers), p.memory.Measure
 	return p, nil

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/store"
 )
@@ -70,22 +71,54 @@ func (p *Pipeline) work(ctx context.Context, queue string, lease time.Duration, 
 	}
 }
 
-// outcomeRetry is when a job comes again whose outcome could not be stored, as on a full disk.
+// outcomeRetry is how soon it is tried to store the outcome of a job again, or the job itself, where the disk did not take it.
 const outcomeRetry = 10 * time.Second
 
-// stored takes notice where the store could not take the outcome of a job, as on a full disk. The job comes again soon: it must
-// not be lost, and it must not spin.
+// insist makes the outcome of a job durable. What the disk does not take, as a full one, is kept in hand until it does: nothing is
+// delivered or computed twice for want of room to write that down. It returns early only where ctx is done.
+func (p *Pipeline) insist(ctx context.Context, job *store.Job, write func(context.Context) error) error {
+	for said := false; ; said = true {
+		err := write(context.WithoutCancel(ctx))
+		if !errors.As(err, new(*dimse.Status)) { // of which the store makes an error of the disk
+			return err
+		}
+		if !said {
+			p.log.Error("the disk does not take the outcome of a job; it is kept until it does, make room or see to the disk", "queue", job.Queue,
+				"study", job.Study, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(p.outcomeRetry):
+		}
+		_ = p.store.Extend(job, computeLease) // where it is lost, the store will say so
+	}
+}
+
+// settled is for an outcome that came second: the job is done, somebody else has it, or its study has left.
+func settled(err error) error {
+	if errors.Is(err, store.ErrFinished) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrLeaseLost) {
+		return nil
+	}
+	return err
+}
+
+// stored takes notice where the store could not take what became of a job. The job comes again soon: it must not be lost, and it must
+// not spin.
 func (p *Pipeline) stored(ctx context.Context, job *store.Job, err error) {
 	p.tally.change(job.Study)
-	if err == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return
+	case settled(err) == nil:
+		p.log.Debug("an outcome came second and does not count", "queue", job.Queue, "study", job.Study, "err", err)
 		return
 	}
-	p.log.Error("outcome of a job not stored; it will be tried again", "queue", job.Queue, "study", job.Study, "err", err)
-	_ = p.store.Extend(job, outcomeRetry)
-	_ = p.store.Extend(job, 10*time.Second) // rather than the rest of the lease; where it is lost there is nothing to do
+	p.log.Error("outcome of a job not stored; it will be tried again, see to the disk if this goes on", "queue", job.Queue, "study", job.Study, "err", err)
+	_ = p.store.Extend(job, p.outcomeRetry) // rather than the rest of the lease; where it is lost there is nothing to do
 	select {
 	case <-ctx.Done():
-	case <-time.After(time.Second):
+	case <-time.After(min(time.Second, p.outcomeRetry)):
 	}
 }
 

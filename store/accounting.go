@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -407,5 +406,3 @@ func (s *Store) tally() *write {
 	a.write = newWrite(record{kind: kindClose, tally: t, text: text}, nil)
 	return a.write
 }
-
-var errNotYet = errors.New("store: not there yet")

@@ -329,7 +329,6 @@ var errTangled = errors.New("a record cannot be divided")
 func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err error) {
 	st := *r.step
 	changed := false
-	drop := func() { changed = true }
 
 	all := st.Instances
 	st.Instances = nil
@@ -342,7 +341,7 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 			return false, err
 		}
 		if !there {
-			drop()
+			changed = true
 			continue
 		}
 		p.instances = append(p.instances, e.SOPInstance)
@@ -354,16 +353,20 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 
 	jobs := st.Jobs
 	st.Jobs = nil
-	for _, j := range jobs {
+	for i, j := range jobs {
 		born, study, err := bornAt(tx, j.Key)
 		if err != nil {
 			return false, err
 		}
 		if born != r.at || study != j.Study {
-			drop()
+			changed = true
 			continue
 		}
 		p.keys[string(join(j.Study, j.Key))] = true
+		if j.Seq == 0 { // it follows from the place, which is another one from now on
+			j.Seq = r.step.sequence(i, r.at)
+			changed = true
+		}
 		st.Jobs = append(st.Jobs, j)
 	}
 
@@ -375,7 +378,7 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 			return false, err
 		}
 		if r.at.less(left) {
-			drop()
+			changed = true
 			continue
 		}
 		st.States = append(st.States, x)
@@ -392,7 +395,7 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 			return true
 		}
 		gone = true
-		drop()
+		changed = true
 		return false
 	}
 	st.Done = slices.DeleteFunc(slices.Clone(st.Done), func(key string) bool { return !alive(key) })
@@ -402,17 +405,24 @@ func (p *plan) decideStep(tx *bolt.Tx, r *record, n *planned) (keep bool, err er
 	if st.Park != nil && !alive(st.Park.Key) {
 		st.Park = nil
 	}
+	if st.Begin != "" && !alive(st.Begin) {
+		st.Begin = ""
+	}
+	if st.GiveBack != "" && !alive(st.GiveBack) {
+		st.GiveBack = ""
+	}
 	st.Release = slices.DeleteFunc(slices.Clone(st.Release), func(uid string) bool {
 		if tx.Bucket(bucketInstances).Get([]byte(uid)) != nil {
 			return false
 		}
-		drop()
+		changed = true
 		return true
 	})
 	if err != nil {
 		return false, err
 	}
-	if len(st.Instances)+len(st.Jobs)+len(st.States)+len(st.Done)+len(st.Release) == 0 && st.Retry == nil && st.Park == nil {
+	if len(st.Instances)+len(st.Jobs)+len(st.States)+len(st.Done)+len(st.Release) == 0 &&
+		st.Retry == nil && st.Park == nil && st.Begin+st.GiveBack == "" {
 		return false, nil
 	}
 	if gone && !st.Decided {

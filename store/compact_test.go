@@ -41,6 +41,16 @@ func leftStore(t testing.TB, dir string, d *disk) *Store {
 		if err := s.Commit(ctx, c); err != nil {
 			t.Fatal(err)
 		}
+		for range i % 4 {
+			if err := s.Begin(ctx, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%4 == 3 {
+			if err := s.GiveBack(ctx, key); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if i%2 == 0 {
 			if err := s.Done(ctx, key, Change{}); err != nil {
 				t.Fatal(err)
@@ -474,7 +484,7 @@ func TestCompactionKnowsSteps(t *testing.T) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[step]()) {
 		fields = append(fields, f.Name)
 	}
-	known := []string{"Instances", "Jobs", "States", "Done", "Retry", "Park", "Release", "Decided"}
+	known := []string{"Instances", "Jobs", "States", "Done", "Retry", "Park", "Begin", "GiveBack", "Release", "Decided"}
 	if d := cmp.Diff(known, fields); d != "" {
 		t.Errorf("fields of a step (-known +there)\n%s", d)
 	}

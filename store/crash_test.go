@@ -28,7 +28,8 @@ const (
 )
 
 func crashOptions(round int) Options {
-	return Options{largeObject: crashLarge, segmentSize: 1 << 20, prepared: int64(1+round%2*200) << 10, quiet: 2 * time.Millisecond}
+	return Options{largeObject: crashLarge, segmentSize: 1 << 20, prepared: int64(1+round%2*200) << 10, quiet: 2 * time.Millisecond,
+		Conflicts: Policy(max(round, 0) % 3 % 2), compact: time.Duration(1+round%5*10) * time.Millisecond}
 }
 
 // crashChild does things with a store until it is killed, and says each time what it begins and what was answered.
@@ -109,6 +110,8 @@ type crashLane struct {
 	phases  map[string]int           // kills by what the child was at
 	answers int
 	wrong   []string
+
+	rewritten, amid int // looks at a folder with a segment that was compacted, and with one that was about to be
 }
 
 // forks keeps a child of one lane from being forked while another has a store open: until it has become the program that it
@@ -142,7 +145,7 @@ func TestKill(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	phases, answers := map[string]int{}, 0
+	phases, answers, rewritten, amid := map[string]int{}, 0, 0, 0
 	for _, l := range lanes {
 		for _, w := range l.wrong {
 			t.Error(w)
@@ -151,13 +154,15 @@ func TestKill(t *testing.T) {
 			phases[p] += n
 		}
 		answers += l.answers
+		rewritten += l.rewritten
+		amid += l.amid
 	}
-	t.Logf("%d kills (%v), %d answers kept", killed.Load(), phases, answers)
+	t.Logf("%d kills (%v), %d answers kept; looked %d times at compacted segments, %d times amid compaction", killed.Load(), phases, answers, rewritten, amid)
 	if answers < kills {
 		t.Errorf("only %d answers in %d rounds", answers, kills)
 	}
-	if kills >= 50 && (phases["opens"] == 0 || phases["open"] == 0 || phases["closes"] == 0) {
-		t.Errorf("the kills fell into %v, and should into each of opens, open and closes", phases)
+	if kills >= 50 && (phases["opens"] == 0 || phases["open"] == 0 || phases["closes"] == 0 || rewritten == 0) {
+		t.Errorf("the kills fell into %v, and should into each of opens, open and closes, and behind compactions", phases)
 	}
 }
 
@@ -283,6 +288,9 @@ func (l *crashLane) look(round, from int) {
 	defer forks.RUnlock()
 	o := crashOptions(round)
 	o.Logger = slog.New(slog.DiscardHandler)
+	rewritten, amid := compactedIn(l.dir)
+	l.rewritten += count(rewritten)
+	l.amid += count(amid)
 	s, err := Open(l.dir, o)
 	if err != nil {
 		l.wrong = append(l.wrong, fmt.Sprintf("round %d: the store does not open: %v", round, err))

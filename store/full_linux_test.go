@@ -53,8 +53,12 @@ func TestFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	// Somebody else's file, which is removed later: what then is free is more than the index has to write.
+	if err := os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	book := new(logBook)
-	o := Options{Reserve: 1, segmentSize: 1 << 20, largeObject: crashLarge, Logger: book.logger(), calm: time.Nanosecond}
+	o := Options{Reserve: 1, segmentSize: 1 << 20, largeObject: crashLarge, Logger: book.logger(), calm: time.Second}
 	s := openStore(t, dir, o)
 	var kept []object
 	var refusal error
@@ -82,8 +86,14 @@ func TestFullFileSystem(t *testing.T) {
 		_, err = filler.Write(b)
 	}
 	_ = filler.Close()
-	for i := range 30 { // until even the last page of the segment is full
-		if obj := newObject(testStudy, fmt.Sprintf("1.3.%d", i), 500, uint64(i)); obj.put(s) == nil {
+	n := 0
+	for _, size := range []int{50_000, 5000, 400} { // until even the last page of what is reserved for the segment is full
+		for {
+			n++
+			obj := newObject(testStudy, fmt.Sprintf("1.3.%d", n), size, uint64(n))
+			if obj.put(s) != nil {
+				break
+			}
 			kept = append(kept, obj)
 		}
 	}
@@ -122,8 +132,10 @@ func TestFullFileSystem(t *testing.T) {
 	s = openStore(t, dir, o)
 	check("full, after a restart")
 
-	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"filler", "ballast"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	time.Sleep(2 * gaugeEvery)
 	again := newObject(testStudy, "1.4.1", 2000, 1)

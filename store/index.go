@@ -565,9 +565,7 @@ func (s *Store) applyStep(st *step, at location) error {
 		}
 		if !known {
 			j := st.Jobs[i]
-			if j.State = Pending; j.Seq == 0 {
-				j.Seq = at.sequence() - uint64(len(st.Jobs)-i)
-			}
+			j.State, j.Seq = Pending, st.sequence(i, at)
 			s.jobs.add(j)
 			s.active.jobs[j.Key] = &j
 			set(s.active.keys, j.Study, j.Key, &at)
@@ -576,9 +574,15 @@ func (s *Store) applyStep(st *step, at location) error {
 	return nil
 }
 
-// sequence bounds the numbers of what is created by the record whose data are here: they are below it, and above those of the
-// records before, since the text in front of the data is longer than there are jobs in it. A replay of the log gives the same.
-func (l location) sequence() uint64 { return l.Segment<<40 + uint64(l.Offset) }
+// sequence is the number of job i of a step whose data are at this place: below the place, and above the numbers of the records
+// before, since the text in front of the data is longer than there are jobs in it. So a replay of the log gives the same. A step
+// that is not where it was written any more says it, see decideStep.
+func (st *step) sequence(i int, at location) uint64 {
+	if n := st.Jobs[i].Seq; n != 0 {
+		return n
+	}
+	return segmentNumber(at.Segment)<<40 + uint64(at.Offset) - uint64(len(st.Jobs)-i)
+}
 
 // changed notes a job as it is now. Its payload is never changed.
 func (o *overlay) changed(j *Job) {

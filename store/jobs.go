@@ -19,7 +19,7 @@ type JobState string
 const (
 	Pending JobState = "pending" // waits for its time or for a worker
 	Leased  JobState = "leased"  // a worker has it
-	Parked  JobState = "parked"  // failed for good, kept for the operator; Retry brings it back
+	Parked  JobState = "parked"  // failed for good, kept for the operator; Requeue brings it back
 )
 
 // A Job is one piece of work. It is handed out at least once until it is done.
@@ -30,7 +30,7 @@ type Job struct {
 	Payload   []byte    `json:"payload,omitempty"`
 	Priority  int       `json:"priority,omitempty"` // higher first
 	RunAt     time.Time `json:"runAt"`              // not before; now when zero
-	Tries     int       `json:"tries,omitempty"`    // how often it was given back by Retry
+	Tries     int       `json:"tries,omitempty"`    // how often it was given back by Retry, since Requeue if that came last
 	LastError string    `json:"lastError,omitempty"`
 
 	// Serial, when not empty, puts the jobs of a queue that share it into the order of their creation: only the first of them that is
@@ -110,9 +110,14 @@ func (s *Store) Done(ctx context.Context, key string, c Change) error {
 	return s.commit(ctx, c, step{Done: []string{key}})
 }
 
-// Retry gives the job back, to be run at the given time, and counts one more try. It brings back a parked job too.
+// Retry gives the job back, to be run at the given time, and counts one more try.
 func (s *Store) Retry(ctx context.Context, key string, at time.Time, reason string) error {
 	return s.commit(ctx, Change{}, step{Retry: &retry{Key: key, At: at.Round(0), Reason: reason}})
+}
+
+// Requeue brings a parked job back, to be run at the given time as if it had never been tried: Tries is 0 again.
+func (s *Store) Requeue(ctx context.Context, key string, at time.Time, reason string) error {
+	return s.commit(ctx, Change{}, step{Retry: &retry{Key: key, At: at.Round(0), Reason: reason, Afresh: true}})
 }
 
 // Park gives the job up for good and makes c happen, in one step. The job stays visible in Jobs.
@@ -198,12 +203,16 @@ func (s *Store) Jobs(queue string) []Job {
 func (s *Store) fillPayloads(unlock func(), list ...*Job) error {
 	var rest []*Job
 	for _, j := range list {
+		anew := false // what is below is of a job that left with its study
 		for _, o := range s.overlays() {
+			if o.forgotten[j.Key] {
+				anew, j.Payload = true, nil
+			}
 			if k := o.jobs[j.Key]; k != nil && k.Payload != nil {
 				j.Payload = k.Payload
 			}
 		}
-		if j.Payload == nil {
+		if j.Payload == nil && !anew {
 			rest = append(rest, j)
 		}
 	}
@@ -481,7 +490,9 @@ func (t *jobTable) retry(r *retry) *Job {
 	j := t.byKey[r.Key]
 	j.change(func() {
 		j.State, j.RunAt, j.LastError, j.Begun = Pending, r.At, r.Reason, 0
-		j.Tries++
+		if j.Tries++; r.Afresh {
+			j.Tries = 0
+		}
 	})
 	return j.kept()
 }

@@ -200,6 +200,13 @@ func TestJobs(t *testing.T) {
 					j.Tries++
 				}
 			},
+			"requeue": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				if same("Requeue", s.Requeue(ctx, key, m.now, "by hand"), want(key)) {
+					j := m.jobs[key]
+					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.now, "by hand", 0, 0
+				}
+			},
 			"park": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
 				if same("Park", s.Park(ctx, key, "gone", Change{}), want(key)) {
@@ -239,7 +246,7 @@ func TestJobs(t *testing.T) {
 					for _, j := range m.jobs {
 						if j.Queue == queue && !j.done {
 							jobs = append(jobs, j.Job)
-							if j.State == Pending && (st.Oldest.IsZero() || j.RunAt.Before(st.Oldest)) {
+							if m.free(j) && (st.Oldest.IsZero() || j.RunAt.Before(st.Oldest)) {
 								st.Oldest = j.RunAt
 							}
 						}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,9 +53,10 @@ type keptModel struct {
 	policy    Policy
 	instances map[string]*modelInstance
 	states    map[[2]string]string
-	jobs      map[string]Job  // not done
-	done      map[string]Job  // remembered
-	days      map[string]*Day // by date
+	jobs      map[string]Job    // not done
+	done      map[string]Job    // remembered
+	days      map[string]*Day   // by date
+	created   map[string]uint64 // Seq by key
 	s         *Store
 	dir       string
 	clock     atomic.Int64 // Unix nanoseconds
@@ -273,7 +275,11 @@ func (m *keptModel) check() {
 		q.Oldest = time.Time{}
 		stats[name] = q
 		for _, j := range m.s.Jobs(name) {
-			if w, ok := m.jobs[j.Key]; !ok || w.State != j.State || w.Study != j.Study || w.Tries != j.Tries || !bytes.Equal(w.Payload, j.Payload) {
+			if seq, ok := m.created[j.Key]; ok && seq != j.Seq || j.Seq == 0 {
+				t.Fatalf("job %s was created as %d, now as %d", j.Key, seq, j.Seq)
+			}
+			m.created[j.Key] = j.Seq
+			if w, ok := m.jobs[j.Key]; !ok || w.State != j.State || w.Study != j.Study || w.Tries != j.Tries || w.Begun != j.Begun || !bytes.Equal(w.Payload, j.Payload) {
 				t.Fatalf("job %+v, want %+v", j, w)
 			}
 		}
@@ -347,7 +353,7 @@ func TestKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		runs++
 		m := &keptModel{t: t, dir: filepath.Join(root, fmt.Sprint(runs)), policy: rapid.SampledFrom([]Policy{KeepFirst, KeepLast}).Draw(t, "policy"),
-			instances: map[string]*modelInstance{}, states: map[[2]string]string{}, jobs: map[string]Job{}, done: map[string]Job{}, days: map[string]*Day{}}
+			instances: map[string]*modelInstance{}, states: map[[2]string]string{}, jobs: map[string]Job{}, done: map[string]Job{}, days: map[string]*Day{}, created: map[string]uint64{}}
 		m.clock.Store(time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC).UnixNano())
 		m.open()
 		defer func() { _ = m.s.Close(); _ = os.RemoveAll(m.dir) }()
@@ -461,15 +467,32 @@ func TestKept(t *testing.T) {
 				k := leased(t)
 				must(m.s.Retry(ctx, k, m.now(), "again"))
 				j := m.jobs[k]
-				j.State = Pending
+				j.State, j.Begun = Pending, 0
 				j.Tries++
+				m.jobs[k] = j
+			},
+			"begin": func(t *rapid.T) {
+				k := leased(t)
+				must(m.s.Begin(ctx, k))
+				j := m.jobs[k]
+				j.Begun++
+				m.jobs[k] = j
+			},
+			"give back": func(t *rapid.T) {
+				k := leased(t)
+				must(m.s.GiveBack(ctx, k))
+				j := m.jobs[k]
+				j.Begun = max(j.Begun-1, 0)
+				if j.State == Leased {
+					j.State = Pending
+				}
 				m.jobs[k] = j
 			},
 			"park": func(t *rapid.T) {
 				k := leased(t)
 				must(m.s.Park(ctx, k, "no", Change{}))
 				j := m.jobs[k]
-				j.State = Parked
+				j.State, j.Begun = Parked, 0
 				m.jobs[k] = j
 			},
 			"leave": func(t *rapid.T) {
@@ -513,6 +536,7 @@ func TestKept(t *testing.T) {
 				}
 				maps.DeleteFunc(m.states, func(k [2]string, _ string) bool { return k[0] == st })
 				maps.DeleteFunc(m.jobs, func(_ string, j Job) bool { return j.Study == st })
+				maps.DeleteFunc(m.created, func(k string, _ uint64) bool { return strings.HasPrefix(k, st) })
 				maps.DeleteFunc(m.done, func(_ string, j Job) bool { return j.Study == st })
 				for _, k := range forgotten {
 					if err := m.s.Done(ctx, k, Change{States: []State{{Study: st, Subject: "ghost", Name: "ghost"}}}); !errors.Is(err, ErrNotFound) {

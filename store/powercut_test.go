@@ -351,6 +351,21 @@ type cutRun struct {
 	answers  int
 	refusals int
 	wrong    []string
+
+	rewritten, amid int // starts with a segment that was compacted, and with one that was about to be
+}
+
+// compactedIn looks at the segments of a data folder: whether some were compacted, and whether compaction broke off.
+func compactedIn(dir string) (rewritten, amid bool) {
+	names, _ := os.ReadDir(filepath.Join(dir, logDir))
+	seen := make(map[uint64]bool)
+	for _, de := range names {
+		n, generation, ok := parseSegmentName(strings.TrimSuffix(de.Name(), ".tmp"))
+		rewritten = rewritten || ok && generation > 0
+		amid = amid || strings.HasSuffix(de.Name(), ".tmp") || seen[n]
+		seen[n] = true
+	}
+	return rewritten, amid
 }
 
 // cutLife cuts the power so many times over one data folder and looks each time.
@@ -382,11 +397,14 @@ func (c *cutRun) life(t *testing.T, seed uint64, cuts int) {
 		}
 		d.left, d.to, d.off, d.kill = left, to, false, n < cuts && rnd.IntN(3) == 0
 		d.lies, d.sickly, d.index = c.lies, c.sickly, index
-		options.disk = &d.disk
+		options.disk, options.Conflicts = &d.disk, Policy(n%2)
 		c.cuts++
 		if d.kill {
 			c.kills++
 		}
+		rewritten, amid := compactedIn(dir)
+		c.rewritten += count(rewritten)
+		c.amid += count(amid)
 		s, err := Open(dir, options)
 		switch {
 		case err != nil && !d.isOff() && c.sickly > 0 && errors.Is(err, syscall.EIO):
@@ -422,11 +440,12 @@ func (c *cutRun) life(t *testing.T, seed uint64, cuts int) {
 						book.line(what.name, me)
 						err := what.do(s, me, func(step string) { book.answered(what.name, me, step) })
 						switch {
-						case err != nil && !d.isOff() && !s.log.unsealed.Load() && book.refused(what.name, me):
+						case err != nil && !d.isOff() && !s.log.unsealed.Load():
+							book.refused(what.name, me)
 							mu.Lock()
 							c.refusals++
 							mu.Unlock()
-						case what.name == "flush":
+						case what.name == "flush", what.name == "compact":
 							d.copyIndex(s)
 						}
 					}
@@ -463,6 +482,13 @@ func (c *cutRun) life(t *testing.T, seed uint64, cuts int) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // rnd2 is a random number that does not depend on the order of the goroutines.
@@ -536,9 +562,9 @@ func TestPowerCut(t *testing.T) {
 			for _, w := range c.wrong {
 				t.Error(w)
 			}
-			t.Logf("%d power cuts and %d kills, %d of them while the store was opened; %d answers kept, %d refusals stayed refusals",
-				c.cuts-c.kills, c.kills, c.inOpen, c.answers, c.refusals)
-			if c.cuts >= 50 && (c.inOpen == 0 || c.inOpen == c.cuts || c.answers < c.cuts) {
+			t.Logf("%d power cuts and %d kills, %d of them while the store was opened; %d answers kept, %d refusals stayed refusals; %d starts with compacted segments, %d amid compaction",
+				c.cuts-c.kills, c.kills, c.inOpen, c.answers, c.refusals, c.rewritten, c.amid)
+			if c.cuts >= 50 && (c.inOpen == 0 || c.inOpen == c.cuts || c.answers < c.cuts || c.sickly == 0 && (c.rewritten == 0 || c.amid == 0)) {
 				t.Error("the cuts did not fall where they should: this test proves nothing")
 			}
 			refusals += c.refusals

@@ -244,6 +244,7 @@ type retry struct {
 	Key    string    `json:"key"`
 	At     time.Time `json:"at"`
 	Reason string    `json:"reason,omitempty"`
+	Afresh bool      `json:"afresh,omitempty"` // the tries before do not count any more
 }
 
 type park struct {

@@ -90,8 +90,17 @@ func (ix *index) complete(dir string, segs []segment, logger *slog.Logger) error
 			p.put(bucketDone, []byte(key), join(queue, born[key].study))
 		}
 		for key, b := range born {
-			if b.at != (location{}) {
-				p.put(bucketKeys, join(b.study, key), b.at.append(nil))
+			if b.at == (location{}) {
+				continue
+			}
+			p.put(bucketKeys, join(b.study, key), b.at.append(nil))
+			var j Job
+			switch found, err := getJSON(tx, bucketJobs, []byte(key), &j); {
+			case err != nil:
+				return err
+			case found:
+				j.Seq = b.seq
+				p.json(bucketJobs, []byte(key), &j)
 			}
 		}
 		for study, st := range sums {
@@ -125,6 +134,7 @@ func eachLocated(tx *bolt.Tx, bucket []byte, fn func(k []byte, l *located) error
 type birth struct {
 	study string
 	at    location
+	seq   uint64
 }
 
 // bornJobs finds the records that made the jobs which the index knows. Of a job whose record is lost, at is zero.
@@ -177,9 +187,10 @@ func (ix *index) bornIn(dir string, seg segment, born map[string]birth) error {
 		if json.Unmarshal(text, &st) != nil {
 			return nil // damage, which the log reports
 		}
+		at := location{seg.id(), off + recordHeaderSize + int64(h.Text)}
 		for i := range st.Jobs {
 			if b, ok := born[st.Jobs[i].Key]; ok && b.at == (location{}) {
-				born[st.Jobs[i].Key] = birth{st.Jobs[i].Study, location{seg.id(), off + recordHeaderSize + int64(h.Text)}}
+				born[st.Jobs[i].Key] = birth{st.Jobs[i].Study, at, st.sequence(i, at)}
 			}
 		}
 		return nil

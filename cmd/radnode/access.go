@@ -224,6 +224,26 @@ func (c Config) sayAccess(log *slog.Logger, a *dimse.Access) {
 	}
 }
 
+// sayPlain warns of what is called without TLS and looks as if it should not be: reports are patients' data. The present
+// configuration decides, also about what waits since another one.
+func (c Config) sayPlain(log *slog.Logger, t *dimse.TLS, destinations []pipeline.DestinationStats) {
+	if t == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Peers)) {
+		if p := c.Peers[name]; p.Certificate != "" && p.Address != "" && !p.TLS {
+			log.Warn("this peer has a certificate and is called without TLS: write tls: true, unless only its calls to this node are over TLS", "peer", "peers."+name)
+		}
+	}
+	secure := c.dialTLS(t)
+	for _, d := range destinations {
+		if to, err := dimse.ParsePeer(d.To); err != nil || d.Waiting == 0 || secure(to) != nil {
+			continue
+		}
+		log.Warn("reports wait for this destination and go there without TLS: write tls: true under peers where it is called over TLS", "to", d.To, "waiting", d.Waiting, "configured", d.Configured)
+	}
+}
+
 // tlsFlags are for the commands that call.
 type tlsFlags struct {
 	Cert string `name:"tls-cert" help:"Our certificate (PEM); any of these flags switches TLS on." placeholder:"FILE"`

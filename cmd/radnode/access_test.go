@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/pipeline"
 )
 
 // What is wrong with a configuration of who may talk is said with its place and its remedy.
@@ -140,6 +142,33 @@ func certificates(t *testing.T, names ...string) map[string]TLSConfig {
 }
 
 // tlsNode is a node that is reached over TLS alone and delivers to a PACS on 127.0.0.1 over TLS; both AE titles are bound.
+// Reports do not wait in vain for TLS and then go out without anybody knowing.
+func TestPlainDestinationsAreSaid(t *testing.T) {
+	own := certificates(t, "radnode")["radnode"]
+	material, err := own.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Peers: map[string]PeerConfig{
+		"SAFE":  {AET: "SAFE", Address: "10.0.0.1:2762", TLS: true},
+		"PLAIN": {AET: "PLAIN", Address: "10.0.0.2:104"},
+		"HALF":  {AET: "HALF", Address: "10.0.0.3:104", Certificate: "CN=half"},
+	}}
+	waiting := []pipeline.DestinationStats{
+		{To: "SAFE@10.0.0.1:2762", Waiting: 1}, {To: "PLAIN@10.0.0.2:104", Waiting: 2, Configured: true}, {To: "HALF@10.0.0.3:104"}, {To: "GONE@10.0.0.9:2762", Waiting: 3},
+	}
+	for _, with := range []*dimse.TLS{material, nil} {
+		var log bytes.Buffer
+		c.sayPlain(slog.New(slog.NewTextHandler(&log, nil)), with, waiting)
+		for text, want := range map[string]bool{"to=SAFE": false, "to=PLAIN@10.0.0.2:104 waiting=2 configured=true": true, "to=HALF": false,
+			"to=GONE@10.0.0.9:2762 waiting=3 configured=false": true, "peer=peers.HALF": true, "peers.SAFE": false} {
+			if strings.Contains(log.String(), text) != (want && with != nil) {
+				t.Errorf("%q in the log: %v\n%s", text, !want, log.String())
+			}
+		}
+	}
+}
+
 func tlsNode(t *testing.T, own TLSConfig, pacsPort string) (n *node, port string) {
 	t.Helper()
 	cfg := testConfig(t)

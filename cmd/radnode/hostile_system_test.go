@@ -26,7 +26,7 @@ import (
 func hostileDisks(t *testing.T) {
 	need(t, "unshare", "nsenter", "prlimit")
 	if out, err := exec.Command("unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt").CombinedOutput(); err != nil {
-		t.Skipf("no mounts of one's own here: %v: %s", err, out)
+		lacking(t, "no mounts of one's own here: %v: %s", err, out)
 	}
 	// A radnode whose data folder is a file system of 400 MB that nobody else sees.
 	cmd := exec.Command("unshare", "-rm", "sh", "-c", `mount -t tmpfs -o size=400m none /mnt && exec "$0" serve --data /mnt/data --listen 127.0.0.1:0 --http ""`, os.Args[0])

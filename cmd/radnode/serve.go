@@ -173,6 +173,7 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	if len(destinations) == 0 && len(cfg.replyTo()) == 0 {
 		log.Warn("no destination: reports stay here; name one with --deliver or under deliver in the configuration")
 	}
+	cfg.sayPlain(log, secure, n.pipeline.Destinations())
 	return n, nil
 }
 

@@ -40,7 +40,7 @@ func TestSoak(t *testing.T) {
 	} else if testing.Short() {
 		t.Skip("a short run")
 	}
-	s := &soak{t: t, objects: demoObjects(t), disk: smallDisk(t, 1<<30), end: time.Now().Add(length)}
+	s := &soak{t: t, objects: demoObjects(t), disk: smallDisk(t, 3<<30), end: time.Now().Add(length)}
 	s.startPACS("127.0.0.1:0")
 	s.config = filepath.Join(t.TempDir(), "radnode.yaml")
 	config := fmt.Sprintf(`

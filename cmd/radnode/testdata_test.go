@@ -58,13 +58,7 @@ func TestTestdataIsGenerated(t *testing.T) {
 
 // dicom3tools finds no error in the bundled files.
 func TestTestdataIsValid(t *testing.T) {
-	dciodvfy, err := exec.LookPath("dciodvfy")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("dciodvfy is not installed: %v", err)
-		}
-		t.Skip("dciodvfy is not installed (Debian: dicom3tools)")
-	}
+	need(t, "dciodvfy") // Debian: dicom3tools
 	folder := t.TempDir()
 	if err := os.CopyFS(folder, testdata.FS); err != nil {
 		t.Fatal(err)
@@ -77,7 +71,7 @@ func TestTestdataIsValid(t *testing.T) {
 		}
 		for _, file := range files {
 			// The exit code says little: dciodvfy names the IOD it found, then a line a finding.
-			out, _ := exec.Command(dciodvfy, "-new", file).CombinedOutput()
+			out, _ := exec.Command("dciodvfy", "-new", file).CombinedOutput()
 			if iod := string(out); !strings.Contains(iod, "CTImage\n") && !strings.Contains(iod, "RTStructureSet\n") {
 				t.Errorf("%s/%s: dciodvfy does not know what it is:\n%s", study, filepath.Base(file), out)
 			}

@@ -76,6 +76,7 @@ type Conn struct {
 	nc        net.Conn
 	cfg       Config
 	quick     func()
+	layered   bool // over TLS
 	state     state
 	requestor bool
 	ended     error // why it ended; set once
@@ -97,6 +98,8 @@ type Conn struct {
 	artim, total, message, pduEnd time.Time // absolute deadlines; zero = none
 	away                          time.Time // since when nobody has read
 
+	pace func(n int) time.Duration // see Pace
+
 	interrupted atomic.Int32 // 1: between two messages, 2: at once
 	written     int64
 	read        int64
@@ -112,7 +115,7 @@ func newConn(nc net.Conn, cfg Config, requestor bool) *Conn {
 	c := &Conn{nc: nc, cfg: cfg.withDefaults(), state: sta1, requestor: requestor, framing: true, buf: make([]byte, smallBuffer)}
 	tcp := nc
 	for t, ok := tcp.(interface{ NetConn() net.Conn }); ok; t, ok = tcp.(interface{ NetConn() net.Conn }) { // *tls.Conn
-		tcp = t.NetConn()
+		tcp, c.layered = t.NetConn(), true
 	}
 	if t, ok := tcp.(*net.TCPConn); ok {
 		_ = t.SetNoDelay(true)
@@ -401,7 +404,11 @@ func (c *Conn) readSome() error {
 		} else {
 			deadline, late = c.artim, ErrARTIM
 		}
-		if err := c.nc.SetReadDeadline(deadline); err != nil {
+		set := c.nc.SetReadDeadline
+		if c.layered { // where a read may have to write, as for a key update of TLS
+			set = c.nc.SetDeadline
+		}
+		if err := set(deadline); err != nil {
 			return err
 		}
 		// Looked at after the deadline is set: whoever interrupts sets the flag first and the deadline second.
@@ -431,10 +438,21 @@ func (c *Conn) readSome() error {
 	}
 }
 
+// Pace slows a peer down. wait is called with the length of every P-DATA-TF PDU when its head has arrived, whatever is in it, and
+// returns how long it waited; the rest stays unread meanwhile, so that TCP passes the wait on.
+func (c *Conn) Pace(wait func(n int) time.Duration) { c.pace = wait }
+
 // Allow gives the message under way more time: as long as we did not read because the peer is to be slowed down.
 func (c *Conn) Allow(d time.Duration) {
 	if !c.message.IsZero() {
 		c.message = c.message.Add(d)
+	}
+}
+
+// Limit ends the association after d, where that is before its time.
+func (c *Conn) Limit(d time.Duration) {
+	if t := time.Now().Add(d); t.Before(c.total) {
+		c.total = t
 	}
 }
 
@@ -500,6 +518,9 @@ func (c *Conn) receive() error {
 			return c.invalid(ReasonInvalidParam, malformed("P-DATA-TF PDU of %d bytes, longer than the %d we advertised", n, c.cfg.MaxPDU))
 		}
 		c.pdu = int(n)
+		if c.pace != nil {
+			c.Allow(c.pace(headerLen + c.pdu))
+		}
 		return c.received(evtData)
 	case typeAssociateRJ, typeReleaseRQ, typeReleaseRP, typeAbort:
 		if n != 4 {

@@ -473,6 +473,60 @@ func TestInterrupt(t *testing.T) {
 }
 
 // The time that our side takes over half a PDU does not count against the peer.
+// A layer of encryption may have to write where we read. What is left of the deadline of our last write is not its own.
+func TestLayeredDeadlines(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	result := make(chan error, 1)
+	wrote := make(chan error, 10)
+	cfg := patient
+	cfg.PDU = 50 * time.Millisecond
+	go func() {
+		nc, err := l.Accept()
+		if err != nil {
+			result <- err
+			return
+		}
+		result <- exhaust(Accept(layer{nc, wrote}, cfg, acceptAll))
+	}()
+	peer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	_ = peer.SetDeadline(time.Now().Add(20 * time.Second))
+	associate(t, peer)
+	time.Sleep(2 * cfg.PDU)
+	send(t, peer, abortUnrecognized)
+	<-result
+	close(wrote)
+	for err := range wrote {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A layer writes for itself whenever something was read.
+type layer struct {
+	net.Conn
+	wrote chan<- error
+}
+
+func (l layer) NetConn() net.Conn { return l.Conn }
+
+func (l layer) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if err == nil {
+		_, err := l.Conn.Write(nil)
+		l.wrote <- err
+	}
+	return n, err
+}
+
 func TestSlowReader(t *testing.T) {
 	requestor, acceptor := pair(t)
 	defer requestor.Close()
