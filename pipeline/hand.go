@@ -111,6 +111,9 @@ func (p *Pipeline) Requeue(ctx context.Context, uid string) (n Requeued, err err
 	defer func() {
 		p.matcher.pokes.add(uid)
 		p.tally.change(uid)
+		if n == (Requeued{}) && err == nil {
+			return // there was nothing to do
+		}
 		p.done(err, "requeued by hand", "study", uid, "computations", n.Computations, "refused", n.Refused, "deliveries", n.Deliveries)
 	}()
 	for _, j := range p.JobsOf(uid) {

@@ -18,7 +18,7 @@ import (
 type Retention struct {
 	Age   time.Duration // since something was last received or decided of the study; 0 = whatever its age
 	Quota int64         // bytes that the store may hold before the oldest finished studies leave; 0 = no bound
-	Share float64       // the same as a part of what it could hold, its own bytes and what is free on the disk; 0 = no bound
+	Share float64       // the same as a part of what it could hold, its own bytes and what it may take of the disk; 0 = no bound
 
 	// Unmatched is how long images are kept at least that no contours refer to: contours may be drawn next week. 0 = 30 days.
 	Unmatched time.Duration
@@ -137,7 +137,7 @@ func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) 
 // A Space is what the store takes up and could take up.
 type Space struct {
 	Bytes int64 // of all instances and evidence that are here
-	Free  int64 // on the disk; unknown where negative
+	Free  int64 // on the disk, without what is reserved for queued work; unknown where negative
 }
 
 // Bound is how many bytes the store may hold; 0 = any number.
@@ -157,7 +157,7 @@ func (p *Pipeline) Space() (Space, error) {
 	used, err := p.store.Usage()
 	space := Space{Bytes: used.Bytes, Free: -1}
 	if disk := p.store.Space(); disk.Total > 0 {
-		space.Free = disk.Free
+		space.Free = max(0, disk.Free-disk.Reserve) // new objects are refused then: room must be made before
 	}
 	return space, err
 }

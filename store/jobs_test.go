@@ -212,9 +212,9 @@ func TestJobs(t *testing.T) {
 			},
 			"requeue": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
-				if same("Requeue", s.Requeue(ctx, key, m.now, "by hand"), want(key)) {
+				if same("Requeue", s.Requeue(ctx, key, m.clock.now(), "by hand"), want(key)) {
 					j := m.jobs[key]
-					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.now, "by hand", 0, 0
+					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.clock.now(), "by hand", 0, 0
 				}
 			},
 			"park": func(t *rapid.T) {

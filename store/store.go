@@ -476,7 +476,7 @@ func (s *Store) classify(e *entry) (k kind, first *located, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; both are kept, and the policy says which are the record",
+	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; both are kept; see radnode status",
 		"sop_instance_uid", e.SOPInstance, "from", e.Source)
 	if slices.ContainsFunc(known, func(c *located) bool { return string(c.entry.Digest) == string(e.Digest) }) {
 		return 0, first, nil
