@@ -35,6 +35,8 @@ const (
 	retainEvery = time.Hour
 	// What has just been finished is not taken away under the hands of somebody who may send the next object of it.
 	leastRest = time.Hour
+	// The same when the disk is so full that new objects are refused: to lose those is worse.
+	pressedRest = 10 * time.Minute
 	// Below the quota room is made for a while, so that not every reception ends in a deletion.
 	roomBelowQuota = 0.05
 
@@ -121,10 +123,13 @@ type leaver struct {
 }
 
 // mayLeave says whether a finished study may leave now, and why.
-func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) {
-	rest := now.Sub(l.touched)
+func (r Retention) mayLeave(l leaver, now time.Time, full, pressed bool) (reason string) {
+	rest, least := now.Sub(l.touched), leastRest
+	if pressed {
+		least = pressedRest
+	}
 	switch {
-	case !l.measured && rest < cmp.Or(r.Unmatched, defaultUnmatched), rest < leastRest:
+	case !l.measured && rest < cmp.Or(r.Unmatched, defaultUnmatched), rest < least:
 		return ""
 	case r.Age > 0 && rest >= r.Age:
 		return LeftByAge
@@ -138,6 +143,8 @@ func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) 
 type Space struct {
 	Bytes int64 // of all instances and evidence that are here
 	Free  int64 // on the disk, without what is reserved for queued work; unknown where negative
+
+	Refusing bool // new objects are refused for want of space
 }
 
 // Bound is how many bytes the store may hold; 0 = any number.
@@ -158,6 +165,7 @@ func (p *Pipeline) Space() (Space, error) {
 	space := Space{Bytes: used.Bytes, Free: -1}
 	if disk := p.store.Space(); disk.Total > 0 {
 		space.Free = max(0, disk.Free-disk.Reserve) // new objects are refused then: room must be made before
+		space.Refusing = disk.Refusing
 	}
 	return space, err
 }
@@ -197,7 +205,7 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		}
 		if !may {
 			done.Unfinished++
-		} else if r.mayLeave(l, now, full) != "" {
+		} else if r.mayLeave(l, now, full, space.Refusing) != "" {
 			all = append(all, l)
 		}
 	}
@@ -208,7 +216,7 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		if err := ctx.Err(); err != nil {
 			return done, err
 		}
-		reason := r.mayLeave(l, now, full && held > room)
+		reason := r.mayLeave(l, now, full && held > room, space.Refusing)
 		if reason == "" {
 			continue
 		}
@@ -318,10 +326,13 @@ func (p *Pipeline) retain(ctx context.Context) error {
 		}
 		bound := r.Bound(space)
 		over := bound > 0 && space.Bytes > bound
-		if now := time.Now(); now.Before(next) && !(over && roomy) {
+		now := time.Now()
+		if now.Before(next) && !(over && roomy) {
 			continue
-		} else {
-			next = now.Add(retainEvery)
+		}
+		next = now.Add(retainEvery)
+		if space.Refusing {
+			next = now.Add(pressedRest)
 		}
 		done, err := p.Retain(ctx, time.Now(), space)
 		roomy = err == nil && done.Over == 0 // else there is nothing to be had for an hour
