@@ -788,8 +788,8 @@ const (
 // Bounds of what is applied and not in the index yet, in bytes of memory, about.
 const (
 	overlayRecord = 1200      // of a record beside its text
-	overlaySoon   = 8 << 20   // from here on the index is written without delay
-	overlayFull   = 32 << 20  // and from here on the log waits for it
+	overlaySoon   = 4 << 20   // from here on the index is written without delay
+	overlayFull   = 16 << 20  // and from here on the log waits for it
 	overlayMost   = 256 << 20 // and where the index cannot be written, new objects are refused from here on
 )
 

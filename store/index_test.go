@@ -130,6 +130,11 @@ func TestIndexIsRebuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	used := boltFile{r: bytes.NewReader(whole)}
+	if _, _, err := used.meta(int64(len(whole))); err != nil {
+		t.Fatal(err)
+	}
+	whole = whole[:used.pages*4096]
 	write := func(b []byte) func() error { return func() error { return os.WriteFile(path, b, 0o600) } }
 	damage := map[string]func() error{
 		"untouched":     func() error { return nil },
@@ -140,10 +145,6 @@ func TestIndexIsRebuilt(t *testing.T) {
 		"half":          write(whole[:len(whole)/2/4096*4096]),
 		"cut in a page": write(whole[:len(whole)/3+100]),
 		"asked for":     func() error { return os.WriteFile(path+".rebuild", nil, 0o600) },
-	}
-	used := boltFile{r: bytes.NewReader(whole)}
-	if _, _, err := used.meta(int64(len(whole))); err != nil {
-		t.Fatal(err)
 	}
 	for page := range int(used.pages) {
 		damage[fmt.Sprintf("page %d overwritten", page)] = func() error {
