@@ -90,7 +90,7 @@ func pointsOf(f *dicom.File) (kept, most int64) {
 func (mem *Memory) fits(contours *dicom.File) (kept int64, err error) {
 	kept, most := pointsOf(contours)
 	if most > mem.limit {
-		return 0, TooLarge("the contours with all their points", most, mem.limit, "raise memory in the configuration, or draw them with fewer points")
+		return 0, TooLarge("the structure set with all its points", most, mem.limit, "raise memory in the configuration, or draw with fewer points")
 	}
 	return kept, nil
 }
