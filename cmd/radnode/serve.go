@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline"
+	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/store"
 )
 
@@ -55,6 +57,7 @@ func (s serveCmd) Run(e *env) error {
 	if err := cfg.check(); err != nil {
 		return usageError{err}
 	}
+	serveThreads()
 	return run(e.ctx, cfg, e.log, nil)
 }
 
@@ -70,6 +73,13 @@ type node struct {
 	control  net.Listener // nil where there is none
 	desk     *desk
 	log      *slog.Logger
+}
+
+// serveThreads lets twice as many threads run as there are processors. One that waits for the disk keeps its place for up to 10 ms
+// (sysmon of the Go runtime), and with two places for all of a node nobody is answered meanwhile. Computing stays at one each.
+func serveThreads() {
+	imaging.ThreadsPerProcessor = 2
+	runtime.GOMAXPROCS(imaging.ThreadsPerProcessor * runtime.GOMAXPROCS(0))
 }
 
 // run opens a node, tells ready where it listens, and serves until ctx is done. It ends cleanly: the object in flight is
