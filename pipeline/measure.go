@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -229,7 +228,7 @@ func (m *Measured) view(ctx context.Context, q Request, plan *plan, v *view) err
 	rasterised, extracted := make([]time.Duration, len(plan.regions)), make([]time.Duration, len(plan.regions))
 	// Each region fills its own place, so the order of the results is that of the contours whoever finishes first.
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(imaging.Processors())
 	for _, i := range v.order {
 		g.Go(func() (err error) {
 			defer panics.Catch(&err)
@@ -372,7 +371,7 @@ func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Regi
 	voxels := plane * int64(g.Size[2])
 	p := &plan{all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
-	p.kept, p.work = points+4*voxels, 24*plane*int64(runtime.GOMAXPROCS(0))
+	p.kept, p.work = points+4*voxels, 24*plane*int64(imaging.Processors())
 	if p.kept+p.work > limit {
 		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels, with the contours,", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
 	}

@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +39,7 @@ import (
 
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/features"
+	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/pipeline/refusal"
 	"github.com/radnode/radnode/store"
 )
@@ -133,7 +133,7 @@ const (
 // New prepares a pipeline; nothing moves before [Pipeline.Run].
 func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = imaging.Processors()
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +57,7 @@ func (s serveCmd) Run(e *env) error {
 	if err := cfg.check(); err != nil {
 		return usageError{err}
 	}
+	serveThreads()
 	return run(e.ctx, cfg, e.log, nil)
 }
 
@@ -72,6 +74,10 @@ type node struct {
 	desk     *desk
 	log      *slog.Logger
 }
+
+// serveThreads lets twice as many threads run as there are processors. One that waits for the disk keeps its place for up to 10 ms
+// (sysmon of the Go runtime), and with two places for all of a node nobody is answered meanwhile. Computing stays at one each.
+func serveThreads() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // run opens a node, tells ready where it listens, and serves until ctx is done. It ends cleanly: the object in flight is
 // finished, the computation under way is finished or left for the next start, and the store is closed.

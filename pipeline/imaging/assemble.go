@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -122,7 +121,7 @@ func eachFrame(ctx context.Context, series []*dicom.File, opened []*pixel.Image,
 	failed := make([]error, len(laid))
 	var buffers sync.Pool
 	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(Processors())
 	const together = 8
 	for len(order) > 0 {
 		n := 1
