@@ -247,7 +247,8 @@ type Totals struct {
 
 // A tally counts the instances of all studies by their state. Only what has changed is counted again.
 type tally struct {
-	counting sync.Mutex // held by whoever counts; guards what is in this block
+	wanted   chan struct{} // capacity 1: somebody asked for the last totals
+	counting sync.Mutex    // held by whoever counts; guards what is in this block
 
 	begun bool                       // every study was counted once
 	of    map[string]tallied         // by study
@@ -352,20 +353,30 @@ func (p *Pipeline) recount(ctx context.Context, changed map[string]bool) error {
 	return nil
 }
 
-// LastTotals are the same without waiting, as they were at their time. They are brought up to date in the background.
-func (p *Pipeline) LastTotals(ctx context.Context) Totals {
+// LastTotals are the same without waiting, as they were at their time. A pipeline that runs brings them up to date in the background.
+func (p *Pipeline) LastTotals() Totals {
 	t := &p.tally
-	if t.counting.TryLock() {
-		t.counting.Unlock()
-		go func() {
-			if _, err := p.Totals(ctx); err != nil && ctx.Err() == nil {
-				p.log.Warn("instances cannot be counted by their state", "err", err)
-			}
-		}()
+	select {
+	case t.wanted <- struct{}{}:
+	default:
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
+}
+
+// keepTotals counts when somebody has asked for the last totals.
+func (p *Pipeline) keepTotals(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.tally.wanted:
+		}
+		if _, err := p.Totals(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("instances cannot be counted by their state; see to the disk if this goes on", "err", err)
+		}
+	}
 }
 
 // A BalanceDay compares what was received on a day, which the store counts by itself, with what all studies say of it.

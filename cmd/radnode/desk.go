@@ -162,8 +162,8 @@ func (o *overview) alerts() (say []string) {
 }
 
 // sums are what the monitoring page may show of a node: counters, nothing of a study.
-func (d *desk) sums(ctx context.Context) map[string]any {
-	totals := d.pipeline.LastTotals(ctx)
+func (d *desk) sums() map[string]any {
+	totals := d.pipeline.LastTotals()
 	sums := map[string]any{
 		"version": version, "dicom": d.server.Stats(), "pipeline": d.pipeline.Stats(), "queues": d.store.Queues(),
 		"since": d.since, "destinations": d.pipeline.Destinations(), "damage": len(d.store.Damage()),
