@@ -364,6 +364,9 @@ func TestIndexCannotBeWritten(t *testing.T) {
 	if err := s.Commit(ctx, Change{Jobs: []Job{{Key: "k", Queue: "q"}}}); err != nil {
 		t.Errorf("a step: %v", err)
 	}
+	if !s.Space().Refusing {
+		t.Error("Space does not tell")
+	}
 	s.mu.Lock()
 	delete(s.frozen.states[testStudy], "bad")
 	s.mu.Unlock()
