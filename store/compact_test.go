@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -358,6 +359,59 @@ func TestReadWhileCompacting(t *testing.T) {
 	}
 	if err := s.WriteFile(io.Discard, "1.2.5.5"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("what left: %v", err)
+	}
+}
+
+// Close breaks compaction off, whoever asked for it: nothing of it is left behind, and the next start has everything.
+func TestCloseBreaksCompactionOff(t *testing.T) {
+	dir := t.TempDir()
+	s := leftStore(t, dir, fastDisk())
+	want := readBytes(t, s)
+	amid, ended := make(chan struct{}), make(chan error)
+	go func() {
+		once := sync.OnceFunc(func() { close(amid) })
+		ended <- s.compact(ctx, func(ctx context.Context, _ int) error {
+			once()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	<-amid
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := s.Compact(ctx); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*")); len(list) > 0 {
+		t.Errorf("there is %v", list)
+	}
+	s = openStore(t, dir, Options{compact: -1})
+	if d := cmp.Diff(want, readBytes(t, s)); d != "" {
+		t.Errorf("contents (-before +after)\n%s", d)
+	}
+}
+
+// A segment of which nothing says where it ends keeps no other one from being compacted.
+func TestOneSegmentFailsAlone(t *testing.T) {
+	dir := t.TempDir()
+	s := leftStore(t, dir, fastDisk())
+	list, err := s.log.list()
+	if err != nil || len(list) < 5 {
+		t.Fatal(list, err)
+	}
+	flipBit(t, filepath.Join(dir, logDir, segmentName(list[2].id())), 40) // the header says where the one before ends
+	if err := s.Compact(ctx); err == nil {
+		t.Error("nobody was told")
+	}
+	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg"))
+	if len(rewritten) < 2 {
+		t.Errorf("only %v was compacted", rewritten)
 	}
 }
 

@@ -358,7 +358,7 @@ func fileKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 // nothing there any more.
 type overlay struct {
 	records   int
-	held      int // bytes of memory, about
+	held      int // bytes of memory that this takes, and its writing, about
 	instances map[string]*located
 	studies   map[string]map[string]*located // study -> SOP Instance UID
 	conflicts map[string]map[string]*located // SOP Instance UID -> digest
@@ -416,6 +416,9 @@ func (s *Store) overlays() []*overlay {
 func (s *Store) apply(r *record) error {
 	s.active.records++
 	s.active.held += overlayRecord + len(r.text)
+	if r.kind == kindStep {
+		s.active.held += overlayStep * len(r.text)
+	}
 	switch r.kind {
 	case kindInstance, kindConflict:
 		s.take(&located{r.entry, r.at})
@@ -788,8 +791,9 @@ const (
 // Bounds of what is applied and not in the index yet, in bytes of memory, about.
 const (
 	overlayRecord = 1200      // of a record beside its text
-	overlaySoon   = 4 << 20   // from here on the index is written without delay
-	overlayFull   = 16 << 20  // and from here on the log waits for it
+	overlayStep   = 3         // of a step so many times its text more: its jobs' payloads are copied while they are written, neighbours too
+	overlaySoon   = 16 << 20  // from here on the index is written without delay
+	overlayFull   = 64 << 20  // and from here on the log waits for it
 	overlayMost   = 256 << 20 // and where the index cannot be written, new objects are refused from here on
 )
 

@@ -327,7 +327,7 @@ func TestOverlayIsBounded(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(50 * time.Millisecond)
-	if n := held(); n < overlayFull || n > overlayFull+2*payload || done.Load() == jobs {
+	if n := held(); n < overlayFull || n > overlayFull+8*payload || done.Load() == jobs {
 		t.Errorf("%d MB are held and %d of %d jobs were answered", n>>20, done.Load(), jobs)
 	}
 	s.flushing.Unlock()
@@ -363,6 +363,9 @@ func TestIndexCannotBeWritten(t *testing.T) {
 	}
 	if err := s.Commit(ctx, Change{Jobs: []Job{{Key: "k", Queue: "q"}}}); err != nil {
 		t.Errorf("a step: %v", err)
+	}
+	if !s.Space().Refusing {
+		t.Error("Space does not tell")
 	}
 	s.mu.Lock()
 	delete(s.frozen.states[testStudy], "bad")

@@ -467,3 +467,22 @@ func TestFreshBeforeBacklog(t *testing.T) {
 		t.Errorf("handed out (-want +got)\n%s", d)
 	}
 }
+
+// What the caller does with his bytes after Commit changes nothing, whenever the index is written.
+func TestPayloadIsTheStores(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	payload, detail := []byte("payload"), []byte(`{"a":1}`)
+	c := Change{Jobs: []Job{{Key: "k", Queue: "q", Payload: payload}}, States: []State{{Study: "1.2", Subject: "s", Name: "queued", Detail: detail}}}
+	if err := s.Commit(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	clear(payload)
+	clear(detail)
+	if err := s.flushIndex(); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.Study("1.2")
+	if err != nil || string(st.States[0].Detail) != `{"a":1}` || string(s.Jobs("q")[0].Payload) != "payload" {
+		t.Errorf("state %s, %v, payload %q", st.States, err, s.Jobs("q")[0].Payload)
+	}
+}

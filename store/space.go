@@ -39,6 +39,7 @@ func (s *Store) Space() Space {
 			sp.Reason = t.why()
 		}
 	}
+	sp.Refusing = sp.Refusing || s.indexBehind() != nil
 	return sp
 }
 

@@ -5,19 +5,25 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // complete fills what an index lacks that comes from a radnode before studies could leave: from its own instances, and from the
-// headers and steps of the log for what became of the jobs. All of it is one transaction.
+// headers and steps of the log for what became of the jobs. But for the numbers of the jobs it is one transaction, without which
+// the index stays an old one.
 func (ix *index) complete(dir string, segs []segment, logger *slog.Logger) error {
 	logger.Info("store: the index is of an older radnode; completing it once")
 	born, err := ix.bornJobs(dir, segs)
 	if err != nil {
+		return err
+	}
+	if err := ix.number(born); err != nil {
 		return err
 	}
 	return ix.db.Update(func(tx *bolt.Tx) error {
@@ -90,17 +96,8 @@ func (ix *index) complete(dir string, segs []segment, logger *slog.Logger) error
 			p.put(bucketDone, []byte(key), join(queue, born[key].study))
 		}
 		for key, b := range born {
-			if b.at == (location{}) {
-				continue
-			}
-			p.put(bucketKeys, join(b.study, key), b.at.append(nil))
-			var j Job
-			switch found, err := getJSON(tx, bucketJobs, []byte(key), &j); {
-			case err != nil:
-				return err
-			case found:
-				j.Seq = b.seq
-				p.json(bucketJobs, []byte(key), &j)
+			if b.at != (location{}) {
+				p.put(bucketKeys, join(b.study, key), b.at.append(nil))
 			}
 		}
 		for study, st := range sums {
@@ -115,6 +112,33 @@ func (ix *index) complete(dir string, segs []segment, logger *slog.Logger) error
 		}
 		return m.put(tx)
 	})
+}
+
+// number gives the jobs their numbers, in transactions of their own, since their payloads are written again.
+func (ix *index) number(born map[string]birth) error {
+	const most = 8 << 20 // bytes in one of them
+	for keys := slices.Sorted(maps.Keys(born)); len(keys) > 0; {
+		err := ix.db.Update(func(tx *bolt.Tx) error {
+			p := putter{tx: tx}
+			for n := 0; n < most && len(keys) > 0 && p.err == nil; keys = keys[1:] {
+				var j Job
+				found, err := getJSON(tx, bucketJobs, []byte(keys[0]), &j)
+				if err != nil {
+					return err
+				}
+				if found {
+					j.Seq = born[j.Key].seq
+					p.json(bucketJobs, []byte(j.Key), &j)
+				}
+				n += 100 + len(j.Payload)
+			}
+			return p.err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func eachLocated(tx *bolt.Tx, bucket []byte, fn func(k []byte, l *located) error) error {
