@@ -409,7 +409,7 @@ func TestCommitmentNotOffered(t *testing.T) {
 		uid := s.result(to.peer(), fmt.Sprint(i), "report", i)
 		until(t, "delivered", func() bool { return s.state(to.peer(), uid).Name == StateDelivered })
 	}
-	until(t, "nothing to do", func() bool { return s.destination(to.peer()).Unconfirmed == 0 })
+	until(t, "nothing to do", func() bool { d := s.destination(to.peer()); return d.Unconfirmed == 0 && d.Delivered == 5 })
 	if d := s.destination(to.peer()); d.NotOffered.IsZero() || d.Delivered != 5 || !d.Down.IsZero() {
 		t.Errorf("destination is %+v", d)
 	}

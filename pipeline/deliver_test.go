@@ -341,7 +341,9 @@ func TestDestinationDown(t *testing.T) {
 			} else {
 				to = startPACS(t, to.addr)
 			}
-			until(t, "all delivered", func() bool { return to.has(uids...) && len(s.jobs(to.peer())) == 0 })
+			until(t, "all delivered", func() bool { // which is counted after the job is done
+				return to.has(uids...) && len(s.jobs(to.peer())) == 0 && s.destination(to.peer()).Delivered == 20
+			})
 			if d := s.destination(to.peer()); !d.Down.IsZero() || d.LastError != "" || d.Waiting != 0 || d.Delivered != 20 {
 				t.Errorf("destination is %+v", d)
 			}
