@@ -187,9 +187,11 @@ func parseFrom(s string) (netip.Prefix, string, error) {
 		addr = plain(addr)
 		return netip.PrefixFrom(addr, addr.BitLen()), "", nil
 	}
-	digits := strings.Trim(s, "0123456789.") == "" // what was meant as an address must not be looked up as a name
+	// What was meant as an address, or as a range of them, must not be looked up as a name: no name ends in a number, RFC 3696 2.
+	labels := strings.Split(strings.TrimSuffix(s, "."), ".")
+	digits := strings.Trim(labels[len(labels)-1], "0123456789-") == ""
 	if digits || len(s) > 253 || !hostName.MatchString(s) {
-		return netip.Prefix{}, "", fmt.Errorf("%q is neither an IP address nor a network (10.0.1.0/24) nor a host name", s)
+		return netip.Prefix{}, "", fmt.Errorf("%q is neither an IP address (without a port) nor a network (10.0.1.0/24) nor a host name", s)
 	}
 	return netip.Prefix{}, strings.ToLower(s), nil
 }
@@ -335,7 +337,7 @@ func suggestion(calling string, from netip.Addr) string {
 	if strings.Trim(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "" || strings.Trim(key, "0123456789-_") == "" {
 		key = strconv.Quote(key)
 	}
-	return fmt.Sprintf(`add it under peers, as %s: {aet: %s, from: ["%v"]}`, key, key, from)
+	return fmt.Sprintf(`add it under peers, as %s: {aet: %s, from: ['%v']}`, key, key, from) // double quotes would come escaped out of a log in JSON
 }
 
 // callsFrom says whether an address is one of the peer's.
@@ -381,7 +383,7 @@ func (a *Access) enter(g *grant, maximum int) (Refusal, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := g.peer.Associations; n > 0 && g.peer.open >= n {
-		return RefusedPeerPlaces, fmt.Sprintf("%s has %d associations, which is its limit", g.peer.place(), n)
+		return RefusedPeerPlaces, fmt.Sprintf("%s.max_associations, %d, are open", g.peer.place(), n)
 	}
 	kept, known := 0, 0
 	for _, p := range a.peers {
@@ -394,7 +396,10 @@ func (a *Access) enter(g *grant, maximum int) (Refusal, string) {
 		kept = quarter - known
 	}
 	if a.open+kept >= maximum {
-		return RefusedPlaces, fmt.Sprintf("%d associations are open, and %d more places are kept for known peers", a.open, kept)
+		if kept == 0 {
+			return RefusedPlaces, fmt.Sprintf("%d associations are open, which is dicom.max_associations", a.open)
+		}
+		return RefusedPlaces, fmt.Sprintf("%d associations are open, and the other %d of dicom.max_associations are kept for known peers", a.open, maximum-a.open)
 	}
 	if g.unknown {
 		if most := max(maximum/4, 1); a.strangers[g.from] >= most {
@@ -436,14 +441,14 @@ func (g *grant) slow(ctx context.Context, l *rate.Limiter, n int) (waited time.D
 
 // PeerStats count what one peer did.
 type PeerStats struct {
-	AssociationsOpen    int64         // now
-	Associations        int64         // accepted
-	AssociationsRefused int64         // under its AE title
-	ObjectsStored       int64         //
-	ObjectsRefused      int64         // answered with a failure
-	Bytes               int64         // of data sets, kept or not
-	Slowed              time.Duration // that its limits made it wait
-	LastHeard           time.Time     // when its last association was accepted; zero = never
+	AssociationsOpen    int64         `json:"associationsOpen"`    // now
+	Associations        int64         `json:"associations"`        // accepted
+	AssociationsRefused int64         `json:"associationsRefused"` // under its AE title
+	ObjectsStored       int64         `json:"objectsStored"`
+	ObjectsRefused      int64         `json:"objectsRefused"`     // answered with a failure
+	Bytes               int64         `json:"bytes"`              // of data sets, kept or not
+	Slowed              time.Duration `json:"slowedNanoseconds"`  // that its limits made it wait
+	LastHeard           time.Time     `json:"lastHeard,omitzero"` // when its last association was accepted; zero = never
 }
 
 // summary tells what was left out of the log.
@@ -482,7 +487,11 @@ func (p *entry) stats() PeerStats {
 func (a *Access) String() string {
 	var who []string
 	for _, p := range a.peers {
-		who = append(who, fmt.Sprintf("%s (%s from %s)", p.Name, p.AETitle, strings.Join(p.From, ", ")))
+		with := ""
+		if p.Certificate != "" {
+			with = " with the certificate " + p.Certificate
+		}
+		who = append(who, fmt.Sprintf("%s (%s from %s%s)", p.Name, p.AETitle, strings.Join(p.From, ", "), with))
 	}
 	if a.local {
 		who = append(who, "programs on this machine under any AE title")

@@ -73,17 +73,17 @@ type counters struct {
 
 // ServerStats counts what a server did since it was made.
 type ServerStats struct {
-	AssociationsOpen    int64 // now
-	Associations        int64 // accepted
-	AssociationsRefused int64 // with A-ASSOCIATE-RJ, or before a request was there
-	AssociationsAborted int64 // ended otherwise than by release
-	ObjectsStored       int64
-	ObjectsRefused      int64 // answered with a failure
-	Bytes               int64 // of data sets, kept or not
+	AssociationsOpen    int64 `json:"associationsOpen"`    // now
+	Associations        int64 `json:"associations"`        // accepted
+	AssociationsRefused int64 `json:"associationsRefused"` // with A-ASSOCIATE-RJ, or before a request was there
+	AssociationsAborted int64 `json:"associationsAborted"` // ended otherwise than by release
+	ObjectsStored       int64 `json:"objectsStored"`
+	ObjectsRefused      int64 `json:"objectsRefused"` // answered with a failure
+	Bytes               int64 `json:"bytes"`          // of data sets, kept or not
 
-	Refusals map[Refusal]int64    // associations refused, by reason; those that did not happen are left out
-	Peers    map[string]PeerStats // by the name of the known peer
-	Others   PeerStats            // of all that are not known, and programs on this machine
+	Refusals map[Refusal]int64    `json:"refusals"` // associations refused, by reason; those that did not happen are left out
+	Peers    map[string]PeerStats `json:"peers"`    // by the name of the known peer
+	Others   PeerStats            `json:"others"`   // of all that are not known, and programs on this machine
 }
 
 // Stats may be called at any time.

@@ -59,7 +59,28 @@ func NewTLS(files TLSFiles, log *slog.Logger) (*TLS, error) {
 		return nil, err
 	}
 	t.current.Store(m)
+	t.warn(m, time.Now())
 	return t, nil
+}
+
+// ExpiresSoon is how long before the end of our certificate warnings begin.
+const ExpiresSoon = 30 * 24 * time.Hour
+
+// warn logs once a day that our certificate comes to its end.
+func (t *TLS) warn(m *material, now time.Time) {
+	if m.leaf == nil || now.Sub(t.warned) < 24*time.Hour || m.leaf.NotAfter.Sub(now) > ExpiresSoon {
+		return
+	}
+	t.warned = now
+	t.log.Warn("our TLS certificate expires soon or has expired: renew it", "file", t.files.Certificate, "expires", m.leaf.NotAfter.UTC().Format(time.DateTime))
+}
+
+// Expires is when our certificate ends; zero where there is none.
+func (t *TLS) Expires() time.Time {
+	if m := t.material(); m.leaf != nil {
+		return m.leaf.NotAfter
+	}
+	return time.Time{}
 }
 
 // maxPEM is more than every certificate authority of the world together.
@@ -145,10 +166,7 @@ func (t *TLS) material() *material {
 	default:
 		t.broken = ""
 	}
-	if m.leaf != nil && now.After(m.leaf.NotAfter.AddDate(0, 0, -30)) && now.Sub(t.warned) > 24*time.Hour {
-		t.warned = now
-		t.log.Warn("our TLS certificate expires soon or has expired: renew it", "file", t.files.Certificate, "expires", m.leaf.NotAfter.UTC().Format(time.DateTime))
-	}
+	t.warn(m, now)
 	return m
 }
 

@@ -589,3 +589,24 @@ func TestTLSWithDCMTK(t *testing.T) {
 		t.Log("plain to a TLS port:", err)
 	}
 }
+
+// That our certificate comes to its end is said at start, before anybody calls.
+func TestExpirySaid(t *testing.T) {
+	ca := newAuthority(t, "hospital")
+	for days, want := range map[int]bool{-1: true, 20: true, 40: false} {
+		template := leaf("radnode")
+		template.NotBefore, template.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().AddDate(0, 0, days)
+		files, certificate := ca.issue(template)
+		log := &syncBuffer{}
+		c := newTLS(t, files, slog.New(slog.NewTextHandler(log, nil)))
+		if got := strings.Contains(log.String(), "expires soon or has expired"); got != want {
+			t.Errorf("%d days before its end: said %v, want %v: %s", days, got, want, log)
+		}
+		if !c.Expires().Equal(certificate.NotAfter) {
+			t.Errorf("expires %v, want %v", c.Expires(), certificate.NotAfter)
+		}
+	}
+	if c := newTLS(t, TLSFiles{CA: ca.file}, nil); !c.Expires().IsZero() {
+		t.Error("without a certificate nothing expires")
+	}
+}

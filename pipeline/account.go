@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -37,6 +38,8 @@ var InstanceStates = []string{
 // States that are kept beside those of contours.
 const (
 	stateOwn  = "own"  // of a segmentation that radnode made and that came back
+	stateSeen = "seen" // of what a start has looked at, see [matcher.note]
+	stateVoid = "void" // of contours on a series that they are not measured on any more
 	stateUsed = "used" // of a study whose images contours of another study refer to
 )
 
@@ -192,9 +195,46 @@ func (p *Pipeline) Account(uid string) (Account, store.Study, error) {
 			elsewhere = append(elsewhere, state)
 		}
 	}
-	a := NewAccount(study, elsewhere)
+	a, err := p.reckon(study, elsewhere)
 	a.Abroad = abroad
-	return a, study, nil
+	return a, study, err
+}
+
+// reckon is [NewAccount] with the evidence read: what radnode itself made under a UID that was taken was not received.
+func (p *Pipeline) reckon(study store.Study, elsewhere []store.State) (Account, error) {
+	a := NewAccount(study, elsewhere)
+	if a.Conflicts == 0 {
+		return a, nil
+	}
+	a.Conflicts = 0
+	for _, err := range p.evidence(study) {
+		if err != nil {
+			return a, err
+		}
+		a.Conflicts++
+	}
+	return a, nil
+}
+
+// evidence is what was received of a study under UIDs that were taken.
+func (p *Pipeline) evidence(study store.Study) iter.Seq2[store.Instance, error] {
+	return func(yield func(store.Instance, error) bool) {
+		for _, in := range study.Instances {
+			if in.Conflicts == 0 {
+				continue
+			}
+			kept, err := p.store.Conflicts(in.SOPInstanceUID)
+			if err != nil {
+				yield(in, err)
+				return
+			}
+			for _, e := range kept {
+				if e.Origin == store.Received && !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Totals are sums over all studies.
@@ -207,7 +247,8 @@ type Totals struct {
 
 // A tally counts the instances of all studies by their state. Only what has changed is counted again.
 type tally struct {
-	counting sync.Mutex // held by whoever counts; guards what is in this block
+	wanted   chan struct{} // capacity 1: somebody asked for the last totals
+	counting sync.Mutex    // held by whoever counts; guards what is in this block
 
 	begun bool                       // every study was counted once
 	of    map[string]tallied         // by study
@@ -312,20 +353,30 @@ func (p *Pipeline) recount(ctx context.Context, changed map[string]bool) error {
 	return nil
 }
 
-// LastTotals are the same without waiting, as they were at their time. They are brought up to date in the background.
-func (p *Pipeline) LastTotals(ctx context.Context) Totals {
+// LastTotals are the same without waiting, as they were at their time. A pipeline that runs brings them up to date in the background.
+func (p *Pipeline) LastTotals() Totals {
 	t := &p.tally
-	if t.counting.TryLock() {
-		t.counting.Unlock()
-		go func() {
-			if _, err := p.Totals(ctx); err != nil && ctx.Err() == nil {
-				p.log.Warn("instances cannot be counted by their state", "err", err)
-			}
-		}()
+	select {
+	case t.wanted <- struct{}{}:
+	default:
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
+}
+
+// keepTotals counts when somebody has asked for the last totals.
+func (p *Pipeline) keepTotals(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.tally.wanted:
+		}
+		if _, err := p.Totals(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("instances cannot be counted by their state; see to the disk if this goes on", "err", err)
+		}
+	}
 }
 
 // A BalanceDay compares what was received on a day, which the store counts by itself, with what all studies say of it.
@@ -441,18 +492,12 @@ func (p *Pipeline) statesByDay(ctx context.Context) (map[string]map[string]int, 
 			if name, ok := a.Instances[in.SOPInstanceUID]; ok {
 				add(in.Received, name)
 			}
-			if in.Conflicts == 0 {
-				continue
-			}
-			evidence, err := p.store.Conflicts(in.SOPInstanceUID)
+		}
+		for e, err := range p.evidence(study) {
 			if err != nil {
 				return nil, err
 			}
-			for _, e := range evidence {
-				if e.Origin == store.Received {
-					add(e.Received, StateConflict)
-				}
-			}
+			add(e.Received, StateConflict)
 		}
 	}
 	return days, nil

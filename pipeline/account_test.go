@@ -224,22 +224,27 @@ func TestMayLeave(t *testing.T) {
 		rest     time.Duration
 		measured bool
 		full     bool
+		refusing bool
 		want     string
 	}{
-		{"no retention", Retention{}, 1000 * day, true, false, ""},
-		{"young", aged, 89 * day, true, false, ""},
-		{"old", aged, 90 * day, true, false, LeftByAge},
-		{"below the quota", filled, 1000 * day, true, false, ""},
-		{"above the quota", filled, day, true, true, LeftByQuota},
-		{"above the quota, just finished", filled, time.Minute, true, true, ""},
-		{"above the quota, without contours", filled, 29 * day, false, true, ""},
-		{"above the quota, without contours for long", filled, 30 * day, false, true, LeftByQuota},
-		{"old by a short age, without contours", Retention{Age: day}, 29 * day, false, false, ""},
-		{"old by a short age, without contours for long", Retention{Age: day}, 30 * day, false, false, LeftByAge},
-		{"without contours, as configured", Retention{Age: day, Unmatched: 2 * day}, 2 * day, false, false, LeftByAge},
-		{"old and above", Retention{Age: day, Quota: 1}, 2 * day, true, true, LeftByAge},
+		{"no retention", Retention{}, 1000 * day, true, false, false, ""},
+		{"young", aged, 89 * day, true, false, false, ""},
+		{"old", aged, 90 * day, true, false, false, LeftByAge},
+		{"below the quota", filled, 1000 * day, true, false, false, ""},
+		{"above the quota", filled, day, true, true, false, LeftByQuota},
+		{"above the quota, just finished", filled, time.Minute, true, true, false, ""},
+		{"above the quota, finished an hour ago", filled, time.Hour, true, true, false, LeftByQuota},
+		{"the disk is full", filled, 10 * time.Minute, true, true, true, LeftByQuota},
+		{"the disk is full, just finished", filled, 9 * time.Minute, true, true, true, ""},
+		{"the disk is full, without contours", filled, 29 * day, false, true, true, ""},
+		{"above the quota, without contours", filled, 29 * day, false, true, false, ""},
+		{"above the quota, without contours for long", filled, 30 * day, false, true, false, LeftByQuota},
+		{"old by a short age, without contours", Retention{Age: day}, 29 * day, false, false, false, ""},
+		{"old by a short age, without contours for long", Retention{Age: day}, 30 * day, false, false, false, LeftByAge},
+		{"without contours, as configured", Retention{Age: day, Unmatched: 2 * day}, 2 * day, false, false, false, LeftByAge},
+		{"old and above", Retention{Age: day, Quota: 1}, 2 * day, true, true, false, LeftByAge},
 	} {
-		if got := c.r.mayLeave(leaver{touched: now.Add(-c.rest), measured: c.measured}, now, c.full); got != c.want {
+		if got := c.r.mayLeave(leaver{touched: now.Add(-c.rest), measured: c.measured}, now, c.full, c.refusing); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -248,12 +253,12 @@ func TestMayLeave(t *testing.T) {
 		s    Space
 		want int64
 	}{
-		{Retention{}, Space{100, 100}, 0},
-		{Retention{Quota: 50}, Space{100, 100}, 50},
-		{Retention{Share: 0.5}, Space{100, 100}, 100},
-		{Retention{Share: 0.5}, Space{100, 0}, 50},
-		{Retention{Share: 0.5}, Space{100, -1}, 0},
-		{Retention{Share: 0.5, Quota: 70}, Space{100, 100}, 70},
+		{Retention{}, Space{Bytes: 100, Free: 100}, 0},
+		{Retention{Quota: 50}, Space{Bytes: 100, Free: 100}, 50},
+		{Retention{Share: 0.5}, Space{Bytes: 100, Free: 100}, 100},
+		{Retention{Share: 0.5}, Space{Bytes: 100, Free: 0}, 50},
+		{Retention{Share: 0.5}, Space{Bytes: 100, Free: -1}, 0},
+		{Retention{Share: 0.5, Quota: 70}, Space{Bytes: 100, Free: 100}, 70},
 	} {
 		if got := c.r.Bound(c.s); got != c.want {
 			t.Errorf("%+v of %+v: %d, want %d", c.r, c.s, got, c.want)

@@ -38,7 +38,7 @@ func newStepper(t *testing.T, st *store.Store, change func(*Options)) *stepper {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.p.matcher.look(t.Context(), uid)
+		b.p.matcher.first(t.Context(), uid)
 	}
 	s.compute()
 	return s

@@ -173,7 +173,9 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	for _, j := range jobs {
 		a := asked{key: j.Key, study: j.Study}
 		if err := json.Unmarshal(j.Payload, &a.commitment); err != nil || len(a.Transactions) == 0 {
-			if err := write(j, func(ctx context.Context) error { return p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{Lease: j.Lease}) }); err != nil {
+			if err := write(j, func(ctx context.Context) error {
+				return p.store.Park(ctx, j.Key, "payload cannot be read", store.Change{Lease: j.Lease})
+			}); err != nil {
 				return err
 			}
 			continue
@@ -477,6 +479,13 @@ func (p *Pipeline) callBack(ctx context.Context, to *destination, peer dimse.Pee
 	if err := json.Unmarshal(job.Payload, &rq); err != nil || !able {
 		return p.park(ctx, job, "payload cannot be read", store.Change{})
 	}
+	if job.Tries == 0 && job.LastError != "" { // given up, and an operator has brought it back: it has another day
+		rq.At = time.Now()
+		again := store.Job{Key: job.Key + "/" + strconv.FormatInt(rq.At.UnixNano(), 10), Queue: job.Queue, Payload: payloadOf(rq), RunAt: rq.At}
+		return p.insist(ctx, job, func(ctx context.Context) error {
+			return p.store.Done(ctx, job.Key, store.Change{Lease: job.Lease, Jobs: []store.Job{again}})
+		})
+	}
 	result, err := p.durable(ctx, rq.CommitmentRequest)
 	if err != nil {
 		return nil // the node stops
@@ -494,7 +503,7 @@ func (p *Pipeline) callBack(ctx context.Context, to *destination, peer dimse.Pee
 		p.log.Info("storage commitment reported to the peer", "to", to.to, "transaction", rq.TransactionUID, "committed", len(result.Committed), "failed", len(result.Failed))
 		return p.insist(ctx, job, func(ctx context.Context) error { return p.store.Done(ctx, job.Key, store.Change{Lease: job.Lease}) })
 	case time.Since(rq.At) > reportPatience:
-		p.log.Warn("a peer that asked for storage commitment did not take the result within a day; given up, radnode requeue tries once more",
+		p.log.Warn("a peer that asked for storage commitment did not take the result within a day; given up, radnode requeue tries for another day",
 			"to", to.to, "transaction", rq.TransactionUID, "err", err)
 		return p.park(ctx, job, "the result was not taken: "+err.Error(), store.Change{})
 	case errors.As(err, &status), errors.Is(err, ErrBroken), errors.Is(err, dimse.ErrNotAccepted):

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -586,6 +587,19 @@ func TestCallBackBounds(t *testing.T) {
 	}
 	s.p.serve(change.Jobs)
 	until(t, "given up", func() bool { return s.store.Queues()[queue].Parked == 1 })
+	if _, err := s.p.RequeueJob(t.Context(), "old"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another day", func() bool {
+		var again promise
+		jobs := s.store.Jobs(queue)
+		return len(jobs) == 1 && jobs[0].Key != "old" && json.Unmarshal(jobs[0].Payload, &again) == nil && time.Since(again.At) < time.Hour
+	})
+	tried := s.p.destination(peer.String())
+	until(t, "tried", func() bool { tried.mu.Lock(); defer tried.mu.Unlock(); return tried.failures > 2 })
+	if q := s.store.Queues()[queue]; q.Parked != 0 {
+		t.Errorf("given up at once: %+v", q)
+	}
 
 	change.Jobs = nil
 	for i := range reportPending - 1 {

@@ -66,7 +66,13 @@ func (p *Pipeline) compute(ctx context.Context, job *store.Job, admit func(take 
 	}
 
 	start := time.Now()
-	contours, images, done, err := p.load(t)
+	contours, images, input, done, err := p.load(t)
+	if errors.Is(err, store.ErrNotFound) || err == nil && input != t.Input {
+		if err == nil {
+			done()
+		}
+		return p.outdated(ctx, job, t)
+	}
 	if err != nil {
 		return p.refused(ctx, job, t, last, nil, nil, nil, err)
 	}
@@ -180,14 +186,17 @@ func (p *Pipeline) stands(old store.State, t task, styles []Style) (bool, error)
 		return false, nil // made before shapes were kept, or of regions that fitted into the memory of then
 	}
 	t.Images = t.Images[:1]
-	contours, images, done, err := p.load(t)
+	contours, images, _, done, err := p.load(t)
 	switch {
-	case err != nil && ofTheInput(err):
-		return false, nil // the computation refuses them
+	case err != nil && (ofTheInput(err) || errors.Is(err, store.ErrNotFound)):
+		return false, nil // the computation says so
 	case err != nil:
 		return false, err
 	}
 	defer done()
+	if _, err := p.memory.fits(contours); err != nil {
+		return false, nil // the computation refuses them
+	}
 	regions, err := roi.Regions(contours)
 	if err != nil {
 		return false, nil // the computation refuses them
@@ -221,6 +230,28 @@ func (p *Pipeline) kept(ctx context.Context, job *store.Job, t task, to []Destin
 	}
 	_, err = p.finish(ctx, job, change)
 	return err
+}
+
+// outdated ends a task whose objects are not those any more that it was made for: one was discarded, or other bytes took its place.
+// What is here now is for the matcher to look at.
+func (p *Pipeline) outdated(ctx context.Context, job *store.Job, t task) error {
+	study, err := p.store.Study(job.Study)
+	if err != nil {
+		return p.failed(ctx, job, err)
+	}
+	change := store.Change{Lease: job.Lease}
+	if state, _ := stateOf(study, t.key()); state.Name == StateQueued {
+		if d := detailOf(state); d.Input == t.Input {
+			d.Input = ""
+			change.States = []store.State{{Study: job.Study, Subject: t.key(), Name: StateWaiting, Reason: "the objects have changed since they were complete", Detail: d.raw(), At: time.Now()}}
+		}
+	}
+	if done, err := p.finish(ctx, job, change); !done {
+		return err
+	}
+	p.matcher.pokes.add(job.Study)
+	p.log.Info("objects have changed since they were complete; the study is looked at again", "study", job.Study, "contours", t.Subject, "series", t.Series)
+	return nil
 }
 
 // finish stores the outcome of a computation; done is false where it was not. What the store refuses for another reason than the
@@ -322,8 +353,9 @@ func (p *Pipeline) Took(study string) (Timing, bool) {
 	return Timing{}, false
 }
 
-// load opens the contour object and the images. done closes them.
-func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, done func(), err error) {
+// load opens the contour object and the images, and says what input they are. done closes them.
+func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, input string, done func(), err error) {
+	var opened []store.Instance
 	var closers []func()
 	done = func() {
 		for _, c := range closers {
@@ -335,15 +367,14 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 		if err != nil {
 			return nil
 		}
-		f, c, openErr := p.open(uid)
+		f, o, openErr := p.openWithin(uid, p.memory.headers()-held)
 		if openErr != nil {
 			err = openErr
 			return nil
 		}
-		closers = append(closers, c)
-		if held += f.Memory; held > p.memory.headers() {
-			err = TooLarge("what the objects say beside their pixels", held, p.memory.headers(), "")
-		}
+		opened = append(opened, o.Instance)
+		closers = append(closers, func() { o.Close() })
+		held += f.Memory
 		return f
 	}
 	contours = open(t.Subject)
@@ -352,9 +383,9 @@ func (p *Pipeline) load(t task) (contours *dicom.File, images []*dicom.File, don
 	}
 	if err != nil {
 		done()
-		return nil, nil, nil, err
+		return nil, nil, "", nil, err
 	}
-	return contours, images, done, nil
+	return contours, images, inputDigest(opened[0], opened[1:]), done, nil
 }
 
 // refused ends a task whose input cannot be measured as it is: trying again would not help. Where the configuration asks for

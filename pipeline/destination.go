@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -66,8 +65,8 @@ func (p *Pipeline) Destinations() []DestinationStats {
 	queues := p.store.Queues()
 	var others []string
 	for queue, q := range queues {
-		to, delivers := strings.CutPrefix(queue, deliverPrefix)
-		if configured := p.configured(to); delivers && (configured || q.Pending+q.Leased+q.Parked > 0) {
+		to, ours := leads(queue)
+		if configured := p.configured(to); ours && (configured || q.Pending+q.Leased+q.Parked > 0) {
 			others = append(others, to)
 		}
 	}
@@ -420,15 +419,23 @@ func (p *Pipeline) waitingFor(to string) int {
 	return q.Pending + q.Leased
 }
 
+// leads is the destination that a queue of deliveries, or of what is to be confirmed of them, leads to.
+func leads(queue string) (to string, ok bool) {
+	for _, prefix := range []string{deliverPrefix, commitPrefix} {
+		if to, ok = strings.CutPrefix(queue, prefix); ok {
+			return to, true
+		}
+	}
+	return "", false
+}
+
 // abandoned tells of deliveries that wait for destinations which are not configured any more: they were promised, so they are
 // tried.
 func (p *Pipeline) abandoned() {
-	queues := p.store.Queues()
-	for _, queue := range slices.Sorted(maps.Keys(queues)) {
-		to, ok := strings.CutPrefix(queue, deliverPrefix)
-		if n := queues[queue].Pending + queues[queue].Leased; ok && n > 0 && !p.configured(to) {
+	for _, d := range p.Destinations() {
+		if !d.Configured {
 			p.log.Warn("deliveries wait for a destination that is not configured any more; they are tried all the same, radnode discard drops them",
-				"to", to, "waiting", n)
+				"to", d.To, "waiting", d.Waiting, "given up", d.Parked, "unconfirmed", d.Unconfirmed)
 		}
 	}
 }

@@ -49,11 +49,12 @@ func Deliveries(study store.Study, jobs []store.Job) []Delivery {
 		if !strings.HasPrefix(j.Queue, deliverPrefix) || json.Unmarshal(j.Payload, &to) != nil || len(to.Objects) == 0 {
 			continue
 		}
-		d := Delivery{To: to.To, Report: to.Objects[len(to.Objects)-1], State: StateWaiting, NextTry: j.RunAt, Tries: j.Tries, LastError: j.LastError}
+		_, report, _ := cutDelivery(to.subject())
+		d := Delivery{To: to.To, Report: report, State: StateWaiting, NextTry: j.RunAt, Tries: j.Tries, LastError: j.LastError}
 		if j.State == store.Parked {
 			d.State, d.NextTry = string(store.Parked), time.Time{}
 		}
-		of[deliverySubject(to.To, to.Objects)] = d
+		of[to.subject()] = d
 	}
 	var out []Delivery
 	for _, d := range of {
@@ -107,6 +108,14 @@ func (p *Pipeline) Requeue(ctx context.Context, uid string) (n Requeued, err err
 	if err != nil {
 		return n, err
 	}
+	defer func() {
+		p.matcher.pokes.add(uid)
+		p.tally.change(uid)
+		if n == (Requeued{}) && err == nil {
+			return // there was nothing to do
+		}
+		p.done(err, "requeued by hand", "study", uid, "computations", n.Computations, "refused", n.Refused, "deliveries", n.Deliveries)
+	}()
 	for _, j := range p.JobsOf(uid) {
 		if j.State == store.Parked {
 			if err := p.unpark(ctx, study, j, &n); err != nil {
@@ -120,22 +129,27 @@ func (p *Pipeline) Requeue(ctx context.Context, uid string) (n Requeued, err err
 			continue
 		}
 		// As if another configuration had refused it, which is what has it tried again, now and at a start.
-		if d := detailOf(s); d.Config != "" {
-			d.Config = byHand
-			s.Detail = d.raw()
-			again = append(again, s)
-		}
-		n.Refused++
+		d := detailOf(s)
+		d.Config = byHand
+		s.Detail = d.raw()
+		again = append(again, s)
 	}
 	if len(again) > 0 {
 		if err := p.store.Commit(ctx, store.Change{States: again}); err != nil {
 			return n, err
 		}
+		n.Refused = len(again)
 	}
-	p.matcher.pokes.add(uid)
-	p.tally.change(uid)
-	p.log.Info("requeued by hand", "study", uid, "computations", n.Computations, "refused", n.Refused, "deliveries", n.Deliveries)
 	return n, nil
+}
+
+// done logs what a person did, and how far it came where that failed.
+func (p *Pipeline) done(err error, what string, keys ...any) {
+	if err == nil {
+		p.log.Info(what, keys...)
+	} else {
+		p.log.Error(what+", and not all of it; try again", append(keys, "err", err)...)
+	}
 }
 
 // RequeueJob runs one parked job again.
@@ -310,6 +324,11 @@ func (p *Pipeline) left(study string) {
 // studies remember which deliveries were dropped.
 func (p *Pipeline) DropDestination(ctx context.Context, to string) (drop Dropped, err error) {
 	studies := make(map[string]bool)
+	commitments := 0
+	defer func() {
+		drop.Studies = len(studies)
+		p.done(err, "deliveries dropped by hand", "to", to, "deliveries", drop.Deliveries, "commitments", commitments, "studies", drop.Studies)
+	}()
 	for _, queue := range []string{deliverPrefix + to, commitPrefix + to} {
 		for _, j := range p.store.Jobs(queue) {
 			var d delivery
@@ -317,7 +336,7 @@ func (p *Pipeline) DropDestination(ctx context.Context, to string) (drop Dropped
 			deliver := courier(queue) == delivers
 			if deliver && json.Unmarshal(j.Payload, &d) == nil && len(d.Objects) > 0 && j.Study != "" {
 				change.States = []store.State{{
-					Study: j.Study, Subject: deliverySubject(d.To, d.Objects), Name: StateUndelivered, Reason: "dropped by hand", At: time.Now(),
+					Study: j.Study, Subject: d.subject(), Name: StateUndelivered, Reason: "dropped by hand", At: time.Now(),
 				}}
 			}
 			err := p.store.Done(ctx, j.Key, change)
@@ -329,13 +348,13 @@ func (p *Pipeline) DropDestination(ctx context.Context, to string) (drop Dropped
 			}
 			if deliver {
 				drop.Deliveries++
+			} else {
+				commitments++
 			}
 			studies[j.Study] = true
+			p.tally.change(j.Study)
+			p.destination(to).forget(j.Key)
 		}
-	}
-	drop.Studies = len(studies)
-	if drop.Studies > 0 {
-		p.log.Info("deliveries dropped by hand", "to", to, "deliveries", drop.Deliveries, "studies", drop.Studies)
 	}
 	return drop, nil
 }

@@ -99,7 +99,7 @@ func (s *stepper) measured(x *exam) *Measured {
 	for _, d := range x.images {
 		task.Images = append(task.Images, d.String(dicom.SOPInstanceUID))
 	}
-	contours, images, done, err := s.p.load(task)
+	contours, images, _, done, err := s.p.load(task)
 	if err != nil {
 		s.t.Fatal(err)
 	}

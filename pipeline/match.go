@@ -162,9 +162,11 @@ func (ws *waiters) forget(in map[string]map[*waiter]bool, uid string, w *waiter)
 }
 
 const (
-	refresh = time.Second // how old the visible list of missing images may be
-	maxCalm = 100_000
-	burst   = 16 // events that are handled until one more study of before is looked at
+	refresh    = time.Second // how old the visible list of missing images may be
+	maxCalm    = 100_000
+	seenPrefix = "seen/" // of the subject of a state of [stateSeen]; the contour object follows
+
+	burst = 16 // events that are handled until one more study of before is looked at
 
 	lowPriority = -1 // of what nobody waits for; that of other jobs is 0
 )
@@ -191,6 +193,8 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 					return nil
 				}
 				m.arrived(ctx, e)
+			case <-m.pokes.wake:
+				m.poked(ctx)
 			case <-m.again.C:
 				m.lookAgain(ctx)
 			default:
@@ -210,12 +214,17 @@ func (m *matcher) run(ctx context.Context, changed <-chan store.Event) error {
 			}
 			m.arrived(ctx, e)
 		case <-m.pokes.wake:
-			for uid := range m.pokes.take() {
-				m.look(ctx, uid)
-			}
+			m.poked(ctx)
 		case <-m.again.C:
 			m.lookAgain(ctx)
 		}
+	}
+}
+
+// poked looks at what somebody has asked for.
+func (m *matcher) poked(ctx context.Context) {
+	for uid := range m.pokes.take() {
+		m.look(ctx, uid)
 	}
 }
 
@@ -241,27 +250,67 @@ func (m *matcher) first(ctx context.Context, uid string) {
 	if study, err := m.p.store.Study(uid); err == nil && m.settled(takingPart(study)) {
 		return
 	}
-	m.look(ctx, uid)
+	study, done := m.look(ctx, uid)
+	if _, due := m.due[uid]; !done || due {
+		return
+	}
+	if err := m.note(ctx, study); err != nil && ctx.Err() == nil {
+		m.p.log.Warn("the next start looks at the study again", "study", uid, "err", err)
+	}
+}
+
+// note keeps what was there when a study was looked at, where nothing is left to be done though its states were decided by something
+// else: the next start need not read its contours again.
+func (m *matcher) note(ctx context.Context, study store.Study) error {
+	now, err := m.p.store.Study(study.UID)
+	if err != nil {
+		return settled(err)
+	}
+	study.States = now.States // but not the instances that have come since, which nobody has looked at
+	if m.settled(study) {
+		return nil
+	}
+	series := map[string]int{}
+	for _, s := range study.States {
+		if contours, _, _ := strings.Cut(s.Subject, "/"); isStory(s) {
+			series[contours]++
+		}
+	}
+	var change store.Change
+	for _, in := range study.Instances {
+		if n := series[in.SOPInstanceUID]; n > 0 && in.Origin == store.Received && m.waiting.all[in.SOPInstanceUID] == nil {
+			seen := detail{Seen: m.seenOf(study, n)}.raw()
+			if old, _ := stateOf(study, seenPrefix+in.SOPInstanceUID); string(old.Detail) != string(seen) {
+				change.States = append(change.States, store.State{Study: study.UID, Subject: seenPrefix + in.SOPInstanceUID, Name: stateSeen, Detail: seen, At: in.Received})
+			}
+		}
+	}
+	if len(change.States) == 0 {
+		return nil
+	}
+	return m.p.store.Commit(ctx, change)
 }
 
 // settled says whether all contour objects of a study are decided, by what is there and is configured now.
 func (m *matcher) settled(study store.Study) bool {
 	states := map[string][]store.State{} // by contour object
 	for _, state := range study.States {
-		contours, _, _ := strings.Cut(state.Subject, "/")
-		states[contours] = append(states[contours], state)
+		if contours, _, _ := strings.Cut(state.Subject, "/"); isStory(state) || state.Name == stateOwn {
+			states[contours] = append(states[contours], state)
+		}
 	}
 	for _, in := range study.Instances {
 		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
 			continue
 		}
 		its := states[in.SOPInstanceUID]
+		noted, _ := stateOf(study, seenPrefix+in.SOPInstanceUID)
 		for _, state := range its {
 			d := detailOf(state)
 			if state.Name == stateOwn {
 				continue
 			}
-			if d.Seen != m.seenOf(study, len(its)) || state.Name == StateWaiting ||
+			if seen := m.seenOf(study, len(its)); d.Seen != seen && detailOf(noted).Seen != seen || state.Name == StateWaiting ||
 				(state.Name == StateRefused || state.Name == StateFailed) && d.Config != m.p.config {
 				return false
 			}
@@ -370,8 +419,13 @@ func (m *matcher) arrived(ctx context.Context, e store.Event) {
 // Contours that lie in another study than their images are made anew when they themselves are sent again.
 func (m *matcher) reconsider(ctx context.Context, uid string, r *resent) {
 	study, err := m.p.store.Study(uid)
+	if errors.Is(err, store.ErrNotFound) {
+		return // it has left
+	}
 	if err != nil {
-		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
+		m.p.log.Error("study cannot be read from the store; it will be looked at again, see to the disk if this goes on", "study", uid, "err", err)
+		r.due = time.Now().Add(10 * refresh)
+		m.resent[uid] = r
 		return
 	}
 	r.series = map[string]bool{}
@@ -443,21 +497,23 @@ func takingPart(study store.Study) store.Study {
 	return study
 }
 
-// look decides for every contour object of a study. It never fails as a whole: an object that cannot be read is refused by
-// itself, and what the store could not take is logged and tried again.
-func (m *matcher) look(ctx context.Context, uid string) {
+// look decides for every contour object of a study, and returns it as it was read. It never fails as a whole: an object that cannot be
+// read is refused by itself, and what the store could not take is logged and tried again; then done is false.
+func (m *matcher) look(ctx context.Context, uid string) (study store.Study, done bool) {
 	m.asOf = time.Now()
 	defer m.p.tally.change(uid)
 	study, err := m.p.store.Study(uid)
 	if errors.Is(err, store.ErrNotFound) {
 		m.forget(uid)
-		return
+		return study, false
 	}
 	if err != nil {
-		m.p.log.Error("study cannot be read from the store", "study", uid, "err", err)
-		return
+		m.p.log.Error("study cannot be read from the store; it will be looked at again, see to the disk if this goes on", "study", uid, "err", err)
+		m.lookBy(uid, time.Now().Add(10*refresh))
+		return study, false
 	}
 	study = takingPart(study)
+	done = true
 	if len(m.calm) >= maxCalm {
 		clear(m.calm)
 	}
@@ -466,7 +522,9 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		if !roi.HoldsRegions(in.SOPClassUID) || in.Origin != store.Received {
 			continue
 		}
-		if err := m.guarded(ctx, study, in); err != nil && ctx.Err() == nil {
+		err := m.guarded(ctx, study, in)
+		done = done && err == nil
+		if err != nil && ctx.Err() == nil {
 			m.p.log.Error("study not decided; it will be looked at again", "study", uid, "instance", in.SOPInstanceUID, "err", err)
 			m.lookBy(uid, time.Now().Add(10*refresh))
 			if m.asked != nil {
@@ -479,6 +537,7 @@ func (m *matcher) look(ctx context.Context, uid string) {
 		}
 	}
 	m.p.count(func(s *Stats) { s.Waiting = len(m.waiting.all) })
+	return study, done
 }
 
 // guarded refuses a contour object at which consider panics: it must not end the process at each start.
@@ -512,7 +571,10 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	if err != nil {
 		m.waiting.set(subject.SOPInstanceUID, nil)
-		return m.refuse(ctx, study, subject, subject.SOPInstanceUID, err)
+		if err := m.refuse(ctx, study, subject, subject.SOPInstanceUID, err); err != nil {
+			return err
+		}
+		return m.void(ctx, study, subject, map[string]bool{subject.SOPInstanceUID: true})
 	}
 	also, err := m.also(study, subject, refs)
 	if err != nil {
@@ -520,15 +582,15 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 	}
 	m.seen = m.seenOf(study, len(refs)+len(also))
 	w := &waiter{study: study.UID, bytes: subject.Digest, refs: refs, lacks: map[string]bool{}}
-	for _, ref := range refs {
-		if err := m.decide(ctx, study, subject, ref, false, w); err != nil {
+	about := map[string]bool{}
+	for i, ref := range slices.Concat(refs, also) {
+		about[subject.SOPInstanceUID+"/"+ref.SeriesUID] = true
+		if err := m.decide(ctx, study, subject, ref, i >= len(refs), w); err != nil {
 			return err
 		}
 	}
-	for _, ref := range also {
-		if err := m.decide(ctx, study, subject, ref, true, w); err != nil {
-			return err
-		}
+	if err := m.void(ctx, study, subject, about); err != nil {
+		return err
 	}
 	if len(w.lacks) > 0 { // else nothing is awaited by name
 		m.waiting.set(subject.SOPInstanceUID, w)
@@ -536,6 +598,24 @@ func (m *matcher) consider(ctx context.Context, study store.Study, subject store
 		m.waiting.set(subject.SOPInstanceUID, nil)
 	}
 	return nil
+}
+
+// void ends the states of a contour object that nothing will come of any more: it waits on a series that it is not measured on, since
+// other bytes of it refer to others or the configuration does not want that modality any more; or it could not be read as a whole,
+// and now it can.
+func (m *matcher) void(ctx context.Context, study store.Study, subject store.Instance, about map[string]bool) error {
+	var change store.Change
+	for _, s := range study.States {
+		contours, _, ofSeries := strings.Cut(s.Subject, "/")
+		if contours != subject.SOPInstanceUID || about[s.Subject] || s.Name != StateWaiting && (ofSeries || s.Name != StateRefused) {
+			continue
+		}
+		change.States = append(change.States, store.State{Study: study.UID, Subject: s.Subject, Name: stateVoid, Detail: s.Detail, At: s.At})
+	}
+	if len(change.States) == 0 {
+		return nil
+	}
+	return m.p.store.Commit(ctx, change)
 }
 
 // ErrNoImages says that a structure set does not tell where it was drawn.
@@ -549,7 +629,7 @@ func (m *matcher) references(subject store.Instance) ([]roi.Reference, error) {
 	if w := m.waiting.all[subject.SOPInstanceUID]; w != nil && w.bytes == subject.Digest {
 		return w.refs, nil
 	}
-	f, done, err := m.p.open(subject.SOPInstanceUID)
+	f, done, err := m.p.outline(subject.SOPInstanceUID)
 	if err != nil {
 		return nil, err
 	}
@@ -587,10 +667,11 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 	key := subject.SOPInstanceUID + "/" + ref.SeriesUID
 	old, known := stateOf(study, key)
 	last := detailOf(old)
-	decided := known && old.Name != StateWaiting
+	waits := old.Name == StateWaiting
+	decided := known && !waits && old.Name != stateVoid
 	v, err := m.judge(study, subject, ref)
 	switch {
-	case err != nil && ofTheInput(err) && decided:
+	case err != nil && ofTheInput(err) && decided && !(old.Name == StateRefused && last.Input == inputDigest(subject, nil)):
 		return nil // what was computed stays computed, though a series has come since that could have been meant as well
 	case err != nil && ofTheInput(err):
 		return m.refuse(ctx, study, subject, key, err)
@@ -629,18 +710,20 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		for _, uid := range v.missing {
 			w.lacks[uid] = true
 		}
-		if decided || known && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
+		if decided || waits && old.Reason == v.reason && slices.Equal(old.Missing, v.missing) {
 			return nil // what was computed stays computed; what was said needs not be said again
 		}
-		if next := old.At.Add(refresh); known && time.Now().Before(next) {
+		if next := old.At.Add(refresh); waits && time.Now().Before(next) {
 			m.lookBy(study.UID, next) // the list gets shorter with every image: it need not be durable each time
 			return nil
 		}
-		if !known {
+		if !waits {
 			m.p.log.Info("study waits for images", "study", study.UID, "contours", subject.SOPInstanceUID, "series", ref.SeriesUID, "reason", v.reason)
 		}
+		wait := last // a report that stands stays named
+		wait.Series, wait.Input = v.series, ""
 		return m.p.store.Commit(ctx, store.Change{States: []store.State{{
-			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: detail{Series: v.series}.raw(), At: time.Now(),
+			Study: study.UID, Subject: key, Name: StateWaiting, Reason: v.reason, Missing: v.missing, Detail: wait.raw(), At: time.Now(),
 		}}})
 	}
 
@@ -653,8 +736,12 @@ func (m *matcher) decide(ctx context.Context, study store.Study, subject store.I
 		return err
 	}
 	job := store.Job{Key: "compute/" + key + "/" + input + "/" + m.p.config, Queue: computeQueue, Study: study.UID, Payload: payload, RunAt: time.Now()}
-	if retry || anew || again {
-		// A configuration may come back, so the key also names the state that it is to replace.
+	finished, err := m.p.store.Finished(job.Key)
+	if err != nil {
+		return err
+	}
+	if retry || anew || again || finished {
+		// A configuration may come back, and so may bytes, so the key also names the state that it is to replace.
 		job.Key += "/" + strconv.FormatInt(old.At.UnixNano(), 10)
 	}
 	if (retry || anew) && !again {
@@ -856,17 +943,24 @@ func (m *matcher) gapless(images []store.Instance, named []string) bool {
 // refuse keeps the reason why a contour object, or what it names in one series, can never be measured as it is, and reports
 // it where that is asked for.
 func (m *matcher) refuse(ctx context.Context, study store.Study, subject store.Instance, key string, reason error) error {
+	old, _ := stateOf(study, key)
+	last := detailOf(old)
 	d := detail{Input: inputDigest(subject, nil), Config: m.p.config, Seen: m.seen}
-	if old, ok := stateOf(study, key); ok && old.Name == StateRefused && detailOf(old).Input == d.Input {
-		return nil
-	}
 	why, text := reasonsOf(nil, reason)
 	d.Codes = codesOf(why)
+	if old.Name == StateRefused && last.Input == d.Input && (last.Config == d.Config || old.Reason == text) {
+		if last.Config == d.Config {
+			return nil
+		}
+		last.Config, last.Seen = d.Config, d.Seen // it need not be read at the next start
+		old.Detail = last.raw()
+		return m.p.store.Commit(ctx, store.Change{States: []store.State{old}})
+	}
 	change := store.Change{}
 	if m.p.opt.ReportRefusals {
-		if f, done, err := m.p.open(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
+		if f, done, err := m.p.outline(subject.SOPInstanceUID); err == nil { // else its bytes are no data set, and nothing tells whose it is
 			to := m.p.deliverTo(subject.SourceAET)
-			rev := Revision{Input: d.Input, Number: 1}
+			rev := Revision{Input: d.Input, Predecessors: m.p.predecessors(last), Number: last.Revision + 1}
 			made, err := m.p.notComputed(f, nil, why, rev, to)
 			done()
 			if err == nil {
@@ -1017,14 +1111,35 @@ func inputDigest(subject store.Instance, images []store.Instance) string {
 
 // open reads the header of a stored instance; its pixels stay where they are until they are asked for. done closes it.
 func (p *Pipeline) open(uid string) (*dicom.File, func(), error) {
+	f, o, err := p.openWithin(uid, p.memory.headers())
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { o.Close() }, nil
+}
+
+// outline is open without the points of contours, which may be all but a few of the bytes.
+func (p *Pipeline) outline(uid string) (*dicom.File, func(), error) {
+	f, o, err := p.openWithin(uid, p.memory.headers(), dicom.ContourData)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { o.Close() }, nil
+}
+
+// openWithin is open for somebody who has room for so many bytes, and who leaves out the values of some elements.
+func (p *Pipeline) openWithin(uid string, room int64, without ...dicom.Tag) (*dicom.File, *store.Object, error) {
 	o, err := p.store.OpenInstance(uid)
 	if err != nil {
 		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	f, err := dicom.ReadDataSet(o, o.Size, o.TransferSyntaxUID)
+	f, err := dicom.ReadDataSetWithin(o, o.Size, o.TransferSyntaxUID, room, without...)
+	if errors.Is(err, dicom.ErrTooLarge) {
+		err = TooLarge("what the objects say beside their pixels", p.memory.headers()+1, p.memory.headers(), "")
+	}
 	if err != nil {
 		o.Close()
 		return nil, nil, fmt.Errorf("instance %s: %w", uid, err)
 	}
-	return f, func() { o.Close() }, nil
+	return f, o, nil
 }

@@ -113,6 +113,10 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	for i, f := range q.Images {
 		headers[i] = f.DataSet
 	}
+	points, err := mem.fits(q.Contours)
+	if err != nil {
+		return nil, err
+	}
 	regions, err := roi.Regions(q.Contours)
 	if err != nil {
 		return nil, err
@@ -126,7 +130,7 @@ func (mem *Memory) Measure(ctx context.Context, q Request) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := newPlan(layout, headers, regions, refs, q, mem.limit)
+	plan, err := newPlan(layout, headers, regions, refs, q, points, mem.limit)
 	if err != nil {
 		return nil, err
 	}
@@ -356,20 +360,20 @@ type plan struct {
 	results  []MeasuredRegion
 	need     []int64 // bytes that a region works with
 	views    []*view // in the order of their first regions
-	kept     int64   // bytes until the end: the volume, the parts that regions share, the masks
+	kept     int64   // bytes until the end: the contours, the volume, the parts that regions share, the masks
 	work     int64   // bytes of the region that needs most, or of the report
 }
 
 // newPlan foresees a measurement from headers and contours.
-func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Region, refs []roi.Reference, q Request, limit int64) (*plan, error) {
+func newPlan(layout imaging.Layout, headers []*dicom.DataSet, regions []roi.Region, refs []roi.Reference, q Request, points, limit int64) (*plan, error) {
 	g := layout.Geometry
 	plane := int64(g.Size[0]) * int64(g.Size[1])
 	voxels := plane * int64(g.Size[2])
 	p := &plan{all: regions}
 	// The volume, and the slices that are being decoded: bytes, samples and what a codec works with.
-	p.kept, p.work = 4*voxels, 24*plane*int64(imaging.Processors())
+	p.kept, p.work = points+4*voxels, 24*plane*int64(imaging.Processors())
 	if p.kept+p.work > limit {
-		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
+		return nil, TooLarge(fmt.Sprintf("a volume of %d x %d x %d voxels, with the contours,", g.Size[0], g.Size[1], g.Size[2]), p.kept+p.work, limit, "")
 	}
 	var asked []features.Region
 	report := int64(0)

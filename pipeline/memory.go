@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/refusal"
 )
 
@@ -23,7 +25,8 @@ import (
 // first that waits passes it. A small study does not wait for a huge one, and the huge one does not wait for it: it can begin
 // when those have ended that were there before it.
 type Memory struct {
-	limit int64
+	limit   int64
+	reading *semaphore.Weighted // of limit bytes, see read
 
 	mu      sync.Mutex // guards all below
 	held    int64
@@ -43,7 +46,53 @@ func NewMemory(limit int64) *Memory {
 	if limit <= 0 {
 		limit = DefaultMemory()
 	}
-	return &Memory{limit: limit}
+	return &Memory{limit: limit, reading: semaphore.NewWeighted(limit)}
+}
+
+// A structure set is read before anybody knows what its study needs: the points of its contours say where the regions lie. So that
+// comes first, and is in addition to the limit: no more is read at once than the limit, or one structure set that alone takes more. Once the
+// memory of the computation is granted, what was read is counted there.
+
+// pointsFactor is how many times its size a structure set may take while it is read: its bytes, and a value of 8 bytes for each two of
+// them, a digit and the delimiter. Most take half of that.
+const pointsFactor = 5
+
+// read waits until a structure set of this size may be read, until done is called.
+func (mem *Memory) read(ctx context.Context, size int64) (done func(), err error) {
+	n := min(size, mem.limit/pointsFactor) * pointsFactor
+	if err := mem.reading.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { mem.reading.Release(n) }), nil
+}
+
+// pointsOf foresees what the contours of a data set that was read take: kept with their points, and most while those are read.
+func pointsOf(f *dicom.File) (kept, most int64) {
+	kept = f.Memory
+	longest := int64(0)
+	for _, r := range f.DataSet.Seq(dicom.ROIContourSequence) {
+		for _, c := range r.Seq(dicom.ContourSequence) {
+			n := int64(0)
+			switch e := c.Element(dicom.ContourData); {
+			case e == nil:
+			case e.VR == dicom.DS:
+				n = 8 * int64(1+bytes.Count(e.Bytes(), []byte{'\\'}))
+			default: // no writer is known that has another VR here
+				n = 8 * int64(len(e.Bytes()))
+			}
+			kept, longest = kept+n, max(longest, n)
+		}
+	}
+	return kept, kept + longest // a contour is read as numbers before they are points
+}
+
+// fits refuses contours that need more memory than there may ever be, before a point is read, and tells what they take.
+func (mem *Memory) fits(contours *dicom.File) (kept int64, err error) {
+	kept, most := pointsOf(contours)
+	if most > mem.limit {
+		return 0, TooLarge("the structure set with all its points", most, mem.limit, "raise memory in the configuration, or draw with fewer points")
+	}
+	return kept, nil
 }
 
 // headers bounds what the data sets of one computation, all open at once, may hold beside their pixels. They are read before

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -51,7 +52,8 @@ func planned(t *testing.T, contours *dicom.File, images []*dicom.File, choose Ch
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlan(layout, headers, list, nil, Request{Contours: contours, Images: images, Choose: choose}, limit)
+	points, _ := pointsOf(contours)
+	p, err := newPlan(layout, headers, list, nil, Request{Contours: contours, Images: images, Choose: choose}, points, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +162,79 @@ func TestMemoryRefusal(t *testing.T) {
 	if want := "it needs about 5.2 GiB, the limit is 4.0 GiB; raise memory [memory.limit]"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// The points of contours are counted before one of them is read: what they take is no more than was foreseen and not much less, and what
+// can never fit is refused.
+func TestPointsOfContours(t *testing.T) {
+	contours, images := readStudy(t, testdata.SyntheticCT)
+	d := contours.DataSet
+	c := d.Seq(dicom.ROIContourSequence)[0].Seq(dicom.ContourSequence)[0]
+	few := c.Bytes(dicom.ContourData)
+	const rounds = 20_000
+	c.SetBytes(dicom.ContourData, dicom.DS, bytes.Repeat(append(bytes.TrimRight(few, " "), '\\'), rounds)[:rounds*(len(bytes.TrimRight(few, " "))+1)-1])
+	contours.Memory += int64(rounds * len(few))
+	kept, most := pointsOf(contours)
+	if _, err := NewMemory(most).fits(contours); err != nil {
+		t.Errorf("in just enough memory: %v", err)
+	}
+	_, err := NewMemory(most-1).Measure(t.Context(), Request{Contours: contours, Images: images, Choose: simple})
+	var refused *refusal.Refusal
+	if !errors.As(err, &refused) || refused.Code != refusal.MemoryLimit || !strings.Contains(refused.Text, "the structure set with all its points") {
+		t.Errorf("in too little memory: %v", err)
+	}
+	live := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := live()
+	regions, err := roi.Regions(contours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	points, foreseen := live()-before, kept-contours.Memory
+	if points > foreseen+foreseen/20 || points < foreseen/2 {
+		t.Errorf("%d bytes foreseen, %d are held", foreseen, points)
+	}
+	runtime.KeepAlive(regions)
+}
+
+// A structure set is read beside others where they fit into the memory together, and alone where it is large, whatever its size.
+func TestOneStructureSetAtATime(t *testing.T) {
+	mem := NewMemory(1000)
+	small, err := mem.read(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := mem.read(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := mem.read(soon, 1<<40); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a huge one is read beside others: %v", err)
+	}
+	small()
+	small() // twice is once
+	other()
+	huge, err := mem.read(t.Context(), 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := mem.read(soon, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("another one is read beside a huge one: %v", err)
+	}
+	none, err := mem.read(t.Context(), 0)
+	if err != nil {
+		t.Errorf("a segmentation waits: %v", err)
+	}
+	none()
+	huge()
 }
 
 // A study that is too large is refused once, and is no failure that is tried again.

@@ -158,7 +158,7 @@ func New(st *store.Store, sender Sender, o Options) (*Pipeline, error) {
 		}
 	}
 	p := &Pipeline{store: st, sender: sender, opt: o, log: o.Logger, memory: NewMemory(o.Memory), checking: make(chan struct{}, 1),
-		outcomeRetry: outcomeRetry}
+		outcomeRetry: outcomeRetry, tally: tally{wanted: make(chan struct{}, 1)}}
 	p.config = o.digest(p.memory.limit)
 	p.matcher, p.crew, p.measure = newMatcher(p), newCrew(o.Workers), p.memory.Measure
 	return p, nil
@@ -189,6 +189,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	changed := p.store.Watch(ctx) // before the first look, so that nothing falls between the two
 	g.Go(func() error { return p.matcher.run(ctx, changed) })
 	g.Go(func() error { return p.retain(ctx) })
+	g.Go(func() error { return p.keepTotals(ctx) })
 	p.crew.hands, p.crew.since = g, time.Now()
 	for range p.crew.size {
 		g.Go(func() error { return p.man(ctx) })

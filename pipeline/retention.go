@@ -18,7 +18,7 @@ import (
 type Retention struct {
 	Age   time.Duration // since something was last received or decided of the study; 0 = whatever its age
 	Quota int64         // bytes that the store may hold before the oldest finished studies leave; 0 = no bound
-	Share float64       // the same as a part of what it could hold, its own bytes and what is free on the disk; 0 = no bound
+	Share float64       // the same as a part of what it could hold, its own bytes and what it may take of the disk; 0 = no bound
 
 	// Unmatched is how long images are kept at least that no contours refer to: contours may be drawn next week. 0 = 30 days.
 	Unmatched time.Duration
@@ -35,6 +35,8 @@ const (
 	retainEvery = time.Hour
 	// What has just been finished is not taken away under the hands of somebody who may send the next object of it.
 	leastRest = time.Hour
+	// The same when the disk is so full that new objects are refused: to lose those is worse.
+	pressedRest = 10 * time.Minute
 	// Below the quota room is made for a while, so that not every reception ends in a deletion.
 	roomBelowQuota = 0.05
 
@@ -121,10 +123,13 @@ type leaver struct {
 }
 
 // mayLeave says whether a finished study may leave now, and why.
-func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) {
-	rest := now.Sub(l.touched)
+func (r Retention) mayLeave(l leaver, now time.Time, full, pressed bool) (reason string) {
+	rest, least := now.Sub(l.touched), leastRest
+	if pressed {
+		least = pressedRest
+	}
 	switch {
-	case !l.measured && rest < cmp.Or(r.Unmatched, defaultUnmatched), rest < leastRest:
+	case !l.measured && rest < cmp.Or(r.Unmatched, defaultUnmatched), rest < least:
 		return ""
 	case r.Age > 0 && rest >= r.Age:
 		return LeftByAge
@@ -137,7 +142,9 @@ func (r Retention) mayLeave(l leaver, now time.Time, full bool) (reason string) 
 // A Space is what the store takes up and could take up.
 type Space struct {
 	Bytes int64 // of all instances and evidence that are here
-	Free  int64 // on the disk; unknown where negative
+	Free  int64 // on the disk, without what is reserved for queued work; unknown where negative
+
+	Refusing bool // new objects are refused for want of space
 }
 
 // Bound is how many bytes the store may hold; 0 = any number.
@@ -157,7 +164,8 @@ func (p *Pipeline) Space() (Space, error) {
 	used, err := p.store.Usage()
 	space := Space{Bytes: used.Bytes, Free: -1}
 	if disk := p.store.Space(); disk.Total > 0 {
-		space.Free = disk.Free
+		space.Free = max(0, disk.Free-disk.Reserve) // new objects are refused then: room must be made before
+		space.Refusing = disk.Refusing
 	}
 	return space, err
 }
@@ -197,7 +205,7 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		}
 		if !may {
 			done.Unfinished++
-		} else if r.mayLeave(l, now, full) != "" {
+		} else if r.mayLeave(l, now, full, space.Refusing) != "" {
 			all = append(all, l)
 		}
 	}
@@ -208,7 +216,7 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		if err := ctx.Err(); err != nil {
 			return done, err
 		}
-		reason := r.mayLeave(l, now, full && held > room)
+		reason := r.mayLeave(l, now, full && held > room, space.Refusing)
 		if reason == "" {
 			continue
 		}
@@ -284,7 +292,11 @@ func (p *Pipeline) unfinished(a Account, study store.Study, jobsOf func(study st
 		if err != nil {
 			return "", err
 		}
-		if why := NewAccount(other, nil).unfinished(other, jobsOf(uid)); why != "" {
+		account, err := p.reckon(other, nil)
+		if err != nil {
+			return "", err
+		}
+		if why := account.unfinished(other, jobsOf(uid)); why != "" {
 			return fmt.Sprintf("study %s has contours on these images, and is not finished: %s", uid, why), nil
 		}
 	}
@@ -314,10 +326,13 @@ func (p *Pipeline) retain(ctx context.Context) error {
 		}
 		bound := r.Bound(space)
 		over := bound > 0 && space.Bytes > bound
-		if now := time.Now(); now.Before(next) && !(over && roomy) {
+		now := time.Now()
+		if now.Before(next) && !(over && roomy) {
 			continue
-		} else {
-			next = now.Add(retainEvery)
+		}
+		next = now.Add(retainEvery)
+		if space.Refusing {
+			next = now.Add(pressedRest)
 		}
 		done, err := p.Retain(ctx, time.Now(), space)
 		roomy = err == nil && done.Over == 0 // else there is nothing to be had for an hour

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/radnode/radnode/dimse"
+	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline/panics"
 	"github.com/radnode/radnode/store"
 )
@@ -185,6 +187,10 @@ var errSlow = errors.New("takes too long")
 
 // attempt computes one job, and returns at the latest [stopGrace] after its time is over or ctx is done.
 func (p *Pipeline) attempt(parent context.Context, job *store.Job) error {
+	read, err := p.memory.read(parent, p.toRead(job))
+	if err != nil {
+		return p.store.GiveBack(context.WithoutCancel(parent), job.Key) // shutting down
+	}
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	slow := fmt.Errorf("%w: more than %v", errSlow, p.opt.Timeout)
@@ -203,6 +209,7 @@ func (p *Pipeline) attempt(parent context.Context, job *store.Job) error {
 		if err := take(); err != nil {
 			return err
 		}
+		read() // it is counted there from now on
 		if err := p.crew.desks.Acquire(ctx, 1); err != nil {
 			return err
 		}
@@ -212,6 +219,7 @@ func (p *Pipeline) attempt(parent context.Context, job *store.Job) error {
 	ended := make(chan error, 1)
 	go func() {
 		defer leave()
+		defer read()
 		ended <- p.guarded(ctx, job, func(ctx context.Context, job *store.Job) error { return p.compute(ctx, job, admit) })
 	}()
 	select {
@@ -228,6 +236,19 @@ func (p *Pipeline) attempt(parent context.Context, job *store.Job) error {
 		return p.store.GiveBack(context.WithoutCancel(ctx), job.Key)
 	}
 	return p.abandon(ctx, job, ended, slow)
+}
+
+// toRead is the size of the structure set that a job is about; segmentations are not read as a whole.
+func (p *Pipeline) toRead(job *store.Job) int64 {
+	var t task
+	if json.Unmarshal(job.Payload, &t) != nil {
+		return 0
+	}
+	in, err := p.store.Instance(t.Subject)
+	if err != nil || in.SOPClassUID != dicom.RTStructureSetStorage {
+		return 0
+	}
+	return in.Size
 }
 
 // abandon goes on without a computation that does not stop. What it holds of the memory stays counted until it does.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -30,32 +32,24 @@ func (s *Store) runCompact() {
 	if s.every < 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for {
 		select { // also at start: what left before it may not be compacted yet
 		case <-time.After(s.every):
-		case <-ctx.Done():
+		case <-s.closing:
 			return
 		}
-		if err := s.compact(ctx, s.pace); err != nil && ctx.Err() == nil {
+		if err := s.compact(context.Background(), s.pace); err != nil && !errors.Is(err, ErrClosed) {
 			s.logger.Warn("store: the log cannot be compacted; everything stays as it is", "error", err)
 			select {
-			case <-time.After(60 * s.every):
-			case <-ctx.Done():
+			case <-time.After(10 * s.every):
+			case <-s.closing:
 				return
 			}
+			wake(s.compactable)
 		}
 		select {
 		case <-s.compactable:
-		case <-ctx.Done():
+		case <-s.closing:
 			return
 		}
 	}
@@ -87,6 +81,20 @@ type paceFunc func(ctx context.Context, written int) error
 func (s *Store) compact(ctx context.Context, pace paceFunc) error {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-s.closing:
+			cancel(ErrClosed)
+		case <-ctx.Done():
+		}
+	}()
+	select {
+	case <-s.closing:
+		return ErrClosed
+	default:
+	}
 	if err := s.flushIndex(); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
@@ -102,24 +110,33 @@ func (s *Store) compact(ctx context.Context, pace paceFunc) error {
 	upTo := segmentNumber(s.index.checkpoint.Segment) // what the index knows and nobody appends to
 	s.flushing.Unlock()
 	var failed error
+	fails := func(seg segment, err error) {
+		failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(seg.id()), err))
+	}
+	var worth []segment
 	for i, seg := range list {
 		sum := sums[seg.num]
 		if sum == nil || seg.num >= upTo || sum.Dead == 0 {
 			continue
 		}
-		seg.generation = sum.Generation
-		if seg.end, err = s.log.sealedEnd(seg, list[i+1:]); err != nil {
-			return err
-		}
-		if sum.Dead*deadShare < seg.end || s.isDamaged(seg) {
+		if seg.generation = sum.Generation; s.isDamaged(seg) {
 			continue
 		}
+		if seg.end, err = s.log.sealedEnd(seg, list[i+1:]); err != nil {
+			fails(seg, err)
+		} else if sum.Dead*deadShare >= seg.end {
+			worth = append(worth, seg)
+		}
+	}
+	// What needs the least room gives room to the others.
+	slices.SortStableFunc(worth, func(a, b segment) int { return cmp.Compare(a.end-sums[a.num].Dead, b.end-sums[b.num].Dead) })
+	for _, seg := range worth {
 		err := s.compactSegment(ctx, seg, pace)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(seg.id()), err))
+			fails(seg, err)
 		}
 	}
 	return failed
@@ -213,15 +230,21 @@ func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) 
 		return err
 	}
 	defer old.Close()
+	// Once for the cache: what reads it again in a transaction of the index does not keep that open for as long as the disk needs.
+	err = skim(old, segmentHeaderSize, seg.end, s.log.marker, true, func(_ int64, _ recordHeader, read func() ([]byte, error)) error {
+		_, err := read()
+		return errors.Join(err, ctx.Err())
+	})
+	if err != nil {
+		return err
+	}
 	p, err := s.plan(old, seg)
 	if err != nil {
 		return err
 	}
-	if s.disk.space != nil {
-		// What arrives meanwhile needs room too.
-		if _, free, err := s.disk.space(s.dir); err == nil && free < p.size+s.log.maxSize {
-			return fmt.Errorf("%d MB free are not enough for a copy of %d MB beside what arrives", free>>20, p.size>>20)
-		}
+	// What is queued needs room too. On a full disk this is the reserve, and a segment that is all dead is still compacted.
+	if _, free, err := s.disk.space(s.dir); err == nil && free < 2*p.size {
+		return fmt.Errorf("%d kB free are not enough for a copy of %d kB beside what is queued", free>>10, p.size>>10)
 	}
 	next := seg
 	next.generation, next.stamp = seg.generation+1, newMarker()
@@ -232,8 +255,15 @@ func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) 
 	if err != nil {
 		return err
 	}
-	if err := s.switchTo(seg, next, p, moved); err != nil {
-		return err // the index may have it or not: the next start finds out
+	durable, err := s.switchTo(seg, next, p, moved)
+	if err != nil {
+		if !syncFailed(err) { // else the next start may find it in the index
+			_ = s.disk.remove(filepath.Join(s.log.dir, segmentName(next.id())))
+		}
+		return err
+	}
+	if !durable {
+		return fmt.Errorf("%s stays beside its copy up to the next start, as the index could not be synced", segmentName(seg.id()))
 	}
 	if err := s.disk.remove(oldName); err != nil {
 		s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "file", oldName, "error", err)
@@ -507,7 +537,7 @@ func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment,
 	if err := s.disk.sync(f); err != nil {
 		return nil, err
 	}
-	forget(f)
+	s.disk.forget(f)
 	records := 0
 	end, gaps, err := scan(pacedReader{ctx, f, pace}, segmentHeaderSize, w.off, s.log.marker, func(int64, recordHeader, []byte) error {
 		records++
@@ -517,6 +547,9 @@ func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment,
 		err = fmt.Errorf("the new file has %d records where %d were written", records, want)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil { // Windows renames no file that is open
 		return nil, err
 	}
 	if err := s.disk.rename(name+".tmp", name); err != nil {
@@ -662,8 +695,9 @@ func (c *copier) each(at, left int64, fn func(b []byte) error) error {
 	return nil
 }
 
-// switchTo makes the new file the one that counts.
-func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) error {
+// switchTo makes the new file the one that counts. Where the index could not be synced and yet shows it, durable is false: a power
+// cut may bring back either.
+func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) (durable bool, err error) {
 	to := func(l location) (location, bool) {
 		if l.Segment != seg.id() {
 			return l, false
@@ -685,10 +719,14 @@ func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) erro
 	s.flushing.Lock() // so that no older place is written over a newer
 	defer s.flushing.Unlock()
 	if err := s.flushHeld(); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.index.move(seg.num, p, to, settle); err != nil {
-		return err
+		if sum, e := s.index.segment(seg.num); e != nil || sum.Generation != next.generation || sum.Stamp != next.stamp {
+			return false, err
+		}
+	} else {
+		durable = true
 	}
 
 	// What changed since, or was taken from the index before the transaction.
@@ -730,11 +768,26 @@ func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) erro
 	if sum := o.segments[seg.num]; sum != nil {
 		settle(sum)
 	}
-	return nil
+	return durable, nil
+}
+
+// segment returns what the index has of a segment.
+func (ix *index) segment(number uint64) (sum segmentSum, err error) {
+	tx, err := ix.begin()
+	if err != nil {
+		return sum, err
+	}
+	err = ix.read(tx, func(tx *bolt.Tx) error {
+		_, err := getJSON(tx, bucketSegments, fileKey(number), &sum)
+		return err
+	})
+	return sum, err
 }
 
 // move is the transaction that says where the records of a segment are now.
 func (ix *index) move(number uint64, p *plan, to func(location) (location, bool), settle func(*segmentSum)) (err error) {
+	defer func() { ix.doubt(err) }()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
 	return ix.db.Update(func(tx *bolt.Tx) error {
 		w := putter{tx: tx}

@@ -370,11 +370,22 @@ func TestCompactionNeedsRoom(t *testing.T) {
 	dir := t.TempDir()
 	s := leftStore(t, dir, d)
 	free.Store(100)
+	before := readBytes(t, s)
 	if err := s.Compact(ctx); err == nil || !strings.Contains(err.Error(), "not enough") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*")); len(list) > 0 {
 		t.Errorf("there is %v", list)
+	}
+	free.Store(2000) // what is nearly all dead makes room for the others
+	if err := s.Compact(ctx); err == nil || !strings.Contains(err.Error(), "not enough") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*")); len(list) == 0 {
+		t.Error("nothing was compacted")
+	}
+	if d := cmp.Diff(before, readBytes(t, s)); d != "" {
+		t.Errorf("contents (-before +after)\n%s", d)
 	}
 	free.Store(1 << 30)
 	if err := s.Compact(ctx); err != nil {
@@ -498,6 +509,7 @@ func FuzzTexts(f *testing.F) {
 	f.Add(uint8(kindStep), []byte(`{"release":["1.2"],"decided":true}`))
 	f.Add(uint8(kindConflict), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, k uint8, text []byte) {
+		defer spent(t, 64<<10+300*len(text))()
 		r, err := decodeText(kind(k), text)
 		if err != nil {
 			if kind(k) == kindClose && len(text) == 0 {

@@ -14,10 +14,13 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/radnode/radnode/dimse"
 )
 
 // The buckets of the index. Every value begins with a CRC-32C of its key and the rest of it, because bbolt has
@@ -289,13 +292,27 @@ func (ix *index) begin() (*bolt.Tx, error) {
 	return tx, err
 }
 
+// doubt notes that the index is to be rebuilt at the next start: where it is damaged, and where a sync of it failed, since the
+// kernel may have dropped pages that a later sync would call durable.
+func (ix *index) doubt(err error) {
+	if errors.Is(err, errIndexDamaged) || syncFailed(err) {
+		_ = os.WriteFile(ix.path+".rebuild", nil, 0o640)
+	}
+}
+
+// syncFailed tells a sync of bbolt that failed, which is a bare error number on Linux, from a write.
+func syncFailed(err error) bool {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Op == "sync"
+	}
+	var number syscall.Errno
+	return errors.As(err, &number) && number != syscall.ENOMEM // of a map
+}
+
 // read runs fn in tx and ends tx. Damage in the index becomes an error and a note to rebuild it at the next start.
 func (ix *index) read(tx *bolt.Tx, fn func(tx *bolt.Tx) error) (err error) {
-	defer func() {
-		if errors.Is(err, errIndexDamaged) {
-			_ = os.WriteFile(ix.path+".rebuild", nil, 0o640)
-		}
-	}()
+	defer func() { ix.doubt(err) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer tx.Rollback()
 	defer catchDamage(&err)
@@ -341,6 +358,7 @@ func fileKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 // nothing there any more.
 type overlay struct {
 	records   int
+	held      int // bytes of memory, about
 	instances map[string]*located
 	studies   map[string]map[string]*located // study -> SOP Instance UID
 	conflicts map[string]map[string]*located // SOP Instance UID -> digest
@@ -397,6 +415,7 @@ func (s *Store) overlays() []*overlay {
 // apply makes one record visible. s.mu is held, and the record is durable. An error refuses the whole record.
 func (s *Store) apply(r *record) error {
 	s.active.records++
+	s.active.held += overlayRecord + len(r.text)
 	switch r.kind {
 	case kindInstance, kindConflict:
 		s.take(&located{r.entry, r.at})
@@ -766,6 +785,45 @@ const (
 	indexRetry = 2 * time.Second
 )
 
+// Bounds of what is applied and not in the index yet, in bytes of memory, about.
+const (
+	overlayRecord = 1200      // of a record beside its text
+	overlaySoon   = 4 << 20   // from here on the index is written without delay
+	overlayFull   = 16 << 20  // and from here on the log waits for it
+	overlayMost   = 256 << 20 // and where the index cannot be written, new objects are refused from here on
+)
+
+// awaitIndex waits while more is applied than memory is given for, unless the index cannot be written.
+func (s *Store) awaitIndex() {
+	for {
+		s.mu.RLock()
+		full, thinner := s.active.held > overlayFull && !s.stuck, s.thinner
+		s.mu.RUnlock()
+		if !full {
+			return
+		}
+		select {
+		case <-thinner:
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// indexBehind refuses new objects where so much is not in the index that they would take the memory from what is queued.
+func (s *Store) indexBehind() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	held := s.active.held
+	if s.frozen != nil {
+		held += s.frozen.held
+	}
+	if !s.stuck || held < s.overlayMost {
+		return nil
+	}
+	return fmt.Errorf("store: %w", &dimse.Status{Code: dimse.StatusOutOfResources, Comment: "index cannot be written, see the log"})
+}
+
 // runIndex writes the index behind the log, in batches.
 func (s *Store) runIndex() {
 	defer close(s.indexed)
@@ -777,13 +835,19 @@ func (s *Store) runIndex() {
 		}
 		delay := indexDelay
 		for {
+			hurry := s.hurry
+			if delay == indexRetry {
+				hurry = nil
+			}
 			t := time.NewTimer(delay)
 			select {
 			case <-t.C:
+			case <-hurry:
 			case <-s.closing:
 				t.Stop()
 				return
 			}
+			t.Stop()
 			err := s.flushIndex()
 			if err == nil {
 				s.indexTrouble.ok()
@@ -814,22 +878,19 @@ func (s *Store) flushHeld() error {
 	s.mu.Unlock()
 
 	err := s.index.write(o, end)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
-	s.frozen = nil
-	s.mu.Unlock()
-	return nil
+	defer s.mu.Unlock()
+	if s.stuck = err != nil; !s.stuck {
+		s.frozen = nil
+	}
+	close(s.thinner)
+	s.thinner = make(chan struct{})
+	return err
 }
 
 func (ix *index) write(o *overlay, end location) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if errors.Is(err, errIndexDamaged) {
-			_ = os.WriteFile(ix.path+".rebuild", nil, 0o640)
-		}
-	}()
+	defer func() { ix.doubt(err) }()
 	defer catchDamage(&err)
 	err = ix.db.Update(func(tx *bolt.Tx) error {
 		m, err := readMeta(tx)

@@ -2,16 +2,22 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 )
 
@@ -124,6 +130,11 @@ func TestIndexIsRebuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	used := boltFile{r: bytes.NewReader(whole)}
+	if _, _, err := used.meta(int64(len(whole))); err != nil {
+		t.Fatal(err)
+	}
+	whole = whole[:used.pages*4096]
 	write := func(b []byte) func() error { return func() error { return os.WriteFile(path, b, 0o600) } }
 	damage := map[string]func() error{
 		"untouched":     func() error { return nil },
@@ -134,10 +145,6 @@ func TestIndexIsRebuilt(t *testing.T) {
 		"half":          write(whole[:len(whole)/2/4096*4096]),
 		"cut in a page": write(whole[:len(whole)/3+100]),
 		"asked for":     func() error { return os.WriteFile(path+".rebuild", nil, 0o600) },
-	}
-	used := boltFile{r: bytes.NewReader(whole)}
-	if _, _, err := used.meta(int64(len(whole))); err != nil {
-		t.Fatal(err)
 	}
 	for page := range int(used.pages) {
 		damage[fmt.Sprintf("page %d overwritten", page)] = func() error {
@@ -294,4 +301,100 @@ func TestStudiesOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("after a restart", openStore(t, dir, Options{}))
+}
+
+// What is queued faster than the index is written waits for it once it takes more than a stated memory.
+func TestOverlayIsBounded(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	s.flushing.Lock() // as if the disk of the index hung
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	const jobs, payload = 30, 1 << 20
+	wg.Go(func() {
+		for i := range jobs {
+			if err := s.Commit(ctx, Change{Jobs: []Job{{Key: fmt.Sprint(i), Queue: "q", Payload: make([]byte, payload)}}}); err != nil {
+				t.Error(err)
+			}
+			done.Add(1)
+		}
+	})
+	held := func() int {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return s.active.held
+	}
+	for deadline := time.Now().Add(20 * time.Second); held() < overlayFull && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := held(); n < overlayFull || n > overlayFull+2*payload || done.Load() == jobs {
+		t.Errorf("%d MB are held and %d of %d jobs were answered", n>>20, done.Load(), jobs)
+	}
+	s.flushing.Unlock()
+	wg.Wait()
+	if got := s.Queues()["q"].Pending; got != jobs {
+		t.Errorf("%d jobs, want %d", got, jobs)
+	}
+}
+
+// An index that cannot be written keeps nothing from going on, until what it should hold takes too much memory: then new objects are
+// refused, and what is queued still goes on.
+func TestIndexCannotBeWritten(t *testing.T) {
+	s := openStore(t, t.TempDir(), Options{disk: fastDisk()})
+	s.overlayMost = 20_000
+	s.mu.Lock()
+	set(s.active.states, testStudy, "bad", &State{Detail: json.RawMessage("{")}) // not to be encoded
+	s.mu.Unlock()
+	var status *dimse.Status
+	kept := 0
+	for i := range 1000 {
+		_ = s.flushIndex()
+		err := newObject(testStudy, fmt.Sprintf("1.2.%d", i), 500, 1).put(s)
+		if errors.As(err, &status) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept++
+	}
+	if status == nil || status.Code != dimse.StatusOutOfResources || len(status.Comment) > 64 || kept < 3 {
+		t.Fatalf("%v after %d objects", status, kept)
+	}
+	if err := s.Commit(ctx, Change{Jobs: []Job{{Key: "k", Queue: "q"}}}); err != nil {
+		t.Errorf("a step: %v", err)
+	}
+	s.mu.Lock()
+	delete(s.frozen.states[testStudy], "bad")
+	s.mu.Unlock()
+	for range 2 {
+		if err := s.flushIndex(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, s, newObject(testStudy, "1.3", 500, 1))
+	if st, err := s.Study(testStudy); err != nil || len(st.Instances) != kept+1 {
+		t.Errorf("%d instances, want %d, %v", len(st.Instances), kept+1, err)
+	}
+}
+
+// A sync of the index that failed is not trusted any more, a write that found no room is.
+func TestIndexSyncFails(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{&os.PathError{Op: "write", Path: "index.db", Err: syscall.ENOSPC}, false},
+		{&os.PathError{Op: "sync", Path: "index.db", Err: syscall.EIO}, true},
+		{syscall.EIO, true},
+		{fmt.Errorf("%w", syscall.ENOMEM), false},
+	} {
+		dir := t.TempDir()
+		ix := &index{path: filepath.Join(dir, indexFile)}
+		ix.doubt(c.err)
+		if _, err := os.Stat(ix.path + ".rebuild"); (err == nil) != c.want {
+			t.Errorf("%v: rebuilt at the next start: %v, want %v", c.err, err == nil, c.want)
+		}
+	}
 }

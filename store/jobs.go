@@ -47,8 +47,11 @@ type Job struct {
 
 // QueueStats counts the jobs of a queue.
 type QueueStats struct {
-	Pending, Leased, Done, Parked int
-	Oldest                        time.Time // earliest RunAt of the pending jobs; zero when there is none
+	Pending int       `json:"pending"`
+	Leased  int       `json:"leased"`
+	Done    int       `json:"done"`
+	Parked  int       `json:"parked"`
+	Oldest  time.Time `json:"oldest,omitzero"` // earliest RunAt of the pending jobs; zero when there is none
 }
 
 // Claim waits until a job of the queue is due and hands it out for the time of the lease: the one of the highest priority, and

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,8 +26,17 @@ type modelJob struct {
 	lease   *Job // as it was handed out last
 }
 
+// A testClock stands until it is moved. The store asks it from several goroutines.
+type testClock struct{ since atomic.Int64 } // 2026, in nanoseconds
+
+func (c *testClock) now() time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(c.since.Load()))
+}
+
+func (c *testClock) add(d time.Duration) { c.since.Add(int64(d)) }
+
 type model struct {
-	now     time.Time
+	clock   testClock
 	jobs    map[string]*modelJob
 	created uint64
 	claimed map[string]int // by queue, since start
@@ -36,7 +46,7 @@ type model struct {
 func (m *model) next(queue string) *modelJob {
 	var best *modelJob
 	for _, j := range m.jobs {
-		if j.Queue != queue || !m.free(j) || j.RunAt.After(m.now) || m.behind(j) {
+		if j.Queue != queue || !m.free(j) || j.RunAt.After(m.clock.now()) || m.behind(j) {
 			continue
 		}
 		if best == nil || m.before(j, best) {
@@ -47,7 +57,7 @@ func (m *model) next(queue string) *modelJob {
 }
 
 func (m *model) free(j *modelJob) bool {
-	return !j.done && (j.State == Pending || j.State == Leased && !j.expires.After(m.now))
+	return !j.done && (j.State == Pending || j.State == Leased && !j.expires.After(m.clock.now()))
 }
 
 // behind says whether another of the same Serial keeps j from being handed out.
@@ -79,9 +89,9 @@ func TestJobs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		run++
 		dir := filepath.Join(root, fmt.Sprint(run))
-		m := &model{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), jobs: map[string]*modelJob{}, claimed: map[string]int{}}
+		m := &model{jobs: map[string]*modelJob{}, claimed: map[string]int{}}
 		open := func() *Store {
-			s, err := Open(dir, Options{disk: fastDisk(), now: func() time.Time { return m.now }})
+			s, err := Open(dir, Options{disk: fastDisk(), now: m.clock.now})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +131,7 @@ func TestJobs(t *testing.T) {
 		draw := func(t *rapid.T) Job {
 			return Job{Key: keys.Draw(t, "key"), Queue: queues.Draw(t, "queue"), Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
 				Serial: rapid.SampledFrom([]string{"", "s", "t"}).Draw(t, "serial"), Payload: []byte(rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "payload")),
-				RunAt: m.now.Add(time.Duration(minutes.Draw(t, "delay")) * time.Minute)}
+				RunAt: m.clock.now().Add(time.Duration(minutes.Draw(t, "delay")) * time.Minute)}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"enqueue": func(t *rapid.T) {
@@ -134,7 +144,7 @@ func TestJobs(t *testing.T) {
 				j := m.next(queue)
 				if j == nil {
 					s.mu.Lock()
-					got, _ := s.jobs.queue(queue).claim(m.now, lease)
+					got, _ := s.jobs.queue(queue).claim(m.clock.now(), lease)
 					s.mu.Unlock()
 					if got != nil {
 						t.Fatalf("claimed %+v where nothing is due", got)
@@ -145,7 +155,7 @@ func TestJobs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				j.State, j.expires = Leased, m.now.Add(lease)
+				j.State, j.expires = Leased, m.clock.now().Add(lease)
 				m.claimed[queue]++
 				if d := cmp.Diff(j.Job, *got, cmpopts.IgnoreFields(Job{}, "Seq", "Lease"), cmpopts.EquateEmpty()); d != "" {
 					t.Fatalf("claimed (-want +got)\n%s", d)
@@ -161,7 +171,7 @@ func TestJobs(t *testing.T) {
 			},
 			"done under the lease": func(t *rapid.T) {
 				j := m.jobs[keys.Draw(t, "key")]
-				if j == nil || j.done || j.State != Leased || !j.expires.After(m.now) {
+				if j == nil || j.done || j.State != Leased || !j.expires.After(m.clock.now()) {
 					return
 				}
 				if err := s.Done(ctx, j.Key, Change{Lease: j.lease.Lease}); err != nil {
@@ -193,7 +203,7 @@ func TestJobs(t *testing.T) {
 				}
 			},
 			"retry": func(t *rapid.T) {
-				key, at := keys.Draw(t, "key"), m.now.Add(time.Duration(minutes.Draw(t, "delay"))*time.Minute)
+				key, at := keys.Draw(t, "key"), m.clock.now().Add(time.Duration(minutes.Draw(t, "delay"))*time.Minute)
 				if same("Retry", s.Retry(ctx, key, at, "why"), want(key)) {
 					j := m.jobs[key]
 					j.State, j.RunAt, j.LastError, j.Begun = Pending, at, "why", 0
@@ -202,9 +212,9 @@ func TestJobs(t *testing.T) {
 			},
 			"requeue": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
-				if same("Requeue", s.Requeue(ctx, key, m.now, "by hand"), want(key)) {
+				if same("Requeue", s.Requeue(ctx, key, m.clock.now(), "by hand"), want(key)) {
 					j := m.jobs[key]
-					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.now, "by hand", 0, 0
+					j.State, j.RunAt, j.LastError, j.Begun, j.Tries = Pending, m.clock.now(), "by hand", 0, 0
 				}
 			},
 			"park": func(t *rapid.T) {
@@ -216,13 +226,13 @@ func TestJobs(t *testing.T) {
 			"extend": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
 				j := m.jobs[key]
-				if j == nil || j.done || j.State != Leased || !j.expires.After(m.now) {
+				if j == nil || j.done || j.State != Leased || !j.expires.After(m.clock.now()) {
 					return // an ended lease may or may not have been noticed
 				}
 				same("Extend", s.Extend(j.lease, 10*time.Minute), nil)
-				j.expires = m.now.Add(10 * time.Minute)
+				j.expires = m.clock.now().Add(10 * time.Minute)
 			},
-			"time passes": func(t *rapid.T) { m.now = m.now.Add(time.Duration(minutes.Draw(t, "minutes")) * time.Minute) },
+			"time passes": func(t *rapid.T) { m.clock.add(time.Duration(minutes.Draw(t, "minutes")) * time.Minute) },
 			"restart": func(t *rapid.T) {
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -369,10 +379,10 @@ func TestClaimOnce(t *testing.T) {
 // The jobs of a Serial are handed out in the order of their creation, whatever their priorities, and across a restart; one that
 // waits for its next try holds up its own Serial and no other.
 func TestSerial(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var clock testClock
 	dir := t.TempDir()
 	open := func() *Store {
-		s, err := Open(dir, Options{disk: fastDisk(), now: func() time.Time { return now }})
+		s, err := Open(dir, Options{disk: fastDisk(), now: clock.now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -402,21 +412,21 @@ func TestSerial(t *testing.T) {
 		return j
 	}
 	next()
-	must(s.Retry(ctx, "z1", now.Add(time.Minute), "down")) // a2 waits for it
-	next()                                                 // b
-	next()                                                 // none
+	must(s.Retry(ctx, "z1", clock.now().Add(time.Minute), "down")) // a2 waits for it
+	next()                                                         // b
+	next()                                                         // none
 	must(s.Done(ctx, "b", Change{}))
 	must(s.Close())
 	must(os.Remove(filepath.Join(dir, indexFile)))
 	s = open()
 	next() // none
-	now = now.Add(2 * time.Minute)
+	clock.add(2 * time.Minute)
 	next() // z1
 	next() // none: it is not done
 	must(s.Park(ctx, "z1", "refused", Change{}))
-	next()                                // a2
-	must(s.Retry(ctx, "z1", now, "once")) // before a3, though not beside a2
-	next()                                // none
+	next()                                        // a2
+	must(s.Retry(ctx, "z1", clock.now(), "once")) // before a3, though not beside a2
+	next()                                        // none
 	must(s.Close())
 	s = open()
 	next() // z1: the lease of a2 is gone

@@ -46,10 +46,7 @@ func (s *Store) leave(ctx context.Context, lv *leave) error {
 		return err
 	}
 	s.unlinkLeft()
-	select {
-	case s.compactable <- struct{}{}:
-	default:
-	}
+	wake(s.compactable)
 	return nil
 }
 
@@ -84,6 +81,7 @@ const foreignPatient = "Patient ID differs from that of the study's first instan
 // first of two patients who arrive at once is the patient of a study, and a step that is refused is never written. It
 // returns what may be written together, in order, and the rest, which depends on it. Refused writes are answered.
 func (s *Store) decide(group []*write) (now, rest []*write) {
+	s.awaitIndex()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.tally(); t != nil {

@@ -153,6 +153,20 @@ func (m *keptModel) gone(in modelInstance, reason string) {
 	d.Left[reason]++
 }
 
+// left takes away all of a study.
+func (m *keptModel) left(st string) {
+	for uid, in := range m.instances {
+		if in.study == st {
+			m.gone(*in, "age")
+			delete(m.instances, uid)
+		}
+	}
+	maps.DeleteFunc(m.states, func(k [2]string, _ string) bool { return k[0] == st })
+	maps.DeleteFunc(m.jobs, func(_ string, j Job) bool { return j.Study == st })
+	maps.DeleteFunc(m.created, func(k string, _ uint64) bool { return strings.HasPrefix(k, st) })
+	maps.DeleteFunc(m.done, func(_ string, j Job) bool { return j.Study == st })
+}
+
 func (m *keptModel) uids() []string { return slices.Sorted(maps.Keys(m.instances)) }
 
 // check compares all that the face tells with the model.
@@ -434,6 +448,17 @@ func TestKept(t *testing.T) {
 					m.put(newObjectOf("P1", st, fmt.Sprintf("%s.7.%d", st, i), 900, 1), st, "P1")
 				}
 			},
+			"age": func(t *rapid.T) { // leaves most of some segments dead
+				for i := range 6 {
+					m.put(newObjectOf("P1", "1.2.4", fmt.Sprintf("1.2.4.%d", i), 2000, uint64(m.seq)), "1.2.4", "P1")
+				}
+				m.seq++
+				must(m.s.Leave(ctx, "1.2.4", "age", false))
+				m.left("1.2.4")
+				if rapid.Bool().Draw(t, "compact") {
+					must(m.s.Compact(ctx))
+				}
+			},
 			"commit": func(t *rapid.T) {
 				c, after := change(t)
 				must(m.s.Commit(ctx, c))
@@ -528,16 +553,7 @@ func TestKept(t *testing.T) {
 					return
 				}
 				must(err)
-				for uid, in := range m.instances {
-					if in.study == st {
-						m.gone(*in, "age")
-						delete(m.instances, uid)
-					}
-				}
-				maps.DeleteFunc(m.states, func(k [2]string, _ string) bool { return k[0] == st })
-				maps.DeleteFunc(m.jobs, func(_ string, j Job) bool { return j.Study == st })
-				maps.DeleteFunc(m.created, func(k string, _ uint64) bool { return strings.HasPrefix(k, st) })
-				maps.DeleteFunc(m.done, func(_ string, j Job) bool { return j.Study == st })
+				m.left(st)
 				for _, k := range forgotten {
 					if err := m.s.Done(ctx, k, Change{States: []State{{Study: st, Subject: "ghost", Name: "ghost"}}}); !errors.Is(err, ErrNotFound) {
 						t.Fatalf("a job of a study that left: %v", err)

@@ -151,10 +151,7 @@ func (l *segmentLog) submit(w *write) error {
 	}
 	l.queue = append(l.queue, w)
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	wake(l.wake)
 	<-w.done
 	return w.err
 }
@@ -222,10 +219,7 @@ func (l *segmentLog) stop() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	wake(l.wake)
 	<-l.ended
 }
 
@@ -813,14 +807,13 @@ func (l *segmentLog) readSegmentHeader(id uint64) (segmentHeader, int64, error) 
 }
 
 // create begins the log of a new store.
-func (l *segmentLog) create() ([]segment, error) {
+func (l *segmentLog) create() error {
 	l.marker = newMarker()
 	if err := l.begin(); err != nil {
-		return nil, err
+		return err
 	}
 	l.retire()
-	segs, _, err := l.segments()
-	return segs, err
+	return nil
 }
 
 // newMarker returns 64 random bits, not 0.

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 const testMarker = 0x1122334455667788
@@ -315,6 +318,37 @@ func flipBit(t testing.TB, name string, at int64) {
 	}
 }
 
+// spent is deferred around what reads hostile bytes: it may have allocated that many bytes, and taken the time of a machine under load.
+func spent(t *testing.T, limit int) func() {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	return func() {
+		t.Helper()
+		took := time.Since(start)
+		runtime.ReadMemStats(&after)
+		if took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if got := after.TotalAlloc - before.TotalAlloc; got > uint64(limit) {
+			t.Errorf("%d bytes of memory, want at most %d", got, limit)
+		}
+	}
+}
+
+// A countedReader counts what is read.
+type countedReader struct {
+	r io.ReaderAt
+	n int
+}
+
+func (r *countedReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := r.r.ReadAt(b, off)
+	r.n += n
+	return n, err
+}
+
 // FuzzRecord puts a record between any bytes: it is found as it was written, and nothing else is.
 func FuzzRecord(f *testing.F) {
 	w := instanceWrite("1.2.3")
@@ -328,7 +362,16 @@ func FuzzRecord(f *testing.F) {
 		b := h.append(bytes.Clone(before), testMarker)
 		b = append(append(append(b, text...), data...), after...)
 		found := false
-		end, gaps, err := scan(bytes.NewReader(b), 0, int64(len(b)), testMarker, func(off int64, g recordHeader, got []byte) error {
+		// What looks like a record, which nobody can write who does not know the marker, may be read to its end in vain.
+		candidates := 2 + bytes.Count(b, syncBytes(testMarker))
+		defer spent(t, candidates*(600<<10+300*len(b)))()
+		r := &countedReader{r: bytes.NewReader(b)}
+		defer func() {
+			if limit := candidates * (1<<10 + 4*len(b)); r.n > limit {
+				t.Errorf("%d bytes were read of %d, want at most %d", r.n, len(b), limit)
+			}
+		}()
+		end, gaps, err := scan(r, 0, int64(len(b)), testMarker, func(off int64, g recordHeader, got []byte) error {
 			if off == int64(len(before)) {
 				found = true
 				if g != h || !bytes.Equal(got, text) {
@@ -364,7 +407,9 @@ func FuzzRecord(f *testing.F) {
 
 func FuzzSegmentHeader(f *testing.F) {
 	f.Add(segmentHeader{Marker: testMarker, Number: 3, Prev: 2, PrevEnd: 99}.encode())
+	f.Add(segmentHeader{Marker: testMarker, Number: 3, Prev: 2, PrevEnd: 99, Generation: 7, Stamp: 5, End: 1 << 20}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer spent(t, 8<<10)()
 		h, err := decodeSegmentHeader(b)
 		if err != nil {
 			return

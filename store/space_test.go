@@ -202,7 +202,7 @@ func TestSegmentsReservation(t *testing.T) {
 	f = newFakeSpace(100e9, 1e9+50e6)
 	asked = nil
 	f.reserve = func(_ *os.File, size int64) { asked = append(asked, size) }
-	s = openStore(t, t.TempDir(), f.options(book, 1e9))
+	openStore(t, t.TempDir(), f.options(book, 1e9))
 	if len(asked) != 1 || asked[0] != 25e6 {
 		t.Errorf("reserved %v where 50 MB are above the reserve", asked)
 	}

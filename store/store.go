@@ -193,7 +193,12 @@ type Store struct {
 	closed   bool
 	closing  chan struct{} // closed by Close
 
+	stuck       bool          // the last writing of the index failed
+	thinner     chan struct{} // closed and replaced when the index was written, or could not be
+	overlayMost int
+
 	indexing chan struct{} // capacity 1: active is not empty
+	hurry    chan struct{} // capacity 1: active is large
 	indexed  chan struct{} // closed when the index goroutine has returned
 
 	compacting  sync.Mutex    // held while the log is compacted
@@ -207,7 +212,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject, policy: o.Conflicts, every: o.compact,
 		active: newOverlay(), jobs: newJobTable(), watches: make(map[*watch]bool), closing: make(chan struct{}),
-		indexing: make(chan struct{}, 1), indexed: make(chan struct{}), watched: make(chan struct{}),
+		indexing: make(chan struct{}, 1), hurry: make(chan struct{}, 1), thinner: make(chan struct{}), overlayMost: overlayMost, indexed: make(chan struct{}), watched: make(chan struct{}),
 		compactable: make(chan struct{}, 1), compacted: make(chan struct{}),
 	}
 	if s.logger == nil {
@@ -290,7 +295,7 @@ func (s *Store) open(o Options) (err error) {
 		if _, err := os.Stat(filepath.Join(s.dir, indexFile)); err == nil {
 			return fmt.Errorf("%s holds an index and no log: restore its folder %s, or move %s away to begin anew", s.dir, logDir, indexFile)
 		}
-		if segs, err = s.log.create(); err != nil {
+		if err := s.log.create(); err != nil {
 			return err
 		}
 	}
@@ -355,6 +360,8 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	close(s.closing)
 	<-s.compacted
+	s.compacting.Lock() // Compact may have been called; it breaks off
+	defer s.compacting.Unlock()
 
 	if s.log.written() || s.untold() {
 		w := newWrite(record{kind: kindClose, text: []byte("{}")}, nil)
@@ -402,6 +409,9 @@ func (s *Store) Damage() []Damage {
 //
 // When only Options.Reserve is left of the disk, it is refused before it is read, unless it is already here.
 func (s *Store) Put(ctx context.Context, meta dicom.FileMeta, body io.Reader) error {
+	if err := s.indexBehind(); err != nil {
+		return err
+	}
 	if full := s.gauge.admit(); full != nil {
 		return s.recognise(ctx, meta, body, full)
 	}
@@ -466,7 +476,7 @@ func (s *Store) classify(e *entry) (k kind, first *located, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; both are kept, and the policy says which are the record",
+	s.logger.Warn("store: other bytes under a SOP Instance UID that is taken; both are kept; see radnode status",
 		"sop_instance_uid", e.SOPInstance, "from", e.Source)
 	if slices.ContainsFunc(known, func(c *located) bool { return string(c.entry.Digest) == string(e.Digest) }) {
 		return 0, first, nil
@@ -541,6 +551,7 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 			return errors.New("store: a job needs a key and a queue")
 		}
 		j.RunAt, j.Seq, j.Begun = j.RunAt.Round(0), 0, 0
+		j.Payload = slices.Clone(j.Payload) // the index is written later
 		if j.RunAt.IsZero() {
 			j.RunAt = now
 		}
@@ -553,6 +564,7 @@ func (s *Store) commit(ctx context.Context, c Change, st step) error {
 		if x.At.IsZero() {
 			x.At = now
 		}
+		x.Detail, x.Missing = slices.Clone(x.Detail), slices.Clone(x.Missing)
 		st.States = append(st.States, x)
 	}
 	st.Done = append(st.Done, c.Done...)
@@ -585,8 +597,16 @@ func (s *Store) applyGroup(group []*write, end location) {
 		}
 	}
 	s.applied = end
+	wake(s.indexing)
+	if s.active.held > overlaySoon {
+		wake(s.hurry)
+	}
+}
+
+// wake sends to a channel of capacity 1 that somebody waits on, or will.
+func wake(ch chan<- struct{}) {
 	select {
-	case s.indexing <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -598,7 +618,7 @@ func (s *Store) replay(r record) error {
 		return err
 	}
 	s.applied = r.end
-	if s.index.rebuilding && s.active.records >= replayBatch {
+	if s.index.rebuilding && (s.active.records >= replayBatch || s.active.held > overlayFull) {
 		return s.flushIndex()
 	}
 	return nil

@@ -83,10 +83,7 @@ func (w *watch) mark(study string, add func(*Event)) {
 	}
 	add(e)
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	wake(w.wake)
 }
 
 func (w *watch) next() (Event, bool) {

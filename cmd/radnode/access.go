@@ -85,6 +85,9 @@ func (c Config) checkAccess() error {
 			return fmt.Errorf("dicom.tls.listen: %w; write host:port, or :2762 for all addresses, or \"\" for none", err)
 		}
 	}
+	if t.Listen != "" && t.Listen == c.DICOM.Listen {
+		return fmt.Errorf("dicom.tls.listen: %q is dicom.listen too; write another port, as :2762", t.Listen)
+	}
 	tlsUsed := ""
 	if t.Listen != "" {
 		tlsUsed = "dicom.tls.listen"
@@ -102,7 +105,7 @@ func (c Config) checkAccess() error {
 		if p.Address != "" {
 			peer, err := p.peer()
 			if err != nil {
-				return fmt.Errorf("%s: %w", key, err)
+				return fmt.Errorf("%s.address: %w; write host:port, as \"10.0.0.5:104\"", key, withoutPeer(err))
 			}
 			if other, ok := same[peer]; ok && (c.Peers[other].TLS != p.TLS || c.Peers[other].Certificate != p.Certificate) {
 				return fmt.Errorf("%s and peers.%s are the same node, one with TLS and certificate as the other has not", key, other)
@@ -116,6 +119,9 @@ func (c Config) checkAccess() error {
 		}
 		if p.TLS && p.Address == "" {
 			return fmt.Errorf("%s.tls: says how it is called, but there is no address", key)
+		}
+		if p.Commit && p.Address == "" {
+			return fmt.Errorf("%s.commit: says what it is asked for, but there is no address", key)
 		}
 		if p.Certificate != "" {
 			if err := dimse.CheckCertificateName(p.Certificate); err != nil {

@@ -51,7 +51,17 @@ func TestAccessKeys(t *testing.T) {
 		`peers: {A: {aet: A, from: [h], objects_per_second: .nan}}`:                                                         "objects_per_second",
 		`peers: {A: {aet: A, from: [h], bytes_per_second: 100}}`:                                                            "at least 64KiB",
 		`peers: {A: {aet: A, from: [h], bytes_per_second: 1MB}}`:                                                            "bytes_per_second",
-		`peers: {A: {aet: A, address: "h:1", certificate: CN=a}, B: {aet: A, address: "h:1"}}`:                              "peers.B and peers.A are the same node",
+		`peers: {A: {from: [h]}}`:                                                              `peers.A.aet: AE title "" is not valid`,
+		`peers: {A: {aet: A, address: h}}`:                                                     `peers.A.address: address h: missing port in address; write host:port`,
+		`peers: {A: {aet: A, from: ["10.0.0.1-10.0.0.9"]}}`:                                    `peers.A.from: "10.0.0.1-10.0.0.9" is neither an IP address`,
+		`peers: {A: {aet: A, from: [fd00::7]}}`:                                                `put quotes around text with colons`,
+		`peers: {A: {aet: A, from: [h], reserved: many}}`:                                      "a whole number is expected here",
+		`peers: {A: {aet: A, from: [h], commit: maybe}}`:                                       "write true or false",
+		`peers: {A: {aet: A, from: [h], commit: true}}`:                                        "peers.A.commit: says what it is asked for, but there is no address",
+		"peers:\n  - {aet: A, from: [h]}":                                                      "leave out the -",
+		`retention: 90d`:                                                                       "{key: value}",
+		`dicom: {listen: ":2762", tls: {listen: ":2762"}}`:                                     "dicom.tls.listen: \":2762\" is dicom.listen too",
+		`peers: {A: {aet: A, address: "h:1", certificate: CN=a}, B: {aet: A, address: "h:1"}}`: "peers.B and peers.A are the same node",
 	} {
 		if _, err := parseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
@@ -81,7 +91,7 @@ deliver: [B]`: "B (PACS from fd00::5); CT1 (CT1 from 10.0.0.7, 10.0.1.0/24) may 
 	c := defaultConfig()
 	c.Peers = map[string]PeerConfig{"FAR": {AET: "FAR", Address: "far.example:2762", Certificate: "CN=far"}}
 	c.Deliver = []string{"FAR@far.example:2762"}
-	if a, err := c.access(); err != nil || a.String() != "FAR (FAR from far.example) may send" {
+	if a, err := c.access(); err != nil || a.String() != "FAR (FAR from far.example with the certificate CN=far) may send" {
 		t.Errorf("a bound AE title is let in on its address: %v, %v", a, err)
 	}
 }

@@ -128,7 +128,7 @@ func TestBalanceComesOut(t *testing.T) {
 	pushOver(t, n.peer(), 1, []demoObject{other})
 	want("other bytes", map[string]int{"received": all + 1, "computed": all, "again": all, "conflict": 1})
 	text, _ := asked(t, exitDone, "status", "--data", cfg.Data, study)
-	says(t, text, "1 instances conflict: kept as evidence", "conflict: "+contours.meta.MediaStorageSOPInstanceUID, "radnode discard --instance")
+	says(t, text, "1 instance conflict: kept as evidence", "conflict: "+contours.meta.MediaStorageSOPInstanceUID, "radnode discard --instance")
 
 	// Of another patient, in the same study.
 	foreign := images[0].changed(t, func(d *dicom.DataSet) {
@@ -138,11 +138,11 @@ func TestBalanceComesOut(t *testing.T) {
 	pushOver(t, n.peer(), 1, []demoObject{foreign})
 	want("another patient", map[string]int{"received": all + 2, "computed": all, "again": all, "conflict": 1, "quarantined": 1})
 	text, _ = asked(t, exitDone, "status", "--data", cfg.Data, study)
-	says(t, text, "1 instances are quarantined: Patient ID differs", "1.2.3.4711", "radnode requeue "+study+" --release all", "radnode discard --instance")
+	says(t, text, "1 instance in quarantine: Patient ID differs", "1.2.3.4711", "radnode requeue "+study+" --release all", "radnode discard --instance")
 	over, _ := asked(t, exitDone, "status", "--data", cfg.Data)
-	says(t, over, "! 1 instances are quarantined", "! 1 instances came with other bytes")
+	says(t, over, "! 1 instance in quarantine", "! 1 instance came with other bytes")
 	_, errs := asked(t, exitFailed, "discard", "--data", cfg.Data, study)
-	says(t, errs, "1 quarantined, 1 conflict", "nothing was dropped")
+	says(t, errs, "1 quarantined, 1 conflict", "nothing was removed")
 	for _, text := range []string{text, over, errs} {
 		if strings.Contains(text, "FOREIGN") {
 			t.Errorf("tells a Patient ID:\n%s", text)
@@ -156,21 +156,21 @@ func TestBalanceComesOut(t *testing.T) {
 	want("a report", map[string]int{"received": all + 3, "computed": all, "again": all, "conflict": 1, "quarantined": 1, "not_measured": 1})
 
 	out, _ := asked(t, exitDone, "discard", "--data", cfg.Data, "--instance", contours.meta.MediaStorageSOPInstanceUID)
-	says(t, out, "1 instances")
+	says(t, out, "removed: 1 instance, ")
 	want("evidence discarded", map[string]int{"received": all + 3, "computed": all, "again": all, "left_discarded": 1, "quarantined": 1, "not_measured": 1})
 	_, errs = asked(t, exitFailed, "requeue", "--data", cfg.Data, study, "--release", "1.2.3.4")
 	says(t, errs, "no such instance is quarantined")
 	_, errs = asked(t, exitFailed, "discard", "--data", cfg.Data, "--instance", images[0].meta.MediaStorageSOPInstanceUID)
 	says(t, errs, "neither quarantined nor")
 	out, _ = asked(t, exitDone, "discard", "--data", cfg.Data, "--instance", "1.2.3.4711")
-	says(t, out, "1 instances")
+	says(t, out, "removed: 1 instance, ")
 	want("quarantined discarded", map[string]int{"received": all + 3, "computed": all, "again": all, "left_discarded": 2, "not_measured": 1})
 
 	// The same from the files alone, and after the study has left.
 	stop()
 	want("stopped", map[string]int{"received": all + 3, "computed": all, "again": all, "left_discarded": 2, "not_measured": 1})
 	out, _ = asked(t, exitDone, "discard", "--data", cfg.Data, study)
-	says(t, out, "1 studies, ")
+	says(t, out, "removed: ")
 	_, errs = asked(t, exitFailed, "status", "--data", cfg.Data, study)
 	says(t, errs, "unknown here")
 	want("study discarded", map[string]int{"received": all + 3, "again": all, "left_discarded": all + 3})
@@ -307,6 +307,21 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// Finished studies leave before the reserve is reached, where new objects are refused.
+func TestRoomForTheReserve(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Reserve = 4 << 30
+	n, _ := startNode(t, cfg)
+	disk := n.store.Space()
+	if disk.Reserve < 1<<30 {
+		t.Skip("the disk is too small for a reserve that stands out")
+	}
+	space, err := n.pipeline.Space()
+	if err != nil || space.Free > max(0, disk.Free-disk.Reserve/2) {
+		t.Errorf("%+v, %v of %+v: the quota counts on what new objects do not get", space, err, disk)
+	}
+}
+
 // Without a destination nobody has the reports, so nothing leaves by itself.
 func TestRetentionKeepsWhatNobodyHas(t *testing.T) {
 	objects := demoObjects(t)
@@ -340,14 +355,14 @@ func TestRetentionKey(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"retention: {quota: 500GB}":    "no size",
-		"retention: {quota: 80}":       "no size",
-		"retention: {quota: 100%}":     "95%",
-		"retention: {quota: -5%}":      "95%",
-		"retention: {age: 90}":         "no time",
-		"retention: {age: -90d}":       "no time",
+		"retention: {quota: 500GB}":    "retention.quota",
+		"retention: {quota: 80}":       "retention.quota",
+		"retention: {quota: 100%}":     "retention.quota: write a size of at least 16MiB, as 500GiB, or 1% to 95%",
+		"retention: {quota: -5%}":      "retention.quota: write a size of at least 16MiB, as 500GiB, or 1% to 95%",
+		"retention: {age: 90}":         "retention.age",
+		"retention: {age: -90d}":       "retention.age",
 		"retention: {age: 5m}":         "retention.age",
-		"retention: {age: 1000000d}":   "no time",
+		"retention: {age: 1000000d}":   "retention.age",
 		"retention: {unmatched: none}": "retention.unmatched",
 		"retention: {days: 3}":         "days",
 	} {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -148,12 +149,35 @@ func parseProfile(b []byte) (features.Profile, error) {
 
 // remedy says what to write where the library tells of Go.
 var remedy = strings.NewReplacer(
-	"of type time.Duration", "of type time.Duration: write a number with a unit, as 60s",
-	"of type bool", "of type bool: write true or false",
-	"string was used where sequence is expected", "one value where a list is expected: write it in brackets, as [10.0.0.7]",
+	"string was used where sequence is expected", "one value where a list is expected: write it in brackets, as [CT1]",
+	"sequence was used where mapping is expected", "a list where names are expected, each with its values: leave out the -, and write NAME: {...}",
+	"string was used where mapping is expected", "one value where keys are expected, each with its value, as {key: value}",
 	"found an invalid key for this map", "an invalid key for this map; put quotes around text with colons, as \"fd00::7\"",
 	`unknown field "callers"`, `unknown field "callers": who may send is listed under peers, as CT1: {aet: CT1, from: [10.0.0.7]}`,
 )
+
+// wrongType is what the library says of a value of the wrong type.
+var wrongType = regexp.MustCompile(`cannot unmarshal [^\n]* into Go struct field \S+ of type (\S+)`)
+
+// inWordsOfYAML says what is expected.
+func inWordsOfYAML(message string) string {
+	message = wrongType.ReplaceAllStringFunc(message, func(s string) string {
+		switch wrongType.FindStringSubmatch(s)[1] {
+		case "time.Duration":
+			return "this is no time: write a number with a unit, as 60s"
+		case "bool":
+			return "write true or false"
+		case "string":
+			return "one text is expected here; put quotes around text with colons, as \"fd00::7\""
+		case "int", "int64", "uint", "uint64":
+			return "a whole number is expected here"
+		case "float64":
+			return "a number is expected here"
+		}
+		return s
+	})
+	return remedy.Replace(message)
+}
 
 // decodeYAML reads one document; an unknown name or a wrong type is an error with its line. What the library panics at, such
 // as a tag before a missing value (github.com/goccy/go-yaml issue 735), is an error too.
@@ -166,7 +190,7 @@ func decodeYAML(b []byte, into any) (err error) {
 	b = bytes.TrimPrefix(b, []byte("\ufeff")) // as editors on Windows put it
 	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
 	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return errors.New(remedy.Replace(yaml.FormatError(err, false, true)))
+		return errors.New(strings.TrimSpace(inWordsOfYAML(yaml.FormatError(err, false, true))))
 	}
 	if dec.Decode(new(any)) != io.EOF {
 		return errors.New("holds more than one document (---)")
@@ -225,6 +249,14 @@ func (c Config) check() error {
 // checkAET holds AE titles to PS3.5 6.2: 1 to 16 characters without control characters and backslash, not only spaces.
 func checkAET(aet string) error {
 	_, err := dimse.ParsePeer(aet + "@localhost:104")
+	return withoutPeer(err)
+}
+
+// withoutPeer leaves out what was read, which the key says.
+func withoutPeer(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
 	return err
 }
 

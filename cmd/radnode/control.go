@@ -132,13 +132,17 @@ type client struct {
 	close func() error
 }
 
+const asItsUser = "run this as the user of radnode serve"
+
 // reach finds the node of a data folder. Where none runs, it opens the folder itself.
 func (f nodeFlags) reach(e *env) (*client, error) {
 	cfg, err := f.read()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.Data, "log")); err != nil {
+	if _, err := os.Stat(filepath.Join(cfg.Data, "log")); errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w: %s", err, asItsUser)
+	} else if err != nil {
 		return nil, fmt.Errorf("%s is no data folder of radnode: name it with --data or --config as for radnode serve (%w)", cfg.Data, err)
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, 10*time.Second)
@@ -150,7 +154,7 @@ func (f nodeFlags) reach(e *env) (*client, error) {
 		return &client{http: http.Client{Transport: transport}, close: func() error { transport.CloseIdleConnections(); return nil }}, nil
 	}
 	if errors.Is(dialErr, fs.ErrPermission) {
-		return nil, fmt.Errorf("%w: run this as the user of radnode serve, or as root", dialErr)
+		return nil, fmt.Errorf("%w: %s", dialErr, asItsUser)
 	}
 	d, err := openDesk(cfg, e.log)
 	if errors.Is(err, store.ErrInUse) {

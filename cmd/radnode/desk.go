@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/radnode/radnode/dimse"
@@ -23,6 +24,7 @@ type desk struct {
 	store    *store.Store
 	pipeline *pipeline.Pipeline
 	server   *dimse.Server // nil: the node does not run
+	tls      *dimse.TLS    // nil: none
 	cfg      Config
 	since    time.Time
 	log      *slog.Logger
@@ -79,6 +81,7 @@ type overview struct {
 	Destinations []pipeline.DestinationStats `json:"destinations"`
 	Parked       []parkedJob                 `json:"parked,omitempty"` // the first of them
 	ParkedJobs   int                         `json:"parkedJobs"`
+	Expires      time.Time                   `json:"tlsExpires,omitzero"` // our TLS certificate
 	Damage       []store.Damage              `json:"damage,omitempty"`
 	Alerts       []string                    `json:"alerts,omitempty"` // what wants a person, in words
 }
@@ -108,6 +111,9 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 		served, done := d.server.Stats(), d.pipeline.Stats()
 		o.Running, o.Since, o.DICOM, o.Pipeline = true, d.since, &served, &done
 	}
+	if d.tls != nil {
+		o.Expires = d.tls.Expires()
+	}
 	for _, queue := range slices.Sorted(maps.Keys(o.Queues)) {
 		o.ParkedJobs += o.Queues[queue].Parked
 		if o.Queues[queue].Parked == 0 || len(o.Parked) == mostParked {
@@ -125,37 +131,50 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 
 // alerts are what wants a person.
 func (o *overview) alerts() (say []string) {
-	add := func(n int, format string) {
+	add := func(n int, what, rest string) {
 		if n > 0 {
-			say = append(say, fmt.Sprintf(format, n))
+			say = append(say, counted(n, what)+" "+rest)
 		}
 	}
-	add(len(o.Damage), "%d places in the data folder cannot be read; see the log of the last start for file and offset")
+	add(len(o.Damage), "place", "in the data folder cannot be read; see the log of the last start for file and offset")
 	say = append(say, o.Space.alerts()...)
-	add(o.Instances[pipeline.StateFailed], "%d instances are of computations that were given up; radnode requeue STUDY tries again")
-	add(o.Instances[pipeline.StateQuarantined], "%d instances are quarantined; radnode status STUDY says why and what to do")
-	add(o.Instances[pipeline.StateConflict], "%d instances came with other bytes under a UID that was taken; they are kept as evidence")
-	add(o.ParkedJobs, "%d jobs were given up; radnode requeue STUDY or JOB runs them again")
+	add(o.Instances[pipeline.StateFailed], "instance", "of computations that were given up; radnode requeue STUDY tries again")
+	add(o.Instances[pipeline.StateQuarantined], "instance", "in quarantine; radnode status STUDY says why and what to do")
+	add(o.Instances[pipeline.StateConflict], "instance", "came with other bytes under a UID that was taken; kept as evidence, see radnode status STUDY")
+	add(o.ParkedJobs, "job", "given up; radnode requeue STUDY or JOB tries again")
+	if left := time.Until(o.Expires); !o.Expires.IsZero() && left < dimse.ExpiresSoon {
+		word := "expires"
+		if left <= 0 {
+			word = "expired"
+		}
+		say = append(say, fmt.Sprintf("our TLS certificate %s on %s: renew the file, no restart is needed", word, clock(o.Expires)))
+	}
 	for _, to := range o.Destinations {
 		if !to.Down.IsZero() {
-			say = append(say, fmt.Sprintf("%s is down since %s: %s", to.To, clock(to.Down), to.LastError))
+			say = append(say, fmt.Sprintf("%s is down since %s: %s", to.To, clock(to.Down), strings.TrimPrefix(to.LastError, to.To+": ")))
 		}
-		if !to.Configured && to.Waiting > 0 {
-			say = append(say, fmt.Sprintf("%d deliveries wait for %s, which is not configured any more; radnode discard --destination %s drops them", to.Waiting, to.To, to.To))
+		if !to.Configured {
+			say = append(say, fmt.Sprintf("%s for %s, which is not configured any more (%d wait, %d given up, %d not confirmed); radnode discard --destination %s drops them",
+				counted(to.Waiting+to.Parked+to.Unconfirmed, "delivery"), to.To, to.Waiting, to.Parked, to.Unconfirmed, to.To))
 		}
 	}
 	return say
 }
 
 // sums are what the monitoring page may show of a node: counters, nothing of a study.
-func (d *desk) sums(ctx context.Context) map[string]any {
-	totals := d.pipeline.LastTotals(ctx)
+func (d *desk) sums() map[string]any {
+	totals := d.pipeline.LastTotals()
 	sums := map[string]any{
 		"version": version, "dicom": d.server.Stats(), "pipeline": d.pipeline.Stats(), "queues": d.store.Queues(),
 		"since": d.since, "destinations": d.pipeline.Destinations(), "damage": len(d.store.Damage()),
 	}
 	if !totals.At.IsZero() {
 		sums["instances"], sums["studies"], sums["counted"] = totals.Instances, totals.Studies, totals.At
+	}
+	if d.tls != nil {
+		if expires := d.tls.Expires(); !expires.IsZero() {
+			sums["tlsExpires"] = expires
+		}
 	}
 	sums["space"] = d.fullness()
 	return sums
@@ -215,14 +234,11 @@ type parkedOrPendingJob struct {
 
 func (d *desk) study(uid string) (*studyReport, error) {
 	a, study, err := d.pipeline.Account(uid)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("study %s is unknown here: nothing of it was received, or it has left (%w)", uid, store.ErrNotFound)
-	}
 	if err != nil {
-		return nil, err
+		return nil, d.unknown(err, "study", uid)
 	}
 	jobs := d.pipeline.JobsOf(uid)
-	r := &studyReport{Study: uid, Instances: a.Counts(), Series: []seriesReport{}, Deliveries: pipeline.Deliveries(study, jobs), Abroad: a.Abroad}
+	r := &studyReport{Study: uid, Instances: a.Counts(), Series: []seriesReport{}, Deliveries: d.deliveries(study, jobs), Abroad: a.Abroad}
 	for _, s := range a.Stories {
 		r.Contours = append(r.Contours, contoursReport{s, len(s.Missing)})
 	}
@@ -263,16 +279,50 @@ func (d *desk) study(uid string) (*studyReport, error) {
 	return r, nil
 }
 
+// deliveries are those of a study; one that waits for a destination which is down says so.
+func (d *desk) deliveries(study store.Study, jobs []store.Job) []pipeline.Delivery {
+	all := pipeline.Deliveries(study, jobs)
+	for _, to := range d.pipeline.Destinations() {
+		for i := range all {
+			if all[i].To == to.To && all[i].State == pipeline.StateWaiting && !to.Down.IsZero() {
+				all[i].NextTry, all[i].LastError = time.Time{}, "the destination is down since "+clock(to.Down)
+			}
+		}
+	}
+	return all
+}
+
+// An unknownError says in words that there is no such thing here.
+type unknownError struct{ what, uid string }
+
+func (e unknownError) Error() string {
+	return fmt.Sprintf("%s %s is unknown here: nothing of it was received, or it has left", e.what, e.uid)
+}
+
+func (unknownError) Is(target error) bool { return target == store.ErrNotFound }
+
+func (d *desk) unknown(err error, what, uid string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return unknownError{what, uid}
+	}
+	return err
+}
+
 func (d *desk) requeue(ctx context.Context, study, job string, release []string) (n pipeline.Requeued, err error) {
 	switch {
 	case job != "":
-		return d.pipeline.RequeueJob(ctx, job)
+		if n, err = d.pipeline.RequeueJob(ctx, job); errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("no job %s waits or was given up here; radnode status names those that were", job)
+		}
+		return n, err
 	case slices.Contains(release, "all"):
-		return d.pipeline.Release(ctx, study)
+		n, err = d.pipeline.Release(ctx, study)
 	case len(release) > 0:
-		return d.pipeline.Release(ctx, study, release...)
+		n, err = d.pipeline.Release(ctx, study, release...)
+	default:
+		n, err = d.pipeline.Requeue(ctx, study)
 	}
-	return d.pipeline.Requeue(ctx, study)
+	return n, d.unknown(err, "study", study)
 }
 
 func (d *desk) discard(ctx context.Context, study, instance, destination string, force bool) (pipeline.Dropped, error) {
@@ -280,14 +330,16 @@ func (d *desk) discard(ctx context.Context, study, instance, destination string,
 	case destination != "":
 		return d.pipeline.DropDestination(ctx, destination)
 	case instance != "":
-		return d.pipeline.DiscardInstance(ctx, instance)
+		dropped, err := d.pipeline.DiscardInstance(ctx, instance)
+		return dropped, d.unknown(err, "instance", instance)
 	}
 	dropped, err := d.pipeline.Discard(ctx, study, force)
 	var unfinished *pipeline.UnfinishedError
 	if errors.As(err, &unfinished) {
-		err = fmt.Errorf("%w; --force drops it all the same", err)
+		err = fmt.Errorf("study %s is not finished: %s; nothing was removed, --force removes all of it: %s, %s",
+			study, unfinished.Why, counted(unfinished.Holds.Instances, "instance"), bytesText(unfinished.Holds.Bytes))
 	}
-	return dropped, err
+	return dropped, d.unknown(err, "study", study)
 }
 
 // A fullness is how full a node is.
@@ -338,6 +390,17 @@ func clock(t time.Time) string {
 		return "never"
 	}
 	return t.Local().Format("2006-01-02 15:04:05 -0700")
+}
+
+// counted writes a number of things.
+func counted(n int, what string) string {
+	if n != 1 {
+		if stem, ok := strings.CutSuffix(what, "y"); ok {
+			return fmt.Sprint(n, " ", stem, "ies")
+		}
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // bytesText writes a size for people.

@@ -35,22 +35,22 @@ func (c requeueCmd) Run(e *env) error {
 		return err
 	}
 	if len(c.Release) > 0 {
-		fmt.Fprintf(e.stdout, "%d instances released\n", n.Released)
+		fmt.Fprintf(e.stdout, "%s released\n", counted(n.Released, "instance"))
 		return nil
 	}
-	fmt.Fprintf(e.stdout, "%d computations that were given up, %d that were refused and %d deliveries are tried again\n", n.Computations, n.Refused, n.Deliveries)
 	if n == (pipeline.Requeued{}) {
-		return errors.New("nothing was given up or refused there")
+		return fmt.Errorf("nothing was given up or refused there; radnode status %s says what it waits for", c.Study)
 	}
+	fmt.Fprintf(e.stdout, "tried again: %s that were given up, %d that were refused, %s\n", counted(n.Computations, "computation"), n.Refused, counted(n.Deliveries, "delivery"))
 	return nil
 }
 
 type discardCmd struct {
 	nodeFlags
 	Study       string `arg:"" optional:"" placeholder:"STUDY" help:"Study Instance UID: remove all of it, what was received and what was made."`
-	Instance    string `help:"Remove this quarantined instance, or the evidence of conflicts beside it." placeholder:"UID" xor:"what"`
+	Instance    string `help:"Remove this instance, if it is in quarantine, and what came with other bytes under its UID." placeholder:"UID" xor:"what"`
 	Destination string `help:"Drop what waits for this destination." placeholder:"AET@HOST:PORT" xor:"what"`
-	Force       bool   `help:"A study that is not finished too."`
+	Force       bool   `help:"Also a study that is not finished."`
 }
 
 func (c discardCmd) Run(e *env) error {
@@ -88,9 +88,17 @@ func (c discardCmd) Run(e *env) error {
 		return err
 	}
 	if c.Destination != "" {
-		fmt.Fprintf(e.stdout, "%d deliveries of %d studies dropped\n", n.Deliveries, n.Studies)
+		if n.Studies == 0 {
+			fmt.Fprintf(e.stdout, "nothing waits for %s; radnode status names the destinations\n", c.Destination)
+			return nil
+		}
+		fmt.Fprintf(e.stdout, "dropped: %s of %s\n", counted(n.Deliveries, "delivery"), counted(n.Studies, "study"))
 		return nil
 	}
-	fmt.Fprintf(e.stdout, "%d studies, %d instances, %s and %d waiting deliveries dropped\n", n.Studies, n.Instances, bytesText(n.Bytes), n.Deliveries)
+	fmt.Fprintf(e.stdout, "removed: %s, %s", counted(n.Instances, "instance"), bytesText(n.Bytes))
+	if n.Deliveries > 0 {
+		fmt.Fprintf(e.stdout, ", %s that waited", counted(n.Deliveries, "delivery"))
+	}
+	fmt.Fprintln(e.stdout)
 	return nil
 }

@@ -151,7 +151,11 @@ type configCheckCmd struct {
 }
 
 func (c configCheckCmd) Run(e *env) error {
-	if _, err := readConfig(c.File); err != nil {
+	cfg, err := readConfig(c.File)
+	if err != nil {
+		return err
+	}
+	if _, err := cfg.DICOM.TLS.open(e.log); err != nil { // for what it warns of
 		return err
 	}
 	fmt.Fprintf(e.stdout, "%s: good\n", c.File)

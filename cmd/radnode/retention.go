@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +22,12 @@ var defaultRetention = RetentionConfig{Quota: quota{share: 0.8}, Unmatched: span
 
 func (c RetentionConfig) check() error {
 	switch {
+	case c.Age < 0:
+		return errors.New("retention.age: write a time with its unit, as 90d or 12h, or none")
+	case c.Unmatched < 0:
+		return errors.New("retention.unmatched: write a time with its unit, as 30d or 12h")
+	case c.Quota.bytes < 0:
+		return errors.New("retention.quota: write a size of at least 16MiB, as 500GiB, or 1% to 95% of what the store can hold, as 80%, or none")
 	case c.Age != 0 && time.Duration(c.Age) < time.Hour:
 		return errors.New("retention.age: less than an hour; write a time as 90d, or none")
 	case c.Unmatched == 0 || time.Duration(c.Unmatched) < time.Hour:
@@ -38,26 +43,26 @@ func (c RetentionConfig) retention() pipeline.Retention {
 // A span is a time that may be written in days: 90d, 12h, 90d12h. "none" is 0.
 type span time.Duration
 
-// UnmarshalYAML reads a time strictly.
+// UnmarshalYAML reads a time; what is none becomes -1, for check to refuse with its key.
 func (s *span) UnmarshalYAML(b []byte) error {
+	*s = -1
 	text := plainYAML(b)
 	if text == "none" {
 		*s = 0
 		return nil
 	}
-	wrong := fmt.Errorf("%q is no time; write a number with a unit, as 90d or 12h, or none", text)
 	days, rest, found := strings.Cut(text, "d")
 	if !found {
 		days, rest = "0", text
 	}
 	n, err := strconv.ParseUint(days, 10, 32)
 	if err != nil || n > 100*366 {
-		return wrong
+		return nil
 	}
 	var d time.Duration
 	if rest != "" {
 		if d, err = time.ParseDuration(rest); err != nil || d < 0 || d > 100*366*24*time.Hour {
-			return wrong
+			return nil
 		}
 	}
 	*s = span(time.Duration(n)*24*time.Hour + d)
@@ -70,25 +75,23 @@ type quota struct {
 	share float64
 }
 
-// UnmarshalYAML reads a quota strictly.
+// UnmarshalYAML reads a quota; what is none becomes -1, for check to refuse with its key.
 func (q *quota) UnmarshalYAML(b []byte) error {
+	*q = quota{bytes: -1}
 	text := plainYAML(b)
-	*q = quota{}
 	if text == "none" {
+		*q = quota{}
 		return nil
 	}
 	if percent, ok := strings.CutSuffix(text, "%"); ok {
 		n, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
-		if err != nil || strings.Trim(percent, "0123456789. ") != "" || n < 1 || n > 95 {
-			return fmt.Errorf("%q: write 1%% to 95%% of what the store can hold, a number of bytes as 500GiB, or none", text)
+		if err == nil && strings.Trim(percent, "0123456789. ") == "" && n >= 1 && n <= 95 {
+			*q = quota{share: n / 100}
 		}
-		q.share = n / 100
 		return nil
 	}
-	n, err := parseSize("retention.quota", text)
-	if err != nil || n < leastMemory {
-		return fmt.Errorf("%q is no size of at least 16MiB; write a number of bytes, or one with a unit as 500GiB, or a share as 80%%, or none", text)
+	if n, err := parseSize("retention.quota", text); err == nil && n >= leastMemory {
+		*q = quota{bytes: n}
 	}
-	q.bytes = n
 	return nil
 }

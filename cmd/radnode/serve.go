@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,6 @@ import (
 	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline"
-	"github.com/radnode/radnode/pipeline/imaging"
 	"github.com/radnode/radnode/store"
 )
 
@@ -77,10 +77,7 @@ type node struct {
 
 // serveThreads lets twice as many threads run as there are processors. One that waits for the disk keeps its place for up to 10 ms
 // (sysmon of the Go runtime), and with two places for all of a node nobody is answered meanwhile. Computing stays at one each.
-func serveThreads() {
-	imaging.ThreadsPerProcessor = 2
-	runtime.GOMAXPROCS(imaging.ThreadsPerProcessor * runtime.GOMAXPROCS(0))
-}
+func serveThreads() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // run opens a node, tells ready where it listens, and serves until ctx is done. It ends cleanly: the object in flight is
 // finished, the computation under way is finished or left for the next start, and the store is closed.
@@ -125,13 +122,13 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	}
 	if cfg.DICOM.Listen != "" {
 		if n.dicom, err = net.Listen("tcp", cfg.DICOM.Listen); err != nil {
-			return nil, fmt.Errorf("dicom port %s: %w; another program has it, or choose one with --listen", cfg.DICOM.Listen, err)
+			return nil, fmt.Errorf("dicom.listen: %w; %s", err, portRemedy(err))
 		}
 	}
 	if cfg.DICOM.TLS.Listen != "" {
 		if n.secure, err = net.Listen("tcp", cfg.DICOM.TLS.Listen); err != nil {
 			closeAll()
-			return nil, fmt.Errorf("dicom.tls.listen %s: %w; another program has it: choose another", cfg.DICOM.TLS.Listen, err)
+			return nil, fmt.Errorf("dicom.tls.listen: %w; %s", err, portRemedy(err))
 		}
 		n.config = secure.Server(cfg.DICOM.TLS.Require)
 	}
@@ -144,7 +141,10 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 	}
 	if n.store, err = store.Open(cfg.Data, store.Options{Logger: log, Reserve: int64(cfg.Reserve), Conflicts: store.Policy(cfg.Conflicts)}); err != nil {
 		closeAll()
-		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
+		if !errors.Is(err, store.ErrInUse) { // which names the folder
+			err = fmt.Errorf("data folder %s: %w", cfg.Data, err)
+		}
+		return nil, err
 	}
 	n.server = &dimse.Server{
 		AETitle:                 cfg.DICOM.AET,
@@ -169,15 +169,29 @@ func open(cfg Config, log *slog.Logger) (*node, error) {
 		return nil, err
 	}
 	n.server.Committer = n.pipeline
-	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, cfg: cfg, since: time.Now(), log: log}
+	n.desk = &desk{store: n.store, pipeline: n.pipeline, server: n.server, tls: secure, cfg: cfg, since: time.Now(), log: log}
 	if n.control, err = listenControl(cfg.Data); err != nil {
 		log.Warn("no control socket: radnode status and the like do not reach this node while it runs", "data", cfg.Data, "err", err)
 	}
 	log.Info("radnode serves", "version", version, "aet", cfg.DICOM.AET, "dicom", address(n.dicom), "dicom_tls", address(n.secure), "http", address(n.http),
 		"data", cfg.Data, "deliver", strings.Join(cfg.Deliver, " "))
 	cfg.sayAccess(log, access)
+	if len(destinations) == 0 && len(cfg.replyTo()) == 0 {
+		log.Warn("no destination: reports stay here; name one with --deliver or under deliver in the configuration")
+	}
 	cfg.sayPlain(log, secure, n.pipeline.Destinations())
 	return n, nil
+}
+
+// portRemedy says what to do about a port that cannot be had.
+func portRemedy(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "a port below 1024 needs a right of its own (on Linux CAP_NET_BIND_SERVICE); give it to radnode, or choose a higher port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have the address; leave it out, as :11112, to listen on all"
+	}
+	return "another program has it; stop that, or choose another with --listen or in the configuration"
 }
 
 func address(l net.Listener) string {
@@ -214,16 +228,18 @@ func (n *node) serve(ctx context.Context) error {
 		})
 	}
 	err := g.Wait()
-	n.log.Info("radnode stopped", "received", n.server.Stats(), "pipeline", n.pipeline.Stats(), "err", err)
+	served, done := n.server.Stats(), n.pipeline.Stats()
+	n.log.Info("radnode stopped", "associations", served.Associations, "refused", served.AssociationsRefused, "objects", served.ObjectsStored,
+		"objects_refused", served.ObjectsRefused, "computed", done.Computed, "delivered", done.Delivered)
 	return err
 }
 
 // monitoring answers GET /healthz with the counters as JSON.
 func (n *node) monitoring() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(n.desk.sums(context.WithoutCancel(r.Context()))); err != nil {
+		if err := json.NewEncoder(w).Encode(n.desk.sums()); err != nil {
 			n.log.Debug("monitoring", "err", err)
 		}
 	})

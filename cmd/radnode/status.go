@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/radnode/radnode/dimse"
 	"github.com/radnode/radnode/dimse/dicom"
 	"github.com/radnode/radnode/pipeline"
 	"github.com/radnode/radnode/store"
@@ -82,7 +83,7 @@ func (o *overview) print(w io.Writer) {
 	}
 	fmt.Fprintln(t)
 	if d := o.DICOM; d != nil {
-		fmt.Fprintf(t, "associations\t%d open, %d accepted, %d refused, %d aborted since the start\n", d.AssociationsOpen, d.Associations, d.AssociationsRefused, d.AssociationsAborted)
+		fmt.Fprintf(t, "associations\t%d open, %d accepted, %d refused%s, %d aborted since the start\n", d.AssociationsOpen, d.Associations, d.AssociationsRefused, refusalWords(d.Refusals), d.AssociationsAborted)
 		fmt.Fprintf(t, "objects\t%d stored, %d refused since the start\n", d.ObjectsStored, d.ObjectsRefused)
 	}
 	fmt.Fprintf(t, "studies\t%d\n", o.Studies)
@@ -96,10 +97,10 @@ func (o *overview) print(w io.Writer) {
 		fmt.Fprintf(t, "queue %s\t%d waiting, %d under way, %d given up, %d done\n", queue, q.Pending, q.Leased, q.Parked, q.Done)
 	}
 	for _, d := range o.Destinations {
-		fmt.Fprintf(t, "destination %s\t%s\n", d.To, strings.Join(destinationWords(d), "; "))
+		fmt.Fprintf(t, "destination %s\t%s\n", d.To, strings.Join(destinationWords(d, o.Running), "; "))
 	}
 	for _, j := range o.Parked {
-		fmt.Fprintf(t, "given up\t%s, study %s, after %d tries: %s\n", j.Key, j.Study, j.Tries, j.Reason)
+		fmt.Fprintf(t, "given up\t%s, study %s, after %s: %s\n", j.Key, j.Study, tries(j.Tries), j.Reason)
 	}
 	if more := o.ParkedJobs - len(o.Parked); more > 0 {
 		fmt.Fprintf(t, "given up\t%d more\n", more)
@@ -109,18 +110,35 @@ func (o *overview) print(w io.Writer) {
 	}
 }
 
+// refusalWords say why associations were refused.
+func refusalWords(why map[dimse.Refusal]int64) string {
+	var say []string
+	for _, r := range slices.Sorted(maps.Keys(why)) {
+		say = append(say, fmt.Sprint(why[r], " ", strings.ReplaceAll(string(r), "_", " ")))
+	}
+	if len(say) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(say, ", ") + ")"
+}
+
 // destinationWords say how a destination fares.
-func destinationWords(d pipeline.DestinationStats) (say []string) {
+func destinationWords(d pipeline.DestinationStats, running bool) (say []string) {
 	switch {
+	case !running:
+		say = append(say, fmt.Sprintf("%d waiting, %d given up", d.Waiting, d.Parked))
+		if !d.Configured {
+			say = append(say, "not configured any more")
+		}
+		return say
 	case !d.Down.IsZero():
 		text := "down since " + clock(d.Down)
 		if !d.NextTry.IsZero() {
 			text += ", tried again at " + clock(d.NextTry)
 		}
-		if d.LastError != "" {
-			text += ": " + d.LastError
-		}
 		say = append(say, text)
+	case d.Delivered == 0 && d.Parked == 0:
+		say = append(say, "not called since the start")
 	default:
 		say = append(say, "up")
 	}
@@ -141,7 +159,7 @@ func (r *studyReport) print(w io.Writer, all bool) {
 	fmt.Fprintf(w, "study %s\n", r.Study)
 	for _, name := range pipeline.InstanceStates {
 		if n := r.Instances[name]; n > 0 {
-			fmt.Fprintf(w, "  %d instances %s\n", n, inWords(name))
+			fmt.Fprintf(w, "  %s %s\n", counted(n, "instance"), inWords(name))
 		}
 	}
 	for _, s := range r.Series {
@@ -167,7 +185,7 @@ func (r *studyReport) print(w io.Writer, all bool) {
 	}
 	for _, j := range r.Jobs {
 		if j.State == string(store.Parked) {
-			fmt.Fprintf(w, "given up: job %s after %d tries: %s\n", j.Key, j.Tries, j.Reason)
+			fmt.Fprintf(w, "given up: job %s after %s: %s\n", j.Key, tries(j.Tries), j.Reason)
 		}
 	}
 	why := map[string]int{}
@@ -175,20 +193,25 @@ func (r *studyReport) print(w io.Writer, all bool) {
 		why[q.Reason]++
 	}
 	for _, reason := range slices.Sorted(maps.Keys(why)) {
-		fmt.Fprintf(w, "%d instances are quarantined: %s\n", why[reason], reason)
+		fmt.Fprintf(w, "%s in quarantine: %s\n", counted(why[reason], "instance"), reason)
 	}
 	for _, q := range r.Quarantined[:min(len(r.Quarantined), most(all))] {
 		fmt.Fprintf(w, "  %s, received %s from %s\n", q.Instance, clock(q.Received), q.From)
 	}
 	if len(r.Quarantined) > 0 {
-		fmt.Fprintf(w, "  radnode requeue %s --release all lets them take part; radnode discard --instance UID removes one, radnode discard %s --force the whole study\n", r.Study, r.Study)
+		fmt.Fprintf(w, "  to let them take part: radnode requeue %s --release all\n", r.Study)
+		fmt.Fprintln(w, "  to remove one, and what came with other bytes under its UID: radnode discard --instance UID")
 	}
 	for _, c := range r.Conflicts {
+		what := "the evidence"
+		if slices.ContainsFunc(r.Quarantined, func(q quarantinedReport) bool { return q.Instance == c.Instance }) {
+			what = "it and the evidence"
+		}
 		fmt.Fprintf(w, "conflict: %s came with other bytes; kept as evidence:\n", c.Instance)
 		for _, e := range c.Evidence {
 			fmt.Fprintf(w, "  sha256 %s, %s, received %s from %s\n", e.Digest, bytesText(e.Bytes), clock(e.Received), e.From)
 		}
-		fmt.Fprintf(w, "  radnode discard --instance %s removes the evidence\n", c.Instance)
+		fmt.Fprintf(w, "  to remove %s: radnode discard --instance %s\n", what, c.Instance)
 	}
 }
 
@@ -205,7 +228,11 @@ func (c contoursReport) print(w io.Writer, all bool) {
 	if c.Series != "" {
 		fmt.Fprintf(w, " on series %s", c.Series)
 	}
-	fmt.Fprintf(w, "\n  %s since %s", inWords(c.State), clock(c.At))
+	when := "at"
+	if c.State == pipeline.StateWaiting || c.State == pipeline.StateQueued {
+		when = "since"
+	}
+	fmt.Fprintf(w, "\n  %s %s %s", inWords(c.State), when, clock(c.At))
 	if c.Revision > 0 {
 		fmt.Fprintf(w, ", revision %d", c.Revision)
 	}
@@ -240,23 +267,21 @@ func (c contoursReport) print(w io.Writer, all bool) {
 	}
 }
 
+func tries(n int) string { return counted(n, "failed try") }
+
 // deliveryWords say what became of a delivery.
 func deliveryWords(d pipeline.Delivery) string {
-	tries := func(n int) string {
-		if n == 1 {
-			return "1 try failed"
-		}
-		return fmt.Sprint(n, " tries failed")
-	}
 	text := d.State
 	switch d.State {
 	case string(store.Parked):
-		text = "given up, " + tries(d.Tries)
+		text = "given up after " + tries(d.Tries)
 	case pipeline.StateWaiting:
 		if d.Tries > 0 {
-			text += ", " + tries(d.Tries)
+			text += " after " + tries(d.Tries)
 		}
-		text += ", next at " + clock(d.NextTry)
+		if !d.NextTry.IsZero() {
+			text += ", next at " + clock(d.NextTry)
+		}
 	default:
 		text += " at " + clock(d.At)
 	}

@@ -6,17 +6,19 @@ import (
 	"strings"
 )
 
-// The two kinds of *Error: bytes that break the standard, and bytes that obey it but go beyond what radnode reads.
+// The kinds of *Error: bytes that break the standard, bytes that obey it but go beyond what radnode reads, and more of them than the
+// caller has room for.
 var (
 	ErrMalformed   = errors.New("malformed")
 	ErrUnsupported = errors.New("not supported")
+	ErrTooLarge    = errors.New("too large")
 )
 
 // An Error says where in a data set reading or writing stopped; a log line alone leads to the byte.
 type Error struct {
 	Path   string // "(3006,0039)[2].(3006,0050)": item numbers start at 1 (PS3.5 7.5); "" when the place has no name
 	Offset int64  // from the start of the file or, for a bare data set, of the data set; after inflating; -1 when not known
-	Err    error  // wraps ErrMalformed, ErrUnsupported or the error of the reader
+	Err    error  // wraps ErrMalformed, ErrUnsupported, ErrTooLarge or the error of the reader
 }
 
 func (e *Error) Error() string {

@@ -64,7 +64,7 @@ func inflated(b []byte, ts string) int {
 	if !layout(ts).Deflated {
 		return len(b)
 	}
-	out, _, _ := inflate(bytes.NewReader(b), 0, int64(len(b)))
+	out, _, _ := inflate(bytes.NewReader(b), 0, int64(len(b)), 1<<40)
 	return len(b) + len(out)
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // What a data set may ask of radnode. Real objects stay far below: the deepest SR and RT objects seen nest 9 sequences, and
@@ -120,6 +121,9 @@ type guard struct {
 	elemSlab  []Element
 	itemSlab  []DataSet
 
+	room    int64 // for what is held
+	without []Tag // whose values are left out
+
 	texts map[string]*charset // those read, by the bytes of Specific Character Set: items may repeat it
 }
 
@@ -202,6 +206,16 @@ func (g *guard) note(t Tag, format string, args ...any) {
 func (g *guard) counted(t Tag) error {
 	if g.count++; g.count > g.limit {
 		return g.fail(t, unsupported("more than %d elements, items and fragments", g.limit))
+	}
+	return g.roomFor(t, 0)
+}
+
+// memory is about what the data set holds, and roomFor refuses to let it hold n bytes more than there is room for.
+func (g *guard) memory() int64 { return g.held + int64(g.count)*int64(unsafe.Sizeof(Element{})) }
+
+func (g *guard) roomFor(t Tag, n int64) error {
+	if g.memory() > g.room-n {
+		return g.fail(t, kindError{ErrTooLarge, fmt.Errorf("the data set needs more than the %d MiB that there is room for", g.room>>20)})
 	}
 	return nil
 }
@@ -377,6 +391,15 @@ func (g *guard) element(ctx *context, h header, end int64) (e Element, keep bool
 	if t&0xFFFF == 0 || t == DataSetTrailingPadding { // PS3.5 7.2 and 7.1
 		g.pos += int64(h.length)
 		return e, false, nil
+	}
+	if slices.Contains(g.without, t) {
+		g.pos += int64(h.length)
+		return Element{Tag: t, VR: vr}, true, nil
+	}
+	if !g.own {
+		if err := g.roomFor(t, int64(h.length)); err != nil {
+			return e, false, err
+		}
 	}
 	value, err := g.take(int64(h.length))
 	if err != nil {
@@ -693,8 +716,8 @@ func readAt(r io.ReaderAt, b []byte, off int64) error {
 }
 
 // inflate undoes PS3.5 A.5 in memory: once to see how much it is, so that a bomb costs time and no memory, and once to keep it.
-func inflate(r io.ReaderAt, offset, size int64) (b []byte, note string, err error) {
-	limit := min(maxInflated, max(freeInflated, inflateRatio*(size-offset)))
+func inflate(r io.ReaderAt, offset, size, room int64) (b []byte, note string, err error) {
+	limit := min(maxInflated, max(freeInflated, inflateRatio*(size-offset)), max(room, 0))
 	in := bufio.NewReaderSize(nil, 4096)
 	z := flate.NewReader(in)
 	defer z.Close()
@@ -714,6 +737,8 @@ func inflate(r io.ReaderAt, offset, size int64) (b []byte, note string, err erro
 	}
 	n, err := io.Copy(io.Discard, start())
 	switch {
+	case n > room:
+		return nil, "", &Error{Offset: offset, Err: kindError{ErrTooLarge, fmt.Errorf("the deflated data set needs more than the %d MiB that there is room for", room>>20)}}
 	case n > limit:
 		return nil, "", &Error{Offset: offset, Err: unsupported("the deflated data set grows beyond %d MiB", limit>>20)}
 	case errors.Is(err, io.ErrUnexpectedEOF):

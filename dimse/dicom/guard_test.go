@@ -349,7 +349,7 @@ func TestLimit(t *testing.T) {
 	in := le().open(ContentSequence, "SQ").tag(itemTag).u32(10).short(CodeValue, "SH", "ab").tag(sequenceEndTag).u32(0).
 		open(PixelData, "OB").tag(itemTag).u32(0).tag(sequenceEndTag).u32(0).b
 	for limit := range 8 {
-		g := guard{cursor: cursor{r: bytes.NewReader(in), size: int64(len(in))}, limit: limit}
+		g := guard{cursor: cursor{r: bytes.NewReader(in), size: int64(len(in))}, limit: limit, room: 1 << 20}
 		_, err := g.dataSet(context{coding: coding{explicit: true}}, g.size, false)
 		if want := limit < 6; errors.Is(err, ErrUnsupported) != want { // 2 elements and 1 in an item, 1 item, 1 fragment, the end
 			t.Errorf("limit %d: %v", limit, err)

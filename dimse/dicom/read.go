@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"unsafe"
+	"math"
 )
 
 // A File is a data set that was read, with what stood before it and where its pixels are.
@@ -47,7 +47,7 @@ func ReadFile(r io.ReaderAt, size int64) (*File, error) {
 	if meta.TransferSyntaxUID == "" {
 		return nil, &Error{Path: metaTransferSyntax.String(), Offset: offset, Err: malformed("is missing, so the data set cannot be read")}
 	}
-	f, err := readBody(r, offset, size, meta)
+	f, err := readBody(r, offset, size, meta, math.MaxInt64, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +73,16 @@ func PreambleNote(r io.ReaderAt) string {
 
 // ReadDataSet reads a bare data set of size bytes as C-STORE carries it.
 func ReadDataSet(r io.ReaderAt, size int64, transferSyntax string) (*File, error) {
-	return readBody(r, 0, size, FileMeta{TransferSyntaxUID: transferSyntax})
+	return readBody(r, 0, size, FileMeta{TransferSyntaxUID: transferSyntax}, math.MaxInt64, nil)
 }
 
-func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
+// ReadDataSetWithin is [ReadDataSet] for a caller who has room for so many bytes, as [File.Memory] counts them: the error is
+// [ErrTooLarge] before more are taken. Elements of the tags that it is to go without are there, and empty.
+func ReadDataSetWithin(r io.ReaderAt, size int64, transferSyntax string, room int64, without ...Tag) (*File, error) {
+	return readBody(r, 0, size, FileMeta{TransferSyntaxUID: transferSyntax}, room, without)
+}
+
+func readBody(r io.ReaderAt, offset, size int64, meta FileMeta, room int64, without []Tag) (*File, error) {
 	ts := layout(meta.TransferSyntaxUID)
 	if offset >= size {
 		return nil, &Error{Offset: offset, Err: malformed("there is no data set; it is truncated, send it again")}
@@ -88,9 +94,11 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 		cursor: cursor{r: r, size: size, pos: offset},
 		limit:  maxElements,
 		gePix:  ts.UID == gePrivateDLX,
+
+		room: room, without: without,
 	}
 	if ts.Deflated {
-		b, note, err := inflate(r, offset, size)
+		b, note, err := inflate(r, offset, size, room)
 		if err != nil {
 			return nil, err
 		}
@@ -101,6 +109,7 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 			g.note(0, "%s", note)
 		}
 		g.cursor = inMemory(b)
+		g.room -= g.size
 		g.limit = int(min(maxElements, freeElements+elementRatio*(size-offset)))
 	}
 	d, err := g.dataSet(context{coding: coding{explicit: ts.ExplicitVR, bigEndian: ts.BigEndian}}, g.size, false)
@@ -116,7 +125,7 @@ func readBody(r io.ReaderAt, offset, size int64, meta FileMeta) (*File, error) {
 	if meta.MediaStorageSOPInstanceUID == "" {
 		meta.MediaStorageSOPInstanceUID = d.String(SOPInstanceUID)
 	}
-	memory := g.held + int64(g.count)*int64(unsafe.Sizeof(Element{}))
+	memory := g.memory()
 	if ts.Deflated {
 		memory += g.size
 	}

@@ -208,7 +208,7 @@ var speaking = []string{"../../features", "../imaging", "../roi", "../refusal", 
 
 // quiet are calls and fields whose texts no report shows, or shows in English.
 var quiet = map[string]string{
-	"Debug": "the log", "Info": "the log", "Warn": "the log", "Error": "the log", "Park": "the log and whoever manages the queue",
+	"Debug": "the log", "Info": "the log", "Warn": "the log", "Error": "the log", "Park": "the log and whoever manages the queue", "park": "the same",
 	"panic": "a fault of the program", "UIDFrom": "digested", "uid": "digested", "Fprintf": "digested",
 	"Contains": "asks for a value of DICOM", "HasPrefix": "asks for a value of DICOM", "Trim": "asks for bytes",
 	"private": "a coded concept", "Meaning": "a coded concept",
@@ -266,7 +266,7 @@ var unsaid = map[string][]string{
 		"%q is no kind of SUV, want none, bw, lbm, lbm-james, bsa or ibw",
 	},
 	"the state of a study, not in a report": {
-		"given up after %d tries: %v", "all named images are here",
+		"given up after %d tries: %v", "the outcome cannot be stored: %s", "the objects have changed since they were complete", "all named images are here",
 		"all named images are here, and the series is complete by its own count",
 		"nothing new for the quiet period, and the series has no gaps", "%s; no PDF or captures: %s",
 		"%d images of the series are here, but none of the %d that the contours name", "%d of %d named images are missing",
