@@ -384,9 +384,16 @@ type rawPeer struct {
 
 func (x *target) connect() *rawPeer { return x.connectTo(x.dicom.Addr().String()) }
 
-func (x *target) connectTo(addr string) *rawPeer {
+func (x *target) connectTo(addr string) *rawPeer { return x.connectFrom("", addr) }
+
+// connectFrom connects from one of this machine's addresses; "" = any.
+func (x *target) connectFrom(source, addr string) *rawPeer {
 	x.t.Helper()
-	nc, err := net.DialTimeout("tcp", addr, patience)
+	d := net.Dialer{Timeout: patience}
+	if source != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
+	}
+	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		x.t.Fatal(err)
 	}
