@@ -490,7 +490,8 @@ func TestPoison(t *testing.T) {
 		until(t, "another is delivered", func() bool { return to.has(uid) })
 	}
 	until(t, "it is tried more often than what is refused", func() bool { return to.times(poison) > refusedTries+2 })
-	if d := s.destination(to.peer()); d.Parked != 0 || d.Waiting != 1 {
+	until(t, "the others are done", func() bool { return s.destination(to.peer()).Waiting == 1 })
+	if d := s.destination(to.peer()); d.Parked != 0 {
 		t.Errorf("destination is %+v", d)
 	}
 	if n := s.log.count("it waits by itself"); n == 0 {
