@@ -327,14 +327,14 @@ func (s *Store) watchSpace() {
 	every := time.NewTicker(sampleEvery / 2)
 	defer every.Stop()
 	for {
-		s.gauge.measure(false)
-		for _, t := range []*trouble{&s.logTrouble, &s.largeTrouble, &s.indexTrouble} {
-			t.settle()
-		}
 		select {
 		case <-every.C:
 		case <-s.closing:
 			return
+		}
+		s.gauge.measure(false)
+		for _, t := range []*trouble{&s.logTrouble, &s.largeTrouble, &s.indexTrouble} {
+			t.settle()
 		}
 	}
 }

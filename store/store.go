@@ -264,6 +264,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.log.run()
 	go s.runIndex()
+	s.gauge.measure(false) // so that the log says at start where the disk is nearly full
 	go s.watchSpace()
 	go s.runCompact()
 	return s, nil
