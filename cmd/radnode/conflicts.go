@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/radnode/radnode/store"
 )
@@ -12,7 +11,7 @@ type conflictPolicy store.Policy
 
 // UnmarshalYAML reads it strictly.
 func (p *conflictPolicy) UnmarshalYAML(b []byte) error {
-	switch text := strings.Trim(strings.TrimSpace(string(b)), `"'`); text {
+	switch text := plainYAML(b); text {
 	case "first":
 		*p = conflictPolicy(store.KeepFirst)
 	case "last":

@@ -138,7 +138,7 @@ func hostileKills(t *testing.T) {
 			time.Sleep(time.Duration(5+13*round) * time.Millisecond)
 			c.kill()
 		}()
-		stored := pushUntilBroken(t.Context(), c.peer, study, func(int) {})
+		stored := pushUntilBroken(t.Context(), "SCANNER", c.peer, study, func(int) {})
 		<-killed
 		confirmed += stored
 		broken += len(study) - stored

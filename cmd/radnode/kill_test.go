@@ -156,7 +156,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 			after, moment = len(study)/2, 0
 		}
 		var killed sync.WaitGroup
-		stored := pushUntilBroken(t.Context(), c.peer, study, func(stored int) {
+		stored := pushUntilBroken(t.Context(), "SCANNER", c.peer, study, func(stored int) {
 			switch {
 			case stored != after:
 			case moment == 0:
@@ -222,14 +222,14 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 }
 
 // pushUntilBroken sends objects in their order and returns how many were answered 0000. It tells of each number of them, also of 0.
-func pushUntilBroken(ctx context.Context, to dimse.Peer, objects []demoObject, answered func(stored int)) (stored int) {
+func pushUntilBroken(ctx context.Context, calling string, to dimse.Peer, objects []demoObject, answered func(stored int)) (stored int) {
 	var proposals []dimse.Proposal
 	for _, class := range slices.Sorted(slices.Values([]string{dicom.CTImageStorage, dicom.RTStructureSetStorage})) {
 		proposals = append(proposals, dimse.Proposal{SOPClass: class, TransferSyntaxes: []string{dicom.ExplicitVRLittleEndian}})
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	client, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: "SCANNER", Proposals: proposals})
+	client, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: calling, Proposals: proposals})
 	if err != nil {
 		return 0
 	}

@@ -449,7 +449,7 @@ func benchRestart(b *testing.B) {
 	for _, how := range []string{"after-stop", "after-kill"} {
 		begin := time.Now()
 		c := startChild(b, dir)
-		stored := pushUntilBroken(b.Context(), c.peer, objects[:1], func(int) {})
+		stored := pushUntilBroken(b.Context(), "SCANNER", c.peer, objects[:1], func(int) {})
 		took := time.Since(begin).Seconds()
 		if stored != 1 {
 			b.Fatal("nothing could be stored after the start")

@@ -157,7 +157,7 @@ func (s *soak) scan(ctx context.Context, k int) {
 			s.distinct.Add(1)
 		}
 		for len(todo) > 0 {
-			stored := pushAs(s.t.Context(), calling, s.node.Load().peer, todo)
+			stored := pushUntilBroken(s.t.Context(), calling, s.node.Load().peer, todo, func(int) {})
 			if todo = todo[stored:]; len(todo) > 0 {
 				s.refused.Add(1)
 				time.Sleep(200 * time.Millisecond)
@@ -247,7 +247,7 @@ func (s *soak) attack(ctx context.Context) {
 				halfOpen = halfOpen[1:]
 			}
 		case 5: // a stranger
-			if n := pushAs(ctx, "STRANGER", s.node.Load().peer, s.objects[:1]); n > 0 {
+			if n := pushUntilBroken(ctx, "STRANGER", s.node.Load().peer, s.objects[:1], func(int) {}); n > 0 {
 				s.t.Error("a peer that nobody knows could store an object")
 			}
 		case 6: // one of the scanners, with an object that breaks off
@@ -381,29 +381,6 @@ func (s *soak) check() {
 		out, _ := status.CombinedOutput()
 		t.Logf("status:\n%s", out)
 	}
-}
-
-// pushAs sends objects in their order and returns how many were answered 0000.
-func pushAs(ctx context.Context, calling string, to dimse.Peer, objects []demoObject) (stored int) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	client, err := dimse.Dial(ctx, to, dimse.DialOptions{CallingAET: calling, Proposals: []dimse.Proposal{
-		{SOPClass: dicom.CTImageStorage, TransferSyntaxes: []string{dicom.ExplicitVRLittleEndian}},
-		{SOPClass: dicom.RTStructureSetStorage, TransferSyntaxes: []string{dicom.ExplicitVRLittleEndian}},
-	}})
-	if err != nil {
-		return 0
-	}
-	defer client.Abort()
-	for _, o := range objects {
-		status, err := client.Store(ctx, o.meta, bytes.NewReader(o.data))
-		if err != nil || status.Code != dimse.StatusSuccess {
-			return stored
-		}
-		stored++
-	}
-	_ = client.Release(ctx)
-	return stored
 }
 
 // smallDisk is a file system of that size, in memory, which a test may fill.

@@ -56,7 +56,7 @@ func TestStoppedNodeRepeatsNothing(t *testing.T) {
 		if round%2 == 0 { // while it receives
 			go stop()
 		}
-		stored := pushUntilBroken(t.Context(), c.peer, study, func(int) {})
+		stored := pushUntilBroken(t.Context(), "SCANNER", c.peer, study, func(int) {})
 		if round%2 == 1 { // while it computes or delivers
 			go stop()
 		}
