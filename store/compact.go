@@ -22,9 +22,16 @@ import (
 // same order, and what has left only as numbers in a tally. The file gets its name when all of it is durable. Then one transaction
 // of the index says where everything is now, and which generation counts; from then on the older file is superfluous. Whatever
 // a kill leaves behind, one of the two is whole and the index names it. Without an index the newest counts, as it says the same.
+//
+// What is left of a segment is mostly small, and over years these would be many. So neighbours that were compacted are joined in the
+// same way: into the file of the last of them, whose header says that the segment before the first comes before it. By that the files of
+// the others are known to be superfluous, with an index and without.
 
 // deadShare: compaction pays where the half of a segment is dead.
 const deadShare = 2
+
+// joinMost neighbours are joined at a time, so that it ends.
+const joinMost = 16
 
 // runCompact gives space back, a while after something left.
 func (s *Store) runCompact() {
@@ -98,48 +105,113 @@ func (s *Store) compact(ctx context.Context, pace paceFunc) error {
 	if err := s.flushIndex(); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	sums, err := s.segmentSums()
-	if err != nil {
-		return err
+	runs, failed := s.halfDead()
+	failed = errors.Join(failed, s.compactRuns(ctx, runs, pace))
+	if ctx.Err() == nil {
+		runs, err := s.neighbours()
+		failed = errors.Join(failed, err, s.compactRuns(ctx, runs, pace))
 	}
-	list, err := s.log.list()
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	s.flushing.Lock()
-	upTo := segmentNumber(s.index.checkpoint.Segment) // what the index knows and nobody appends to
-	s.flushing.Unlock()
-	var failed error
-	fails := func(seg segment, err error) {
-		failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(seg.id()), err))
-	}
-	var worth []segment
-	for i, seg := range list {
-		sum := sums[seg.num]
-		if sum == nil || seg.num >= upTo || sum.Dead == 0 {
-			continue
-		}
-		if seg.generation = sum.Generation; s.isDamaged(seg) {
-			continue
-		}
-		if seg.end, err = s.log.sealedEnd(seg, list[i+1:]); err != nil {
-			fails(seg, err)
-		} else if sum.Dead*deadShare >= seg.end {
-			worth = append(worth, seg)
-		}
-	}
-	// What needs the least room gives room to the others.
-	slices.SortStableFunc(worth, func(a, b segment) int { return cmp.Compare(a.end-sums[a.num].Dead, b.end-sums[b.num].Dead) })
-	for _, seg := range worth {
-		err := s.compactSegment(ctx, seg, pace)
+	return failed
+}
+
+// compactRuns goes on with the others where one fails.
+func (s *Store) compactRuns(ctx context.Context, runs [][]segment, pace paceFunc) (failed error) {
+	for _, run := range runs {
+		err := s.compactRun(ctx, run, pace)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 		if err != nil {
-			fails(seg, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(run[len(run)-1].id()), err))
 		}
 	}
 	return failed
+}
+
+// sealed lists the segments of which something left or that were compacted, that the index knows whole and that nobody appends to.
+// at is where each stands among all.
+func (s *Store) sealed() (all []segment, at []int, sums map[uint64]*segmentSum, err error) {
+	if sums, err = s.segmentSums(); err != nil {
+		return nil, nil, nil, err
+	}
+	if all, err = s.log.list(); err != nil {
+		return nil, nil, nil, err
+	}
+	s.flushing.Lock()
+	upTo := segmentNumber(s.index.checkpoint.Segment)
+	s.flushing.Unlock()
+	for i := range all {
+		seg := &all[i]
+		if sum := sums[seg.num]; sum != nil && seg.num < upTo {
+			if seg.generation = sum.Generation; !s.isDamaged(*seg) {
+				at = append(at, i)
+			}
+		}
+	}
+	return all, at, sums, nil
+}
+
+// halfDead finds the segments that are worth it alone.
+func (s *Store) halfDead() (runs [][]segment, failed error) {
+	all, at, sums, err := s.sealed()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range at {
+		seg := all[i]
+		dead := sums[seg.num].Dead
+		if dead == 0 {
+			continue
+		}
+		if seg.end, err = s.log.sealedEnd(seg, all[i+1:]); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", segmentName(seg.id()), err))
+		} else if dead*deadShare >= seg.end {
+			runs = append(runs, []segment{seg})
+		}
+	}
+	// What needs the least room gives room to the others.
+	need := func(run []segment) int64 { return run[0].end - sums[run[0].num].Dead }
+	slices.SortStableFunc(runs, func(a, b []segment) int { return cmp.Compare(need(a), need(b)) })
+	return runs, failed
+}
+
+// neighbours finds the rests that are to be joined. One that is small yet is rewritten again when the next has become small.
+func (s *Store) neighbours() (runs [][]segment, err error) {
+	all, at, _, err := s.sealed()
+	if err != nil {
+		return nil, err
+	}
+	var run []segment
+	last := -1
+	end := func() {
+		if len(run) > 1 {
+			runs = append(runs, run)
+		}
+		run = nil
+	}
+	for _, i := range at {
+		seg := all[i]
+		if i != last+1 || len(run) == joinMost {
+			end()
+		}
+		last = i
+		if seg.generation > 0 {
+			h, size, err := s.log.readSegmentHeader(seg.id())
+			if err != nil {
+				return nil, err
+			}
+			if seg.end = int64(h.End); size <= s.small {
+				run = append(run, seg)
+				continue
+			}
+		}
+		end()
+	}
+	end()
+	return runs, nil
 }
 
 // isDamaged tells of damage in a segment: then it stays as it is, as evidence.
@@ -172,6 +244,11 @@ func (s *Store) chooseGenerations() error {
 	if err != nil {
 		return err
 	}
+	for _, id := range s.log.joined {
+		if err := s.disk.remove(filepath.Join(s.log.dir, segmentName(id))); err != nil {
+			return err
+		}
+	}
 	for _, seg := range segs {
 		if s.index.rebuilding && seg.generation > 0 {
 			sum := s.segment(seg.num)
@@ -186,7 +263,7 @@ func (s *Store) chooseGenerations() error {
 			}
 		}
 	}
-	s.log.chosen = nil // one is left
+	s.log.chosen, s.log.joined = nil, nil // one is left
 	names, err := os.ReadDir(s.log.dir)
 	if err != nil {
 		return err
@@ -201,61 +278,110 @@ func (s *Store) chooseGenerations() error {
 	return nil
 }
 
+// A source is a segment that is rewritten.
+type source struct {
+	segment
+	file   *os.File
+	before segmentSum
+}
+
 // A planned record is one that goes into the new file.
 type planned struct {
+	from *source
 	off  int64 // of the old record
 	old  recordHeader
 	text []byte // nil: all is as it was
 	data []span // of the instances of a step that are kept, in the old record's data
 }
 
+func (n *planned) dataAt(off int64) location {
+	return location{n.from.id(), n.off + recordHeaderSize + int64(n.old.Text) + off}
+}
+
 type span struct{ from, size int64 }
 
-// A plan says what becomes of a segment.
+// A plan says what becomes of a run of segments.
 type plan struct {
+	sources   []*source
 	records   []planned
 	size      int64 // of the new file, about
-	before    segmentSum
 	tally     dayTally
 	instances []string        // of which something is kept
 	keys      map[string]bool // study, key
 	studies   []string        // of leaves
 }
 
-// compactSegment writes one segment anew.
-func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) error {
-	oldName := filepath.Join(s.log.dir, segmentName(seg.id()))
-	old, err := s.disk.open(oldName, os.O_RDONLY, 0)
-	if err != nil {
-		return err
+// source returns the segment with that number, nil where it is none of those that are rewritten.
+func (p *plan) source(id uint64) *source {
+	for _, from := range p.sources {
+		if from.id() == id {
+			return from
+		}
 	}
-	defer old.Close()
-	// Once for the cache: what reads it again in a transaction of the index does not keep that open for as long as the disk needs.
-	err = skim(old, segmentHeaderSize, seg.end, s.log.marker, true, func(_ int64, _ recordHeader, read func() ([]byte, error)) error {
-		_, err := read()
-		return errors.Join(err, ctx.Err())
-	})
-	if err != nil {
-		return err
+	return nil
+}
+
+// settled is what is to be known of the new file, where value is what is known of a source by now: without what was counted when the plan was made.
+func (p *plan) settled(next segment, value func(number uint64) (*segmentSum, error)) (*segmentSum, error) {
+	sum := &segmentSum{Generation: next.generation, Stamp: next.stamp}
+	days := make(dayTally)
+	for _, from := range p.sources {
+		v, err := value(from.num)
+		if err != nil {
+			return nil, err
+		}
+		sum.Dead += max(0, v.Dead-from.before.Dead)
+		days.add(v.Days, 1)
+		days.add(from.before.Days, -1)
 	}
-	p, err := s.plan(old, seg)
-	if err != nil {
+	if sum.Days = days; len(days) == 0 {
+		sum.Days = nil
+	}
+	return sum, nil
+}
+
+// compactRun writes one segment, or several neighbours, anew: into the file of the last of them.
+func (s *Store) compactRun(ctx context.Context, run []segment, pace paceFunc) error {
+	p := &plan{size: segmentHeaderSize, tally: make(dayTally), keys: make(map[string]bool)}
+	defer func() {
+		for _, from := range p.sources {
+			_ = from.file.Close()
+		}
+	}()
+	var bytes int64
+	for _, seg := range run {
+		f, err := s.disk.open(filepath.Join(s.log.dir, segmentName(seg.id())), os.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		p.sources = append(p.sources, &source{segment: seg, file: f})
+		bytes += seg.end
+		// Once for the cache: what reads it again in a transaction of the index does not keep that open for as long as the disk needs.
+		err = skim(f, segmentHeaderSize, seg.end, s.log.marker, true, func(_ int64, _ recordHeader, read func() ([]byte, error)) error {
+			_, err := read()
+			return errors.Join(err, ctx.Err())
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", segmentName(seg.id()), err)
+		}
+	}
+	if err := s.plan(p); err != nil {
 		return err
 	}
 	// What is queued needs room too. On a full disk this is the reserve, and a segment that is all dead is still compacted.
 	if _, free, err := s.disk.space(s.dir); err == nil && free < 2*p.size {
 		return fmt.Errorf("%d kB free are not enough for a copy of %d kB beside what is queued", free>>10, p.size>>10)
 	}
-	next := seg
-	next.generation, next.stamp = seg.generation+1, newMarker()
+	next := run[len(run)-1]
+	next.generation, next.stamp = next.generation+1, newMarker()
 	if next.generation == 0 {
 		return errors.New("rewritten too often")
 	}
-	moved, err := s.rewrite(ctx, old, seg, next, p, pace)
+	moved, err := s.rewrite(ctx, next, p, pace)
 	if err != nil {
 		return err
 	}
-	durable, err := s.switchTo(seg, next, p, moved)
+	durable, err := s.switchTo(next, p, moved)
 	if err != nil {
 		if !syncFailed(err) { // else the next start may find it in the index
 			_ = s.disk.remove(filepath.Join(s.log.dir, segmentName(next.id())))
@@ -263,47 +389,53 @@ func (s *Store) compactSegment(ctx context.Context, seg segment, pace paceFunc) 
 		return err
 	}
 	if !durable {
-		return fmt.Errorf("%s stays beside its copy up to the next start, as the index could not be synced", segmentName(seg.id()))
+		return errors.New("what was rewritten stays beside its copy up to the next start, as the index could not be synced")
 	}
-	if err := s.disk.remove(oldName); err != nil {
-		s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "file", oldName, "error", err)
+	for _, from := range p.sources {
+		if err := s.disk.remove(from.file.Name()); err != nil {
+			s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "file", from.file.Name(), "error", err)
+		}
 	}
-	s.logger.Info("store: log compacted", "file", segmentName(next.id()), "bytes_before", seg.end, "records", len(p.records))
+	s.logger.Info("store: log compacted", "file", segmentName(next.id()), "segments", len(run), "bytes_before", bytes, "records", len(p.records))
 	return nil
 }
 
-// plan reads all headers and texts of a segment and decides what is kept, as the index has it at one moment.
-func (s *Store) plan(old io.ReaderAt, seg segment) (*plan, error) {
+// plan reads all headers and texts of the segments and decides what is kept, as the index has it at one moment.
+func (s *Store) plan(p *plan) error {
 	tx, err := s.index.begin()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &plan{tally: make(dayTally), size: segmentHeaderSize, keys: make(map[string]bool)}
-	err = s.index.read(tx, func(tx *bolt.Tx) error {
-		if _, err := getJSON(tx, bucketSegments, fileKey(seg.num), &p.before); err != nil {
-			return err
-		}
-		p.tally.add(p.before.Days, 1)
-		return skim(old, segmentHeaderSize, seg.end, s.log.marker, true, func(off int64, h recordHeader, read func() ([]byte, error)) error {
-			text, err := read()
+	return s.index.read(tx, func(tx *bolt.Tx) error {
+		for _, from := range p.sources {
+			if _, err := getJSON(tx, bucketSegments, fileKey(from.num), &from.before); err != nil {
+				return err
+			}
+			p.tally.add(from.before.Days, 1)
+			err := skim(from.file, segmentHeaderSize, from.end, s.log.marker, true, func(off int64, h recordHeader, read func() ([]byte, error)) error {
+				text, err := read()
+				if err != nil {
+					return err
+				}
+				r, err := decodeText(h.Kind, text)
+				if err != nil {
+					return fmt.Errorf("%s, offset %d: %w", segmentName(from.id()), off, err)
+				}
+				n := planned{from: from, off: off, old: h}
+				r.at = n.dataAt(0)
+				keep, err := p.decide(tx, &r, &n)
+				if keep && err == nil {
+					p.records = append(p.records, n)
+					p.size += h.size()
+				}
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			r, err := decodeText(h.Kind, text)
-			if err != nil {
-				return fmt.Errorf("offset %d: %w", off, err)
-			}
-			r.at = location{seg.id(), off + recordHeaderSize + int64(h.Text)}
-			n := planned{off: off, old: h}
-			keep, err := p.decide(tx, &r, &n)
-			if keep && err == nil {
-				p.records = append(p.records, n)
-				p.size += h.size()
-			}
-			return err
-		})
+		}
+		return nil
 	})
-	return p, err
 }
 
 func (p *plan) decide(tx *bolt.Tx, r *record, n *planned) (keep bool, err error) {
@@ -498,11 +630,12 @@ func getLocation(tx *bolt.Tx, bucket, key []byte) (location, error) {
 
 // rewrite writes the new file, makes it durable and reads all of it back. It returns where the data of each record, and of each
 // instance in a step, are now.
-func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment, p *plan, pace paceFunc) (moved map[int64]int64, err error) {
-	h, _, err := s.log.readSegmentHeader(seg.id())
+func (s *Store) rewrite(ctx context.Context, next segment, p *plan, pace paceFunc) (moved map[location]int64, err error) {
+	h, _, err := s.log.readSegmentHeader(p.sources[0].id())
 	if err != nil {
 		return nil, err
 	}
+	h.Number = next.num
 	name := filepath.Join(s.log.dir, segmentName(next.id()))
 	f, err := s.disk.open(name+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
@@ -514,7 +647,7 @@ func (s *Store) rewrite(ctx context.Context, old io.ReaderAt, seg, next segment,
 			_ = s.disk.remove(name + ".tmp")
 		}
 	}()
-	w := &copier{s: s, ctx: ctx, old: old, f: f, off: segmentHeaderSize, pace: pace, buf: make([]byte, 1<<20), moved: make(map[int64]int64)}
+	w := &copier{s: s, ctx: ctx, f: f, off: segmentHeaderSize, pace: pace, buf: make([]byte, 1<<20), moved: make(map[location]int64)}
 	for i := range p.records {
 		if err := w.record(&p.records[i]); err != nil {
 			return nil, err
@@ -581,13 +714,13 @@ func (r pacedReader) ReadAt(b []byte, off int64) (int, error) {
 type copier struct {
 	s     *Store
 	ctx   context.Context
-	old   io.ReaderAt
 	f     *os.File
 	off   int64
 	pace  paceFunc
 	buf   []byte
-	moved map[int64]int64
+	moved map[location]int64
 
+	begun    beginner
 	unsynced int
 }
 
@@ -600,6 +733,7 @@ func (c *copier) write(b []byte) error {
 		return err
 	}
 	c.off += int64(n)
+	c.begun.wrote(&c.s.disk, c.f, c.off)
 	if c.unsynced += n; c.unsynced > syncEvery { // so that no sync of the log has to wait for a whole file
 		c.unsynced = 0
 		if err := c.s.disk.sync(c.f); err != nil {
@@ -610,14 +744,13 @@ func (c *copier) write(b []byte) error {
 }
 
 func (c *copier) record(n *planned) error {
-	dataAt := n.off + recordHeaderSize + int64(n.old.Text)
 	h, data := n.old, n.data
 	text := n.text
 	whole := text == nil
 	if whole {
 		data = []span{{0, int64(n.old.Data)}}
 		text = make([]byte, n.old.Text)
-		if err := readFull(c.old, text, n.off+recordHeaderSize); err != nil {
+		if err := readFull(n.from.file, text, n.off+recordHeaderSize); err != nil {
 			return err
 		}
 	} else {
@@ -629,7 +762,7 @@ func (c *copier) record(n *planned) error {
 		sum := crc32.Update(0, castagnoli, text)
 		for _, d := range data {
 			h.Data += uint64(d.size)
-			err := c.each(dataAt+d.from, d.size, func(b []byte) error {
+			err := c.each(n.from.file, n.dataAt(d.from).Offset, d.size, func(b []byte) error {
 				sum = crc32.Update(sum, castagnoli, b)
 				return nil
 			})
@@ -643,18 +776,18 @@ func (c *copier) record(n *planned) error {
 	if err := c.write(append(h.append(nil, c.s.log.marker), text...)); err != nil {
 		return err
 	}
-	c.moved[dataAt] = c.off
+	c.moved[n.dataAt(0)] = c.off
 	if whole {
 		for _, d := range n.data {
-			c.moved[dataAt+d.from] = c.off + d.from
+			c.moved[n.dataAt(d.from)] = c.off + d.from
 		}
 	}
 	sum := crc32.Update(0, castagnoli, text)
 	for _, d := range data {
 		if !whole {
-			c.moved[dataAt+d.from] = c.off
+			c.moved[n.dataAt(d.from)] = c.off
 		}
-		err := c.each(dataAt+d.from, d.size, func(b []byte) error {
+		err := c.each(n.from.file, n.dataAt(d.from).Offset, d.size, func(b []byte) error {
 			sum = crc32.Update(sum, castagnoli, b)
 			return c.write(b)
 		})
@@ -663,7 +796,7 @@ func (c *copier) record(n *planned) error {
 		}
 	}
 	if sum != h.Payload {
-		return fmt.Errorf("offset %d: %w", n.off, errPayload)
+		return fmt.Errorf("%s, offset %d: %w", segmentName(n.from.id()), n.off, errPayload)
 	}
 	return nil
 }
@@ -671,20 +804,20 @@ func (c *copier) record(n *planned) error {
 // verify reads a record whose text is not copied.
 func (c *copier) verify(n *planned) error {
 	sum := uint32(0)
-	err := c.each(n.off+recordHeaderSize, int64(n.old.Text)+int64(n.old.Data), func(b []byte) error {
+	err := c.each(n.from.file, n.off+recordHeaderSize, int64(n.old.Text)+int64(n.old.Data), func(b []byte) error {
 		sum = crc32.Update(sum, castagnoli, b)
 		return nil
 	})
 	if err == nil && sum != n.old.Payload {
-		err = fmt.Errorf("offset %d: %w", n.off, errPayload)
+		err = fmt.Errorf("%s, offset %d: %w", segmentName(n.from.id()), n.off, errPayload)
 	}
 	return err
 }
 
-func (c *copier) each(at, left int64, fn func(b []byte) error) error {
+func (c *copier) each(f io.ReaderAt, at, left int64, fn func(b []byte) error) error {
 	for left > 0 {
 		b := c.buf[:min(left, int64(len(c.buf)))]
-		if err := readFull(c.old, b, at); err != nil {
+		if err := readFull(f, b, at); err != nil {
 			return err
 		}
 		if err := fn(b); err != nil {
@@ -697,23 +830,13 @@ func (c *copier) each(at, left int64, fn func(b []byte) error) error {
 
 // switchTo makes the new file the one that counts. Where the index could not be synced and yet shows it, durable is false: a power
 // cut may bring back either.
-func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) (durable bool, err error) {
+func (s *Store) switchTo(next segment, p *plan, moved map[location]int64) (durable bool, err error) {
 	to := func(l location) (location, bool) {
-		if l.Segment != seg.id() {
+		off, ok := moved[l]
+		if !ok {
 			return l, false
 		}
-		off, ok := moved[l.Offset]
-		return location{next.id(), off}, ok
-	}
-	settle := func(sum *segmentSum) {
-		if sum.Generation != seg.generation {
-			return
-		}
-		sum.Generation, sum.Stamp = next.generation, next.stamp
-		sum.Dead = max(0, sum.Dead-p.before.Dead)
-		if sum.Days != nil {
-			sum.Days.add(p.before.Days, -1)
-		}
+		return location{next.id(), off}, true
 	}
 
 	s.flushing.Lock() // so that no older place is written over a newer
@@ -721,8 +844,9 @@ func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) (dur
 	if err := s.flushHeld(); err != nil {
 		return false, err
 	}
-	if err := s.index.move(seg.num, p, to, settle); err != nil {
-		if sum, e := s.index.segment(seg.num); e != nil || sum.Generation != next.generation || sum.Stamp != next.stamp {
+	inIndex := make(map[uint64]*segmentSum) // before the transaction
+	if err := s.index.move(next, p, to, inIndex); err != nil {
+		if sum, e := s.index.segment(next.num); e != nil || sum.Generation != next.generation || sum.Stamp != next.stamp {
 			return false, err
 		}
 	} else {
@@ -765,8 +889,12 @@ func (s *Store) switchTo(seg, next segment, p *plan, moved map[int64]int64) (dur
 			o.left[study] = l
 		}
 	}
-	if sum := o.segments[seg.num]; sum != nil {
-		settle(sum)
+	if slices.ContainsFunc(p.sources, func(from *source) bool { return o.segments[from.num] != nil }) {
+		sum, _ := p.settled(next, func(number uint64) (*segmentSum, error) { return cmp.Or(o.segments[number], inIndex[number]), nil })
+		for _, from := range p.sources {
+			delete(o.segments, from.num)
+		}
+		o.segments[next.num] = sum
 	}
 	return durable, nil
 }
@@ -784,8 +912,8 @@ func (ix *index) segment(number uint64) (sum segmentSum, err error) {
 	return sum, err
 }
 
-// move is the transaction that says where the records of a segment are now.
-func (ix *index) move(number uint64, p *plan, to func(location) (location, bool), settle func(*segmentSum)) (err error) {
+// move is the transaction that says where the records of the segments are now. It puts into sums what it had of these.
+func (ix *index) move(next segment, p *plan, to func(location) (location, bool), sums map[uint64]*segmentSum) (err error) {
 	defer func() { ix.doubt(err) }()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
@@ -793,8 +921,8 @@ func (ix *index) move(number uint64, p *plan, to func(location) (location, bool)
 		w := putter{tx: tx}
 		to := func(l location) (location, bool) {
 			at, ok := to(l)
-			if !ok && l.Segment == segmentID(number, p.before.Generation) && w.err == nil {
-				w.err = fmt.Errorf("offset %d of segment %d is in use and was not copied", l.Offset, number)
+			if !ok && p.source(l.Segment) != nil && w.err == nil {
+				w.err = fmt.Errorf("%s, offset %d is in use and was not copied", segmentName(l.Segment), l.Offset)
 			}
 			return at, ok
 		}
@@ -839,12 +967,18 @@ func (ix *index) move(number uint64, p *plan, to func(location) (location, bool)
 				return err
 			}
 		}
-		sum := new(segmentSum)
-		if _, err := getJSON(tx, bucketSegments, fileKey(number), sum); err != nil {
+		sum, err := p.settled(next, func(number uint64) (*segmentSum, error) {
+			sums[number] = new(segmentSum)
+			_, err := getJSON(tx, bucketSegments, fileKey(number), sums[number])
+			return sums[number], err
+		})
+		if err != nil {
 			return err
 		}
-		settle(sum)
-		w.json(bucketSegments, fileKey(number), sum)
+		for _, from := range p.sources {
+			w.delete(bucketSegments, fileKey(from.num))
+		}
+		w.json(bucketSegments, fileKey(next.num), sum)
 		return w.err
 	})
 }

@@ -73,6 +73,36 @@ func leftStore(t testing.TB, dir string, d *disk) *Store {
 	return s
 }
 
+// emptiedStore makes a store of whose segments hardly anything is left, so that neighbours are joined.
+func emptiedStore(t testing.TB, dir string, d *disk) *Store {
+	t.Helper()
+	s := openStore(t, dir, Options{disk: d, segmentSize: 16 << 10, largeObject: 12 << 10, prepared: -1, compact: -1, small: 4 << 10})
+	at := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 8 { // a segment and a bit each
+		study, rest := fmt.Sprintf("1.2.%d", i), fmt.Sprintf("1.3.%d", i%3)
+		mustPut(t, s, newObject(study, study+".1", 9000, uint64(i)), newObject(rest, fmt.Sprintf("%s.%d", rest, i), 400, uint64(i)),
+			newObject(rest, fmt.Sprintf("%s.%d", rest, i), 300, 99), newObject(study, study+".2", 9000, uint64(i)))
+		key := fmt.Sprintf("j%d", i)
+		made := newObject(rest, fmt.Sprintf("%s.9.%d", rest, i), 300, uint64(i))
+		if err := s.Commit(ctx, Change{
+			Jobs:      []Job{{Key: key, Queue: "compute", Study: rest, RunAt: at, Serial: "one"}, {Key: key + "'", Queue: "compute", Study: study, RunAt: at}},
+			Instances: []NewInstance{newComputed(made, rest)}, States: []State{{Study: rest, Subject: "s", Name: key, At: at}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if i != 4 { // in the midst of the others stays one that is not small
+			if err := s.Leave(ctx, study, "age", true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustPut(t, s, newObject("1.2.99", "1.2.99.1", 12000, 1), newObject("1.2.99", "1.2.99.2", 12000, 1)) // nobody appends to the others any more
+	if err := s.flushIndex(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // readBytes is readAll with the digests of what is read, which are to be those that are kept.
 func readBytes(t testing.TB, s *Store) contents {
 	t.Helper()
@@ -152,6 +182,11 @@ func watchedDisk(before func(op string, k int) error) *disk {
 // A kill in the middle of compaction, at each of its operations: everything is there at the next start, with the index and
 // without, and nothing superfluous.
 func TestCompactionIsKilled(t *testing.T) {
+	t.Run("half of it left", func(t *testing.T) { testCompactionIsKilled(t, leftStore, 3) })
+	t.Run("joined", func(t *testing.T) { testCompactionIsKilled(t, emptiedStore, 2) })
+}
+
+func testCompactionIsKilled(t *testing.T, fill func(testing.TB, string, *disk) *Store, files int) {
 	dir, root := t.TempDir(), t.TempDir()
 	watching := false
 	var kills []string
@@ -165,7 +200,7 @@ func TestCompactionIsKilled(t *testing.T) {
 		}
 		return nil
 	})
-	s := leftStore(t, dir, d)
+	s := fill(t, dir, d)
 	want := readBytes(t, s)
 	before, err := s.Usage()
 	if err != nil {
@@ -183,8 +218,8 @@ func TestCompactionIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg"))
-	if before.Disk-after.Disk < before.Dead/2 || after.Dead > before.Dead/4 || before.Dead == 0 || len(rewritten) < 3 {
+	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "?????????????.seg"))
+	if before.Disk-after.Disk < before.Dead/2 || after.Dead > before.Dead/4 || before.Dead == 0 || len(rewritten) < files {
 		t.Errorf("before %+v, after %+v, %d files rewritten: the space did not come back", before, after, len(rewritten))
 	}
 	if err := s.Close(); err != nil {
@@ -235,8 +270,13 @@ func TestCompactionIsKilled(t *testing.T) {
 
 // A disk that refuses in the middle of compaction: everything stays as it was, the store goes on, and the next try succeeds.
 func TestCompactionFails(t *testing.T) {
+	t.Run("half of it left", func(t *testing.T) { testCompactionFails(t, leftStore) })
+	t.Run("joined", func(t *testing.T) { testCompactionFails(t, emptiedStore) })
+}
+
+func testCompactionFails(t *testing.T, fill func(testing.TB, string, *disk) *Store) {
 	filled := filepath.Join(t.TempDir(), "filled")
-	if err := leftStore(t, filled, fastDisk()).Close(); err != nil {
+	if err := fill(t, filled, fastDisk()).Close(); err != nil {
 		t.Fatal(err)
 	}
 	for k := 1; ; k++ {
@@ -256,7 +296,7 @@ func TestCompactionFails(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(filled)); err != nil {
 			t.Fatal(err)
 		}
-		s := openStore(t, dir, Options{disk: d, compact: -1, prepared: -1})
+		s := openStore(t, dir, Options{disk: d, compact: -1, prepared: -1, small: 4 << 10})
 		want := readBytes(t, s)
 		fail.Store(true)
 		err := s.Compact(ctx)
@@ -288,6 +328,71 @@ func TestCompactionFails(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Over years the log does not become many small files: what is left of the segments is joined, again and again, and the balance of all
+// days is kept.
+func TestRestsAreJoined(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 5, 1, 9, 0, 0, 0, time.UTC)
+	o := Options{segmentSize: 16 << 10, largeObject: 1 << 20, prepared: -1, compact: -1, small: 6 << 10, disk: fastDisk(), now: func() time.Time { return now }}
+	s := openStore(t, dir, o)
+	files := func() int {
+		list, err := filepath.Glob(filepath.Join(dir, logDir, "*.seg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	most := 0
+	const days, each = 60, 4
+	for day := range days {
+		for i := range each {
+			study := fmt.Sprintf("1.2.%d.%d", day, i)
+			mustPut(t, s, newObject(study, study+".1", 9000, uint64(day)))
+			if i > 0 || day%20 > 0 { // a few studies stay
+				if err := s.Leave(ctx, study, "age", true); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := s.Compact(ctx); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, files())
+		now = now.AddDate(0, 0, 1)
+	}
+	if most > 15 { // of more than a hundred
+		t.Errorf("%d files at most, %d at the end", most, files())
+	}
+	want := readBytes(t, s)
+	for _, index := range []bool{true, false} {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !index {
+			if err := os.Remove(filepath.Join(dir, indexFile)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = openStore(t, dir, o)
+		if d := cmp.Diff(want, readBytes(t, s)); d != "" || len(s.Damage()) > 0 {
+			t.Errorf("index %v: damage %v, contents (-want +got)\n%s", index, s.Damage(), d)
+		}
+		list, err := s.Days()
+		if err != nil || len(list) != days {
+			t.Fatalf("%d days, %v", len(list), err)
+		}
+		for i, d := range list {
+			left := each
+			if i%20 == 0 {
+				left--
+			}
+			if d.Received != each || d.Left["age"] != left {
+				t.Errorf("day %s: %+v, %d should have left", d.Date, d, left)
+			}
 		}
 	}
 }
@@ -409,7 +514,7 @@ func TestOneSegmentFailsAlone(t *testing.T) {
 	if err := s.Compact(ctx); err == nil {
 		t.Error("nobody was told")
 	}
-	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg"))
+	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "?????????????.seg"))
 	if len(rewritten) < 2 {
 		t.Errorf("only %v was compacted", rewritten)
 	}

@@ -29,7 +29,8 @@ const (
 
 func crashOptions(round int) Options {
 	return Options{largeObject: crashLarge, segmentSize: 1 << 20, prepared: int64(1+round%2*200) << 10, quiet: 2 * time.Millisecond,
-		Conflicts: Policy(max(round, 0) % 3 % 2), compact: time.Duration(1+round%5*10) * time.Millisecond}
+		Conflicts: Policy(max(round, 0) % 3 % 2), compact: time.Duration(1+round%5*10) * time.Millisecond,
+		small: 1 << 20}
 }
 
 // crashChild does things with a store until it is killed, and says each time what it begins and what was answered.

@@ -107,6 +107,7 @@ type segmentLog struct {
 	zeroed   int64         // cur holds synced zeros from end up to here
 
 	chosen map[uint64]uint16 // generations that the index names; nil: the newest count
+	joined []uint64          // files whose records are in that of a later segment too
 
 	decide func(group []*write) (now, rest []*write) // what may be written together, in their order; nil: all
 	apply  func(group []*write, end location)        // makes a durable group visible and sets the error of each step
@@ -461,13 +462,15 @@ type appender struct {
 	off  int64 // where buf goes
 	buf  []byte
 	err  error
+
+	begun beginner
 }
 
 func (a *appender) start(d *disk, f *os.File, off int64) {
 	if a.buf == nil {
 		a.buf = make([]byte, 0, 256<<10)
 	}
-	*a = appender{disk: d, f: f, off: off, buf: a.buf[:0]}
+	*a = appender{disk: d, f: f, off: off, buf: a.buf[:0], begun: beginner{off}}
 }
 
 func (a *appender) write(b []byte) {
@@ -494,6 +497,7 @@ func (a *appender) put(b []byte) {
 		a.err = io.ErrShortWrite
 	}
 	a.off += int64(n)
+	a.begun.wrote(a.disk, a.f, a.off)
 }
 
 func (a *appender) flush() error {
@@ -726,6 +730,7 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		segs, headers = append(segs, s), append(headers, &h)
 		l.marker = h.Marker
 	}
+	segs, headers = l.dropJoined(segs, headers)
 	// A last file that ends within its header was being created when the power went; nothing was ever in it.
 	if n := len(segs); n > 0 && segs[n-1].headerLost && segs[n-1].size <= segmentHeaderSize && segs[n-1].generation == 0 {
 		if err := l.disk.remove(filepath.Join(l.dir, segmentName(segs[n-1].num))); err != nil {
@@ -769,6 +774,26 @@ func (l *segmentLog) segments() ([]segment, []Damage, error) {
 		}
 	}
 	return segs, damage, nil
+}
+
+// dropJoined leaves out the segments that were joined with a later one, see compact.go, and remembers their files. A compacted
+// segment holds all that is behind the one that it names as the one before.
+func (l *segmentLog) dropJoined(segs []segment, headers []*segmentHeader) ([]segment, []*segmentHeader) {
+	l.joined = nil
+	var by *segmentHeader
+	for i, s := range slices.Backward(segs) {
+		if by != nil && s.num > by.Prev {
+			for _, g := range s.generations {
+				l.joined = append(l.joined, segmentID(s.num, g))
+			}
+			segs, headers = slices.Delete(segs, i, i+1), slices.Delete(headers, i, i+1)
+			continue
+		}
+		if by = headers[i]; s.generation == 0 {
+			by = nil
+		}
+	}
+	return segs, headers
 }
 
 // settle syncs a file that a killed process may have left unsynced, and forgets what a sync that failed had only in the cache.

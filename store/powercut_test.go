@@ -382,6 +382,7 @@ func (c *cutRun) life(t *testing.T, seed uint64, cuts int) {
 	options := Options{
 		Logger: slog.New(slog.DiscardHandler), largeObject: crashLarge, segmentSize: 120 << 10,
 		prepared: int64(seed%2) * 30 << 10, quiet: time.Nanosecond,
+		small: 120 << 10,
 	}
 	var d *simDisk
 	// Every power cut leaves a folder of its own, and the last one is read through on a good disk. Now and then the process

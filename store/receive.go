@@ -263,6 +263,7 @@ type ownFile struct {
 	start  int64 // of the data set, behind preamble and meta information
 	off    int64
 	synced int64
+	begun  beginner
 	kept   bool
 }
 
@@ -297,6 +298,7 @@ func (f *ownFile) write(b []byte) error {
 	}
 	n, err := f.o.disk.writeAt(f.f, b, f.off)
 	f.off += int64(n)
+	f.begun.wrote(f.o.disk, f.f, f.off)
 	if err == nil && f.off-f.synced >= syncEvery {
 		f.synced, err = f.off, f.o.disk.sync(f.f)
 	}

@@ -66,6 +66,7 @@ type Options struct {
 	quiet       time.Duration // before it is filled; a tenth of a second when 0
 	calm        time.Duration // without a failure, and a trouble is over; ten seconds when 0
 	compact     time.Duration // between two looks at what the log could give back; a minute when 0, never when negative
+	small       int64         // what was compacted to no more than this is joined with its neighbours; a sixteenth of a segment when 0
 	now         func() time.Time
 }
 
@@ -205,12 +206,13 @@ type Store struct {
 	compactable chan struct{} // capacity 1: something has left
 	compacted   chan struct{} // closed when the goroutine that compacts has returned
 	every       time.Duration // between two looks
+	small       int64         // bytes of a segment that is joined with others
 }
 
 // Open opens the data folder dir, which it creates when needed, and brings the index up to date with the log.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
-		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject, policy: o.Conflicts, every: o.compact,
+		dir: dir, logger: o.Logger, disk: realDisk(), now: o.now, large: o.largeObject, policy: o.Conflicts, every: o.compact, small: o.small,
 		active: newOverlay(), jobs: newJobTable(), watches: make(map[*watch]bool), closing: make(chan struct{}),
 		indexing: make(chan struct{}, 1), hurry: make(chan struct{}, 1), thinner: make(chan struct{}), overlayMost: overlayMost, indexed: make(chan struct{}), watched: make(chan struct{}),
 		compactable: make(chan struct{}, 1), compacted: make(chan struct{}),
@@ -232,6 +234,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if o.segmentSize == 0 {
 		o.segmentSize = 256 << 20
+	}
+	if s.small == 0 {
+		s.small = o.segmentSize / 16
 	}
 	if o.prepared == 0 {
 		o.prepared = prepared
