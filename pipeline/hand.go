@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -76,22 +75,6 @@ func cutDelivery(subject string) (to, report string, ok bool) {
 	return rest[:i], rest[i+1:], true
 }
 
-// JobsOf are the jobs of a study that are not done, in order of queue and place.
-func (p *Pipeline) JobsOf(study string) (jobs []store.Job) {
-	queues := p.store.Queues()
-	for _, queue := range slices.Sorted(maps.Keys(queues)) {
-		if q := queues[queue]; q.Pending+q.Leased+q.Parked == 0 {
-			continue
-		}
-		for _, j := range p.store.Jobs(queue) {
-			if j.Study == study {
-				jobs = append(jobs, j)
-			}
-		}
-	}
-	return jobs
-}
-
 // Requeued counts what a person had run again.
 type Requeued struct {
 	Computations int `json:"computations"` // that were given up
@@ -116,7 +99,11 @@ func (p *Pipeline) Requeue(ctx context.Context, uid string) (n Requeued, err err
 		}
 		p.done(err, "requeued by hand", "study", uid, "computations", n.Computations, "refused", n.Refused, "deliveries", n.Deliveries)
 	}()
-	for _, j := range p.JobsOf(uid) {
+	jobs, err := p.store.JobsOf(uid)
+	if err != nil {
+		return n, err
+	}
+	for _, j := range jobs {
 		if j.State == store.Parked {
 			if err := p.unpark(ctx, study, j, &n); err != nil {
 				return n, err
@@ -154,27 +141,23 @@ func (p *Pipeline) done(err error, what string, keys ...any) {
 
 // RequeueJob runs one parked job again.
 func (p *Pipeline) RequeueJob(ctx context.Context, key string) (n Requeued, err error) {
-	for _, queue := range slices.Sorted(maps.Keys(p.store.Queues())) {
-		for _, j := range p.store.Jobs(queue) {
-			if j.Key != key {
-				continue
-			}
-			if j.State != store.Parked {
-				return n, fmt.Errorf("job %s is %s: it runs by itself", key, j.State)
-			}
-			study, err := p.store.Study(j.Study)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return n, err
-			}
-			if err := p.unpark(ctx, study, j, &n); err != nil {
-				return n, err
-			}
-			p.tally.change(j.Study)
-			p.log.Info("requeued by hand", "job", key, "study", j.Study)
-			return n, nil
-		}
+	j, err := p.store.Job(key)
+	if err != nil {
+		return n, err
 	}
-	return n, fmt.Errorf("job %s: %w among those that are not done", key, store.ErrNotFound)
+	if j.State != store.Parked {
+		return n, fmt.Errorf("job %s is %s: it runs by itself", key, j.State)
+	}
+	study, err := p.store.Study(j.Study)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return n, err
+	}
+	if err := p.unpark(ctx, study, j, &n); err != nil {
+		return n, err
+	}
+	p.tally.change(j.Study)
+	p.log.Info("requeued by hand", "job", key, "study", j.Study)
+	return n, nil
 }
 
 // unpark brings a parked job back. The state comes first: once the job is free, a worker may have the next one written at any time.
@@ -245,7 +228,7 @@ type UnfinishedError struct {
 }
 
 func (e *UnfinishedError) Error() string {
-	return fmt.Sprintf("study %s is not finished: %s. It holds %d instances, %d bytes, %d deliveries not done; nothing was dropped",
+	return fmt.Sprintf("study %s is not finished: %s. Instances that it holds: %d, of %d bytes; deliveries not done: %d; nothing was dropped",
 		e.Study, e.Why, e.Holds.Instances, e.Holds.Bytes, e.Holds.Deliveries)
 }
 
@@ -255,14 +238,17 @@ func (p *Pipeline) Discard(ctx context.Context, uid string, force bool) (Dropped
 	if err != nil {
 		return Dropped{}, err
 	}
-	jobs := p.JobsOf(uid)
+	jobs, err := p.store.JobsOf(uid)
+	if err != nil {
+		return Dropped{}, err
+	}
 	drop := Dropped{Studies: 1, Instances: len(study.Instances) + a.Conflicts, Bytes: a.Bytes}
 	for _, j := range jobs {
 		if courier(j.Queue) == delivers {
 			drop.Deliveries++
 		}
 	}
-	why, err := p.unfinished(a, study, p.JobsOf)
+	why, err := p.unfinished(a, study, p.store.JobsOf)
 	if err != nil {
 		return Dropped{}, err
 	}
@@ -277,8 +263,19 @@ func (p *Pipeline) Discard(ctx context.Context, uid string, force bool) (Dropped
 	return drop, nil
 }
 
-// DiscardInstance removes one instance that is quarantined, or the evidence beside one that is not.
-func (p *Pipeline) DiscardInstance(ctx context.Context, uid string) (Dropped, error) {
+// A BesideError says that an instance in quarantine does not go alone.
+type BesideError struct {
+	SOPInstance string
+	Evidence    int // objects
+}
+
+func (e *BesideError) Error() string {
+	return fmt.Sprintf("instance %s is in quarantine, and objects with other bytes came under its UID and would go with it: %d; nothing was removed", e.SOPInstance, e.Evidence)
+}
+
+// DiscardInstance removes one instance that is quarantined, or the evidence beside one that is not. What lies beside one that is
+// quarantined goes only with force: it may be that the patient is right there.
+func (p *Pipeline) DiscardInstance(ctx context.Context, uid string, force bool) (Dropped, error) {
 	in, err := p.store.Instance(uid)
 	if err != nil {
 		return Dropped{}, err
@@ -290,6 +287,9 @@ func (p *Pipeline) DiscardInstance(ctx context.Context, uid string) (Dropped, er
 	evidence, err := p.store.Conflicts(uid)
 	if err != nil {
 		return drop, err
+	}
+	if in.Quarantine != "" && len(evidence) > 0 && !force {
+		return drop, &BesideError{uid, len(evidence)}
 	}
 	if in.Quarantine != "" {
 		if err := p.store.Discard(ctx, Discarded, uid); err != nil { // with the evidence beside it

@@ -70,14 +70,18 @@ func (a Account) unfinished(study store.Study, jobs []store.Job) string {
 			computing++
 		}
 	}
-	for _, n := range []struct {
-		jobs int
-		what string
-	}{{computing, "jobs to do"}, {delivering, "deliveries to make"}, {confirming, "deliveries to be confirmed"}, {parked, "jobs given up"}} {
-		if n.jobs > 0 {
-			why = append(why, fmt.Sprintf("%d %s", n.jobs, n.what))
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			why = append(why, "1 "+one)
+		case n > 1:
+			why = append(why, fmt.Sprint(n, " ", many))
 		}
 	}
+	add(computing, "job to do", "jobs to do")
+	add(delivering, "delivery to make", "deliveries to make")
+	add(confirming, "delivery to be confirmed", "deliveries to be confirmed")
+	add(parked, "job given up", "jobs given up")
 	got, lost := make(map[string]bool), 0 // reports that somebody has; destinations that have not got theirs
 	for _, d := range Deliveries(study, jobs) {
 		switch d.State {
@@ -98,9 +102,7 @@ func (a Account) unfinished(study store.Study, jobs []store.Job) string {
 			kept++
 		}
 	}
-	if kept > 0 {
-		why = append(why, fmt.Sprintf("%d reports that were delivered to nobody", kept))
-	}
+	add(kept, "report that was delivered to nobody", "reports that were delivered to nobody")
 	return strings.Join(why, ", ")
 }
 
@@ -187,7 +189,6 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 	if !full && r.Age <= 0 {
 		return done, nil
 	}
-	open := p.openJobs()
 	var all []leaver
 	for uid, err := range p.store.Studies() {
 		if err == nil {
@@ -196,7 +197,7 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 		if err != nil {
 			return done, err
 		}
-		l, study, may, err := p.leaver(uid, func(study string) []store.Job { return open[study] })
+		l, study, may, err := p.leaver(uid, p.store.JobsOf)
 		if err != nil {
 			return done, err
 		}
@@ -221,11 +222,11 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 			continue
 		}
 		// Once more, since something may have come meanwhile; what comes from here on has the store refuse it.
-		again, study, may, err := p.leaver(l.study, func(study string) []store.Job {
+		again, study, may, err := p.leaver(l.study, func(study string) ([]store.Job, error) {
 			if study == l.study {
-				return nil // for the store to see
+				return nil, nil // for the store to see
 			}
-			return p.JobsOf(study)
+			return p.store.JobsOf(study)
 		})
 		if err != nil {
 			return done, err
@@ -252,22 +253,8 @@ func (p *Pipeline) Retain(ctx context.Context, now time.Time, space Space) (Reta
 	return done, nil
 }
 
-// openJobs are the jobs that are not done, by their study.
-func (p *Pipeline) openJobs() map[string][]store.Job {
-	open := make(map[string][]store.Job)
-	for queue, q := range p.store.Queues() {
-		if q.Pending+q.Leased+q.Parked == 0 {
-			continue
-		}
-		for _, j := range p.store.Jobs(queue) {
-			open[j.Study] = append(open[j.Study], j)
-		}
-	}
-	return open
-}
-
 // leaver reads a study; may is false while it is not finished. One that is not there any more is empty.
-func (p *Pipeline) leaver(uid string, jobsOf func(study string) []store.Job) (l leaver, study store.Study, may bool, err error) {
+func (p *Pipeline) leaver(uid string, jobsOf func(study string) ([]store.Job, error)) (l leaver, study store.Study, may bool, err error) {
 	a, study, err := p.Account(uid)
 	if errors.Is(err, store.ErrNotFound) {
 		return l, store.Study{}, false, nil
@@ -280,8 +267,12 @@ func (p *Pipeline) leaver(uid string, jobsOf func(study string) []store.Job) (l 
 }
 
 // unfinished is the same of a study and of those whose contours refer to its images: their reports lie in the study of the images.
-func (p *Pipeline) unfinished(a Account, study store.Study, jobsOf func(study string) []store.Job) (string, error) {
-	if why := a.unfinished(study, jobsOf(study.UID)); why != "" {
+func (p *Pipeline) unfinished(a Account, study store.Study, jobsOf func(study string) ([]store.Job, error)) (string, error) {
+	jobs, err := jobsOf(study.UID)
+	if err != nil {
+		return "", err
+	}
+	if why := a.unfinished(study, jobs); why != "" {
 		return why, nil
 	}
 	for _, uid := range a.Abroad {
@@ -296,7 +287,10 @@ func (p *Pipeline) unfinished(a Account, study store.Study, jobsOf func(study st
 		if err != nil {
 			return "", err
 		}
-		if why := account.unfinished(other, jobsOf(uid)); why != "" {
+		if jobs, err = jobsOf(uid); err != nil {
+			return "", err
+		}
+		if why := account.unfinished(other, jobs); why != "" {
 			return fmt.Sprintf("study %s has contours on these images, and is not finished: %s", uid, why), nil
 		}
 	}

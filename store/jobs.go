@@ -188,14 +188,65 @@ func (s *Store) Jobs(queue string) []Job {
 		}
 	}
 	slices.SortFunc(list, func(a, b Job) int { return byUrgency(&a, &b) })
+	if err := s.fillAll(s.mu.RUnlock, list); err != nil {
+		s.logger.Error("store: payloads of jobs cannot be read", "queue", queue, "error", err)
+	}
+	return list
+}
+
+// ParkedJobs lists up to most of the jobs of a queue that are parked, in the order of their creation.
+func (s *Store) ParkedJobs(queue string, most int) ([]Job, error) {
+	s.mu.RLock()
+	var list []Job
+	if q := s.jobs.queues[queue]; q != nil {
+		for j := range q.all {
+			if j.State == Parked {
+				list = append(list, j.Job)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Job) int { return created(&a, &b) })
+	list = list[:min(most, len(list))]
+	return list, s.fillAll(s.mu.RUnlock, list)
+}
+
+// JobsOf lists the jobs of a study that are not done, by their queues and in the order of Jobs.
+func (s *Store) JobsOf(study string) ([]Job, error) {
+	s.mu.RLock()
+	keys, err := s.keysOf(study)
+	if err != nil {
+		s.mu.RUnlock()
+		return nil, err
+	}
+	var list []Job
+	for _, key := range keys {
+		if j := s.jobs.byKey[key]; j != nil {
+			list = append(list, j.Job)
+		}
+	}
+	slices.SortFunc(list, func(a, b Job) int { return cmp.Or(strings.Compare(a.Queue, b.Queue), byUrgency(&a, &b)) })
+	return list, s.fillAll(s.mu.RUnlock, list)
+}
+
+// Job returns the job that has this key and is not done, else ErrNotFound.
+func (s *Store) Job(key string) (Job, error) {
+	s.mu.RLock()
+	j := s.jobs.byKey[key]
+	if j == nil {
+		s.mu.RUnlock()
+		return Job{}, fmt.Errorf("store: job %s: %w", key, ErrNotFound)
+	}
+	list := []Job{j.Job}
+	err := s.fillAll(s.mu.RUnlock, list)
+	return list[0], err
+}
+
+func (s *Store) fillAll(unlock func(), list []Job) error {
 	all := make([]*Job, len(list))
 	for i := range list {
 		all[i] = &list[i]
 	}
-	if err := s.fillPayloads(s.mu.RUnlock, all...); err != nil {
-		s.logger.Error("store: payloads of jobs cannot be read", "queue", queue, "error", err)
-	}
-	return list
+	return s.fillPayloads(unlock, all...)
 }
 
 // fillPayloads reads the payloads of jobs, which the table does not hold. s.mu is held; unlock lets go of it once what will be

@@ -1,12 +1,14 @@
 package store
 
 import (
+	gocmp "cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -129,7 +131,7 @@ func TestJobs(t *testing.T) {
 			}
 		}
 		draw := func(t *rapid.T) Job {
-			return Job{Key: keys.Draw(t, "key"), Queue: queues.Draw(t, "queue"), Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
+			return Job{Key: keys.Draw(t, "key"), Queue: queues.Draw(t, "queue"), Study: rapid.SampledFrom([]string{"1.2", "1.23"}).Draw(t, "study"), Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
 				Serial: rapid.SampledFrom([]string{"", "s", "t"}).Draw(t, "serial"), Payload: []byte(rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "payload")),
 				RunAt: m.clock.now().Add(time.Duration(minutes.Draw(t, "delay")) * time.Minute)}
 		}
@@ -250,6 +252,7 @@ func TestJobs(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
+				like := cmp.Options{cmpopts.IgnoreFields(Job{}, "Seq", "Lease", "State"), cmpopts.EquateEmpty()}
 				for _, queue := range []string{"q1", "q2"} {
 					var st QueueStats
 					var jobs []Job
@@ -278,8 +281,35 @@ func TestJobs(t *testing.T) {
 						t.Fatalf("queue %s: oldest %v, want %v", queue, got.Oldest, st.Oldest)
 					}
 					slices.SortFunc(jobs, func(a, b Job) int { return byUrgency(&a, &b) })
-					if d := cmp.Diff(jobs, s.Jobs(queue), cmpopts.IgnoreFields(Job{}, "Seq", "Lease", "State"), cmpopts.EquateEmpty()); d != "" {
+					if d := cmp.Diff(jobs, s.Jobs(queue), like); d != "" {
 						t.Fatalf("jobs of %s (-want +got)\n%s", queue, d)
+					}
+					slices.SortFunc(jobs, func(a, b Job) int { return created(&a, &b) })
+					jobs = slices.DeleteFunc(jobs, func(j Job) bool { return j.State != Parked })
+					parked, err := s.ParkedJobs(queue, 2)
+					if d := cmp.Diff(jobs[:min(2, len(jobs))], parked, like); d != "" || err != nil {
+						t.Fatalf("parked jobs of %s: %v (-want +got)\n%s", queue, err, d)
+					}
+				}
+				of := make(map[string][]Job)
+				for key, j := range m.jobs {
+					got, err := s.Job(key)
+					if j.done {
+						if !errors.Is(err, ErrNotFound) {
+							t.Fatalf("job %s that is done: %v, %v", key, got, err)
+						}
+						continue
+					}
+					if d := cmp.Diff(j.Job, got, like); d != "" || err != nil {
+						t.Fatalf("job %s: %v (-want +got)\n%s", key, err, d)
+					}
+					of[j.Study] = append(of[j.Study], j.Job)
+				}
+				for study, want := range of {
+					got, err := s.JobsOf(study)
+					slices.SortFunc(want, func(a, b Job) int { return gocmp.Or(strings.Compare(a.Queue, b.Queue), byUrgency(&a, &b)) })
+					if d := cmp.Diff(want, got, like); d != "" || err != nil {
+						t.Fatalf("jobs of study %s: %v (-want +got)\n%s", study, err, d)
 					}
 				}
 			},

@@ -294,11 +294,29 @@ func (s *Store) decideLeave(w *write) error {
 // evidenceOnce tells that this came as evidence. It is an instance only because the one before it is lost or left meanwhile.
 func (e *entry) evidenceOnce() bool { return e.Conflict && !e.Replaces }
 
+// keysOf lists the keys of the jobs of a study, those that are done too. s.mu is held.
+func (s *Store) keysOf(study string) (keys []string, err error) {
+	jobs := overlaid(s.overlays(), func(o *overlay) map[string]*location { return o.keys[study] })
+	err = s.readHeld(func(tx *bolt.Tx) error {
+		return eachBelow(tx, bucketKeys, study, func(key string, _ []byte) error {
+			if _, ok := jobs[key]; !ok {
+				keys = append(keys, key)
+			}
+			return nil
+		})
+	})
+	for key, at := range jobs {
+		if at != nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys, err
+}
+
 // ofStudy lists what a study has. s.mu is held.
 func (s *Store) ofStudy(study string) (instances []*located, subjects, keys []string, err error) {
 	in := overlaid(s.overlays(), func(o *overlay) map[string]*located { return o.studies[study] })
 	states := overlaid(s.overlays(), func(o *overlay) map[string]*State { return o.states[study] })
-	jobs := overlaid(s.overlays(), func(o *overlay) map[string]*location { return o.keys[study] })
 	err = s.readHeld(func(tx *bolt.Tx) error {
 		err := eachBelow(tx, bucketStudies, study, func(uid string, _ []byte) error {
 			if _, ok := in[uid]; ok {
@@ -310,30 +328,19 @@ func (s *Store) ofStudy(study string) (instances []*located, subjects, keys []st
 		if err != nil {
 			return err
 		}
-		err = eachBelow(tx, bucketStates, study, func(subject string, _ []byte) error {
+		return eachBelow(tx, bucketStates, study, func(subject string, _ []byte) error {
 			if _, ok := states[subject]; !ok {
 				subjects = append(subjects, subject)
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		return eachBelow(tx, bucketKeys, study, func(key string, _ []byte) error {
-			if _, ok := jobs[key]; !ok {
-				keys = append(keys, key)
-			}
-			return nil
-		})
 	})
+	if err == nil {
+		keys, err = s.keysOf(study)
+	}
 	for subject, st := range states {
 		if st != nil {
 			subjects = append(subjects, subject)
-		}
-	}
-	for key, at := range jobs {
-		if at != nil {
-			keys = append(keys, key)
 		}
 	}
 	return there(in), subjects, keys, err

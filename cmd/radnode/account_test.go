@@ -145,7 +145,7 @@ func TestDiscardDestination(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	_, errs := asked(t, exitFailed, "discard", "--data", cfg.Data, study)
-	says(t, errs, "not finished", "1 deliveries to make", "--force")
+	says(t, errs, "not finished", "1 delivery to make", "--force")
 
 	text, _ := asked(t, exitDone, "status", "--data", cfg.Data, study)
 	says(t, text, "waiting: the destination is down since ")
@@ -157,7 +157,7 @@ func TestDiscardDestination(t *testing.T) {
 	}
 	// Nobody has the report now.
 	_, errs = asked(t, exitFailed, "discard", "--data", cfg.Data, study)
-	says(t, errs, "1 reports that were delivered to nobody")
+	says(t, errs, "1 report that was delivered to nobody")
 	out, _ = asked(t, exitDone, "discard", "--data", cfg.Data, "--destination", "GONE@127.0.0.1:1")
 	says(t, out, "nothing waits for GONE@127.0.0.1:1")
 

@@ -119,10 +119,12 @@ func (d *desk) overview(ctx context.Context) (*overview, error) {
 		if o.Queues[queue].Parked == 0 || len(o.Parked) == mostParked {
 			continue
 		}
-		for _, j := range d.store.Jobs(queue) {
-			if j.State == store.Parked && len(o.Parked) < mostParked {
-				o.Parked = append(o.Parked, parkedJob{j.Key, j.Queue, j.Study, j.Tries, j.LastError})
-			}
+		parked, err := d.store.ParkedJobs(queue, mostParked-len(o.Parked))
+		if err != nil {
+			return nil, err
+		}
+		for _, j := range parked {
+			o.Parked = append(o.Parked, parkedJob{j.Key, j.Queue, j.Study, j.Tries, j.LastError})
 		}
 	}
 	o.Alerts = o.alerts()
@@ -237,7 +239,10 @@ func (d *desk) study(uid string) (*studyReport, error) {
 	if err != nil {
 		return nil, d.unknown(err, "study", uid)
 	}
-	jobs := d.pipeline.JobsOf(uid)
+	jobs, err := d.store.JobsOf(uid)
+	if err != nil {
+		return nil, err
+	}
 	r := &studyReport{Study: uid, Instances: a.Counts(), Series: []seriesReport{}, Deliveries: d.deliveries(study, jobs), Abroad: a.Abroad}
 	for _, s := range a.Stories {
 		r.Contours = append(r.Contours, contoursReport{s, len(s.Missing)})
@@ -330,7 +335,10 @@ func (d *desk) discard(ctx context.Context, study, instance, destination string,
 	case destination != "":
 		return d.pipeline.DropDestination(ctx, destination)
 	case instance != "":
-		dropped, err := d.pipeline.DiscardInstance(ctx, instance)
+		dropped, err := d.pipeline.DiscardInstance(ctx, instance, force)
+		if beside := (*pipeline.BesideError)(nil); errors.As(err, &beside) {
+			err = fmt.Errorf("%w. See radnode status STUDY; --force removes all of it", err)
+		}
 		return dropped, d.unknown(err, "instance", instance)
 	}
 	dropped, err := d.pipeline.Discard(ctx, study, force)

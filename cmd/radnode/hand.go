@@ -48,9 +48,9 @@ func (c requeueCmd) Run(e *env) error {
 type discardCmd struct {
 	nodeFlags
 	Study       string `arg:"" optional:"" placeholder:"STUDY" help:"Study Instance UID: remove all of it, what was received and what was made."`
-	Instance    string `help:"Remove this instance, if it is in quarantine, and what came with other bytes under its UID." placeholder:"UID" xor:"what"`
+	Instance    string `help:"Remove this instance, if it is in quarantine, or else what came with other bytes under its UID." placeholder:"UID" xor:"what"`
 	Destination string `help:"Drop what waits for this destination." placeholder:"AET@HOST:PORT" xor:"what"`
-	Force       bool   `help:"Also a study that is not finished."`
+	Force       bool   `help:"Also a study that is not finished, and with an instance in quarantine what came with other bytes under its UID."`
 }
 
 func (c discardCmd) Run(e *env) error {
@@ -74,9 +74,9 @@ func (c discardCmd) Run(e *env) error {
 			return usageError{fmt.Errorf("%q is no Study Instance UID (0020,000D)", c.Study)}
 		}
 		ask.Set("study", c.Study)
-		if c.Force {
-			ask.Set("force", "yes")
-		}
+	}
+	if c.Force {
+		ask.Set("force", "yes")
 	}
 	node, err := c.reach(e)
 	if err != nil {

@@ -240,6 +240,8 @@ func benchSmall(b *testing.B) {
 	}
 	uid := []byte(f.DataSet.String(dicom.SOPInstanceUID))
 	c := startChild(b, b.TempDir())
+	_, port, _ := net.SplitHostPort(c.peer.Address)
+	echoes := startEchoes(b, port, true)
 	const associations, each = 16, 8000
 	begin := time.Now()
 	pushGenerated(b, c.peer, associations, each, func() objectMaker {
@@ -253,7 +255,9 @@ func benchSmall(b *testing.B) {
 	})
 	took := time.Since(begin).Seconds()
 	b.ReportMetric(0, "ns/op")
+	p99, _ := echoes()
 	b.ReportMetric(associations*each/took, "objects/s")
+	b.ReportMetric(p99.Seconds()*1e3, "echo-p99-ms")
 	b.ReportMetric(float64(len(data)), "bytes/object")
 	c.kill()
 }
