@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -44,32 +45,40 @@ func BenchmarkLoad(b *testing.B) {
 	b.Run("restart", benchRestart)
 }
 
-// benchDiskAlone is what the disk gives without any DICOM: one writer, appends with an fdatasync after each group.
+// benchDiskAlone is what the disk gives without any DICOM: one writer, files of 256 MiB as segments are, written in pieces as these are,
+// with an fsync after each group.
 func benchDiskAlone(b *testing.B) {
+	const file, piece = 256 << 20, 512 << 10
 	for _, c := range []struct {
 		name  string
-		bytes int
-		times int
-	}{{"525kB", 525 << 10, 1500}, {"16x525kB", 16 * 525 << 10, 150}, {"64MB", 64 << 20, 24}} {
-		f, err := os.CreateTemp(b.TempDir(), "disk")
-		if err != nil {
-			b.Fatal(err)
-		}
-		block := make([]byte, c.bytes)
-		_, _ = rand.Read(block)
-		begin := time.Now()
-		for range c.times {
-			if _, err := f.Write(block); err != nil {
+		group int
+	}{{"525kB", 525 << 10}, {"16x525kB", 16 * 525 << 10}, {"64MB", 64 << 20}} {
+		dir := b.TempDir()
+		group := make([]byte, c.group)
+		_, _ = rand.Read(group)
+		begin, syncs := time.Now(), 0
+		for range 8 {
+			f, err := os.CreateTemp(dir, "disk")
+			if err != nil {
 				b.Fatal(err)
 			}
-			if err := f.Sync(); err != nil {
-				b.Fatal(err)
+			for written := 0; written < file; written += len(group) {
+				for some := range slices.Chunk(group, piece) {
+					if _, err := f.Write(some); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := f.Sync(); err != nil {
+					b.Fatal(err)
+				}
+				syncs++
 			}
+			f.Close()
 		}
 		took := time.Since(begin).Seconds()
-		f.Close()
-		b.ReportMetric(float64(c.times)/took, c.name+"-syncs/s")
-		b.ReportMetric(float64(c.times*c.bytes)/took/1e6, c.name+"-MB/s")
+		b.ReportMetric(float64(syncs)/took, c.name+"-syncs/s")
+		b.ReportMetric(float64(syncs*c.group)/took/1e6, c.name+"-MB/s")
+		_ = os.RemoveAll(dir)
 	}
 	b.ReportMetric(0, "ns/op")
 }
@@ -126,9 +135,10 @@ func benchStudies(b *testing.B, associations, copies int) {
 		}
 	}
 	total := associations * copies * len(images)
-	storescu := func(env ...string) func(port string) {
-		return func(port string) {
+	storescu := func(env ...string) func(port string) time.Duration {
+		return func(port string) time.Duration {
 			var g errgroup.Group
+			var cpu atomic.Int64
 			for _, folder := range folders {
 				g.Go(func() error {
 					cmd := exec.Command("storescu", "-aec", "RADNODE", "+sd", "127.0.0.1", port, folder)
@@ -137,24 +147,27 @@ func benchStudies(b *testing.B, associations, copies int) {
 					if err != nil {
 						return fmt.Errorf("%w\n%s", err, out)
 					}
+					cpu.Add(int64(processors(cmd)))
 					return nil
 				})
 			}
 			if err := g.Wait(); err != nil {
 				b.Fatal(err)
 			}
+			return time.Duration(cpu.Load())
 		}
 	}
-	send := func(port string) {
+	send := func(port string) time.Duration {
 		cmd := exec.Command(os.Args[0], "send", "-j", strconv.Itoa(associations), "RADNODE@127.0.0.1:"+port, corpus)
 		cmd.Env = append(os.Environ(), "RADNODE_TEST_MAIN=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			b.Fatalf("%v\n%s", err, out)
 		}
+		return processors(cmd)
 	}
 	for _, sender := range []struct {
 		name string
-		push func(port string)
+		push func(port string) time.Duration
 	}{{"storescu-shipped", storescu()}, {"storescu-nodelay", storescu("TCP_NODELAY=1")}, {"send", send}} {
 		for _, receiver := range []struct {
 			name  string
@@ -167,14 +180,18 @@ func benchStudies(b *testing.B, associations, copies int) {
 			b.Run(sender.name+"→"+receiver.name, func(b *testing.B) { // what was received is removed before the next
 				port, stop := receiver.start(b, env)
 				time.Sleep(time.Second)
-				echoes := startEchoes(b, port, receiver.name == "radnode")
+				var echoes func() time.Duration
+				if receiver.name == "radnode" {
+					echoes = startEchoes(b, port)
+				}
 				begin := time.Now()
-				sender.push(port)
+				cpu := sender.push(port)
 				took := time.Since(begin).Seconds()
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(float64(total)/took, "CT/s")
-				if p99, n := echoes(); n > 0 {
-					b.ReportMetric(p99.Seconds()*1e3, "echo-p99-ms")
+				b.ReportMetric(cpu.Seconds()*1e3/float64(total), "sender-cpu-ms/CT")
+				if echoes != nil {
+					b.ReportMetric(echoes().Seconds()*1e3, "echo-p99-ms")
 				}
 				stop()
 			})
@@ -183,40 +200,68 @@ func benchStudies(b *testing.B, associations, copies int) {
 	}
 }
 
-// startEchoes verifies a node again and again on an association of its own; the function that it returns ends that and gives the
-// 99th percentile and the number of answers.
-func startEchoes(b *testing.B, port string, wanted bool) func() (time.Duration, int) {
-	if !wanted {
-		return func() (time.Duration, int) { return 0, 0 }
-	}
-	ctx, cancel := context.WithCancel(b.Context())
+// processors is what a process that has ended took of them.
+func processors(cmd *exec.Cmd) time.Duration {
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+// echoEnv makes the test binary verify the node at this port until its input ends, see startEchoes.
+const echoEnv = "RADNODE_TEST_ECHO"
+
+// echoTimes are how long C-ECHO took.
+type echoTimes struct {
+	P99 time.Duration
+	N   int
+}
+
+// keepEchoing verifies a node again and again on one association until stdin ends, and writes how long it took to stdout.
+func keepEchoing(port string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
 	client, err := dimse.Dial(ctx, dimse.Peer{AETitle: "RADNODE", Address: "127.0.0.1:" + port}, dimse.DialOptions{CallingAET: "ECHO"})
+	if err != nil {
+		return err
+	}
+	defer client.Abort()
+	var took []time.Duration
+	for ctx.Err() == nil {
+		begin := time.Now()
+		if err := client.Echo(ctx); ctx.Err() == nil && err != nil {
+			return err
+		}
+		took = append(took, time.Since(begin))
+		time.Sleep(2 * time.Millisecond)
+	}
+	slices.Sort(took)
+	return json.NewEncoder(os.Stdout).Encode(echoTimes{took[len(took)*99/100], len(took)})
+}
+
+// startEchoes verifies a node in a process of its own, which no sender delays. What it returns ends that and gives the times.
+func startEchoes(b *testing.B, port string) func() time.Duration {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), echoEnv+"="+port)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	var took []time.Duration
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer client.Abort()
-		for ctx.Err() == nil {
-			begin := time.Now()
-			if client.Echo(ctx) != nil {
-				return
-			}
-			took = append(took, time.Since(begin))
-			time.Sleep(2 * time.Millisecond)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = in.Close() })
+	return func() time.Duration {
+		_ = in.Close()
+		err := cmd.Wait()
+		var t echoTimes
+		if err = errors.Join(err, json.Unmarshal(out.Bytes(), &t)); err != nil || t.N == 0 {
+			b.Errorf("C-ECHO under load: %v, %d answers", err, t.N)
 		}
-	}()
-	return func() (time.Duration, int) {
-		cancel()
-		<-done
-		if len(took) == 0 {
-			b.Error("no C-ECHO was answered under load")
-			return 0, 0
-		}
-		slices.Sort(took)
-		return took[len(took)*99/100], len(took)
+		return t.P99
 	}
 }
 
@@ -241,7 +286,7 @@ func benchSmall(b *testing.B) {
 	uid := []byte(f.DataSet.String(dicom.SOPInstanceUID))
 	c := startChild(b, b.TempDir())
 	_, port, _ := net.SplitHostPort(c.peer.Address)
-	echoes := startEchoes(b, port, true)
+	echoes := startEchoes(b, port)
 	const associations, each = 16, 8000
 	begin := time.Now()
 	pushGenerated(b, c.peer, associations, each, func() objectMaker {
@@ -255,7 +300,7 @@ func benchSmall(b *testing.B) {
 	})
 	took := time.Since(begin).Seconds()
 	b.ReportMetric(0, "ns/op")
-	p99, _ := echoes()
+	p99 := echoes()
 	b.ReportMetric(associations*each/took, "objects/s")
 	b.ReportMetric(p99.Seconds()*1e3, "echo-p99-ms")
 	b.ReportMetric(float64(len(data)), "bytes/object")
@@ -344,7 +389,7 @@ func benchLarge(b *testing.B) {
 		}
 	})
 	_, port, _ := net.SplitHostPort(c.peer.Address)
-	echoes := startEchoes(b, port, true)
+	echoes := startEchoes(b, port)
 	begin := time.Now()
 	pushGenerated(b, c.peer, associations, 1, func() objectMaker {
 		return func(n int) (dicom.FileMeta, io.Reader) {
@@ -354,7 +399,7 @@ func benchLarge(b *testing.B) {
 		}
 	})
 	took := time.Since(begin).Seconds()
-	p99, _ := echoes()
+	p99 := echoes()
 	close(stop)
 	watching.Wait()
 	b.ReportMetric(0, "ns/op")

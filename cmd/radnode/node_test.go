@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 		ctx, _ := untilStopped()
 		os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 	}
+	if port := os.Getenv(echoEnv); port != "" {
+		if err := keepEchoing(port); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 
