@@ -244,10 +244,9 @@ func (s *Store) chooseGenerations() error {
 	if err != nil {
 		return err
 	}
+	var joined, older []string
 	for _, id := range s.log.joined {
-		if err := s.disk.remove(filepath.Join(s.log.dir, segmentName(id))); err != nil {
-			return err
-		}
+		joined = append(joined, filepath.Join(s.log.dir, segmentName(id)))
 	}
 	for _, seg := range segs {
 		if s.index.rebuilding && seg.generation > 0 {
@@ -255,13 +254,13 @@ func (s *Store) chooseGenerations() error {
 			sum.Generation, sum.Stamp = seg.generation, seg.stamp
 		}
 		for _, g := range seg.generations {
-			if g == seg.generation {
-				continue
-			}
-			if err := s.disk.remove(filepath.Join(s.log.dir, segmentName(segmentID(seg.num, g)))); err != nil {
-				return err
+			if g != seg.generation {
+				older = append(older, filepath.Join(s.log.dir, segmentName(segmentID(seg.num, g))))
 			}
 		}
+	}
+	if err := s.removeJoined(joined, older); err != nil {
+		return err
 	}
 	s.log.chosen, s.log.joined = nil, nil // one is left
 	names, err := os.ReadDir(s.log.dir)
@@ -391,12 +390,39 @@ func (s *Store) compactRun(ctx context.Context, run []segment, pace paceFunc) er
 	if !durable {
 		return errors.New("what was rewritten stays beside its copy up to the next start, as the index could not be synced")
 	}
+	var old []string
 	for _, from := range p.sources {
-		if err := s.disk.remove(from.file.Name()); err != nil {
-			s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "file", from.file.Name(), "error", err)
-		}
+		old = append(old, from.file.Name())
+	}
+	if err := s.removeJoined(old[:len(old)-1], old[len(old)-1:]); err != nil {
+		s.logger.Warn("store: a segment that was compacted cannot be removed yet; the next start does it", "error", err)
 	}
 	s.logger.Info("store: log compacted", "file", segmentName(next.id()), "segments", len(run), "bytes_before", bytes, "records", len(p.records))
+	return nil
+}
+
+// removeJoined removes the older files of segments that were rewritten, and then those of segments that were joined with them, in this
+// order also after a power cut: an older file without those before it would look as if they were lost, to an index that
+// does not know of the newer.
+func (s *Store) removeJoined(joined, older []string) error {
+	for _, name := range older {
+		if err := s.disk.remove(name); err != nil {
+			return err
+		}
+	}
+	if len(joined) == 0 {
+		return nil
+	}
+	if len(older) > 0 {
+		if err := s.disk.syncDir(s.log.dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range joined {
+		if err := s.disk.remove(name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
