@@ -40,25 +40,54 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// BenchmarkBareSync is what the disk itself can do: append 525 KB, fdatasync, one after the other. The figures of
-// BenchmarkPut mean something only beside it, taken in the same minute.
+// BenchmarkBareSync is what the disk itself can do: groups of 525 KB, each followed by an fdatasync, in files of the size of a segment whose
+// space is reserved. The figures of BenchmarkPut mean something only beside it, taken in the same minute.
 func BenchmarkBareSync(b *testing.B) {
-	f, err := os.Create(filepath.Join(b.TempDir(), "bare"))
-	if err != nil {
-		b.Fatal(err)
+	for _, c := range []struct {
+		name  string
+		group int
+		begin bool
+	}{{"1", 1, true}, {"16", 16, true}, {"16 handed to the disk by the sync alone", 16, false}} {
+		b.Run(c.name, func(b *testing.B) {
+			d := realDisk()
+			if !c.begin {
+				d.begin = func(*os.File, int64, int64) {}
+			}
+			const size = 256 << 20
+			dir := b.TempDir()
+			data := newObject("1.2.3", "1.2.3.4", 525<<10, 1).data
+			var f *os.File
+			var at int64
+			var out appender
+			b.SetBytes(int64(c.group * len(data)))
+			for b.Loop() {
+				if f == nil || at >= size {
+					if f != nil {
+						f.Close()
+					}
+					var err error
+					if f, err = os.CreateTemp(dir, "bare"); err != nil {
+						b.Fatal(err)
+					}
+					d.reserve(f, size)
+					at = 0
+				}
+				out.start(&d, f, at)
+				for range c.group {
+					out.write(data)
+				}
+				if err := out.flush(); err != nil {
+					b.Fatal(err)
+				}
+				if err := d.sync(f); err != nil {
+					b.Fatal(err)
+				}
+				at = out.off
+			}
+			f.Close()
+			b.ReportMetric(float64(b.N*c.group)/b.Elapsed().Seconds(), "instances/s")
+		})
 	}
-	defer f.Close()
-	data := newObject("1.2.3", "1.2.3.4", 525<<10, 1).data
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		if _, err := f.Write(data); err != nil {
-			b.Fatal(err)
-		}
-		if err := syncData(f); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "instances/s")
 }
 
 // BenchmarkWatch measures from the beginning of a Put until a watcher has been told and finds the instance in Study.
