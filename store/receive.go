@@ -93,8 +93,12 @@ func (s *Store) receiveLarge(ctx context.Context, in *incoming, meta dicom.FileM
 	c := in.full[0]
 	s.gauge.spent.Add(in.size)
 	for asked := in.size; ; {
-		if err := ctx.Err(); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing:
+			return ErrClosed
+		default:
 		}
 		if in.size-asked >= askEvery {
 			asked = in.size
@@ -251,6 +255,25 @@ type ownFiles struct {
 	disk *disk
 	dir  string
 	last atomic.Uint64
+
+	mu     sync.RWMutex // held for reading while a name is made, changed or removed
+	closed bool         // the folder may be another process's by now, which gives out the same numbers
+}
+
+func (o *ownFiles) whileOpen(fn func() error) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return ErrClosed
+	}
+	return fn()
+}
+
+// close has whoever is still receiving leave the folder alone; the next start tidies up.
+func (o *ownFiles) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
 }
 
 func ownName(n uint64) string { return fmt.Sprintf("%012d.dcm", n) }
@@ -280,7 +303,11 @@ func (o *ownFiles) create(meta dicom.FileMeta) (*ownFile, error) {
 		return nil, err
 	}
 	n := o.last.Add(1)
-	f, err := o.disk.open(filepath.Join(o.dir, ownName(n)+".tmp"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	var f *os.File
+	err := o.whileOpen(func() (err error) {
+		f, err = o.disk.open(filepath.Join(o.dir, ownName(n)+".tmp"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +341,8 @@ func (f *ownFile) keep() (num uint64, start int64, err error) {
 	if err := f.f.Close(); err != nil {
 		return 0, 0, err
 	}
-	if err := f.o.disk.rename(name+".tmp", name); err != nil {
+	err = f.o.whileOpen(func() error { return f.o.disk.rename(name+".tmp", name) })
+	if err != nil {
 		return 0, 0, err
 	}
 	f.kept = true
@@ -326,13 +354,15 @@ func (f *ownFile) keep() (num uint64, start int64, err error) {
 }
 
 // discard removes a kept file that the log could not name.
-func (f *ownFile) discard() { _ = f.o.disk.remove(filepath.Join(f.o.dir, ownName(f.num))) }
+func (f *ownFile) discard() {
+	_ = f.o.whileOpen(func() error { return f.o.disk.remove(filepath.Join(f.o.dir, ownName(f.num))) })
+}
 
 // close leaves nothing of a file that was not kept.
 func (f *ownFile) close() {
 	_ = f.f.Close()
 	if !f.kept {
-		_ = f.o.disk.remove(filepath.Join(f.o.dir, ownName(f.num)+".tmp"))
+		_ = f.o.whileOpen(func() error { return f.o.disk.remove(filepath.Join(f.o.dir, ownName(f.num)+".tmp")) })
 	}
 }
 

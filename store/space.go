@@ -382,6 +382,9 @@ func (s *Store) recognise(ctx context.Context, meta dicom.FileMeta, body io.Read
 
 // largeError takes note that the file of a large object could not be written, and says so to the peer.
 func (s *Store) largeError(doing string, err error) error {
+	if errors.Is(err, ErrClosed) {
+		return err // no fault of the disk
+	}
 	s.largeTrouble.fail(err)
 	return diskError(doing, err)
 }

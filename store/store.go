@@ -290,7 +290,7 @@ func (s *Store) open(o Options) (err error) {
 		room: s.gauge.room, used: s.gauge.used, trouble: &s.logTrouble, begun: s.dropRefused,
 		decide: s.decide, apply: s.applyGroup, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	s.own = ownFiles{disk: &s.disk, dir: filepath.Join(s.dir, largeDir)}
+	s.own.disk, s.own.dir = &s.disk, filepath.Join(s.dir, largeDir)
 	s.files = sharedFiles{open: make(map[string]*sharedFile)}
 
 	segs, _, err := s.log.segments()
@@ -385,6 +385,7 @@ func (s *Store) Close() error {
 	if err != nil {
 		s.logger.Warn("store: index is behind the log; the next start catches up", "error", err)
 	}
+	s.own.close()
 	err = s.index.close()
 	if s.log.cur != nil {
 		s.log.retire()

@@ -577,6 +577,48 @@ func TestLock(t *testing.T) {
 	openStore(t, dir, Options{})
 }
 
+// A large object that is still coming when the store is closed leaves alone what another process, which gives out the same numbers, makes in
+// the folder meanwhile.
+func TestClosedAmidLarge(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{largeObject: crashLarge, compact: -1}
+	s := openStore(t, dir, o)
+	begin := func(s *Store, uid string) (finish func() error) {
+		t.Helper()
+		obj := newObject(testStudy, uid, 2*crashLarge, 1)
+		r, w := io.Pipe()
+		put := make(chan error, 1)
+		go func() {
+			err := s.Put(ctx, obj.meta, r)
+			r.CloseWithError(err)
+			put <- err
+		}()
+		if _, err := w.Write(obj.data[:crashLarge+(crashLarge>>1)]); err != nil {
+			t.Fatal(err)
+		}
+		return func() error {
+			_, _ = w.Write(obj.data[crashLarge+(crashLarge>>1):])
+			w.Close()
+			return <-put
+		}
+	}
+	first := begin(s, "1.2.3.1")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, o)
+	second := begin(s, "1.2.3.2")
+	if err := first(); !errors.Is(err, ErrClosed) {
+		t.Errorf("into the closed store: %v", err)
+	}
+	if err := second(); err != nil {
+		t.Errorf("into the open store: %v", err)
+	}
+	if err := s.WriteFile(io.Discard, "1.2.3.2"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClosed(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{})
 	claimed := make(chan error)
