@@ -322,7 +322,7 @@ func TestLeave(t *testing.T) {
 // instance that is here: not in the study that left, and not in another one whose UID it bears.
 func TestEvidenceOutlivesItsInstance(t *testing.T) {
 	dir := t.TempDir()
-	s := openStore(t, dir, Options{disk: fastDisk(), segmentSize: 4000, compact: -1, prepared: -1})
+	s := openStore(t, dir, Options{disk: fastDisk(), segmentSize: 4000, compact: -1, small: 1, prepared: -1})
 	mustPut(t, s, newObject("1.2.1", "1.2.1.1", 5000, 1), newObject("1.2.1", "1.2.1.2", 5000, 1)) // a segment each
 	stay := newObject("1.2.3", "1.2.3.1", 5000, 1)
 	mustPut(t, s, newObject("1.2.2", "1.2.1.1", 500, 2), newObject("1.2.1", "1.2.1.2", 500, 2), stay) // one that is not worth it
@@ -333,7 +333,7 @@ func TestEvidenceOutlivesItsInstance(t *testing.T) {
 	if err := s.Compact(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg")); len(list) != 2 {
+	if list := compactedFiles(t, dir); len(list) != 2 {
 		t.Fatalf("compacted: %v, want the two of the instances", list)
 	}
 	want := readBytes(t, s)
@@ -580,7 +580,7 @@ func TestOlderFolder(t *testing.T) {
 			if err := s.Compact(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if list, _ := filepath.Glob(filepath.Join(dir, logDir, "1*.seg")); len(list) == 0 {
+			if list := compactedFiles(t, dir); len(list) == 0 {
 				t.Error("nothing was compacted")
 			}
 			after := readBytes(t, s)

@@ -104,6 +104,15 @@ func emptiedStore(t testing.TB, dir string, d *disk) *Store {
 	return s
 }
 
+// compactedFiles lists the files of compacted segments.
+func compactedFiles(t interface{ Fatal(...any) }, dir string) []string {
+	list, err := filepath.Glob(filepath.Join(dir, logDir, "?????????????.seg")) // a digit for the generation, see segmentName
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 // readBytes is readAll with the digests of what is read, which are to be those that are kept.
 func readBytes(t testing.TB, s *Store) contents {
 	t.Helper()
@@ -229,7 +238,7 @@ func testCompactionIsKilled(t *testing.T, fill func(testing.TB, string, *disk) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "?????????????.seg"))
+	rewritten := compactedFiles(t, dir)
 	if used.Disk-after.Disk < used.Dead/2 || after.Dead > used.Dead/4 || used.Dead == 0 || len(rewritten) < files {
 		t.Errorf("before %+v, after %+v, %d files rewritten: the space did not come back", used, after, len(rewritten))
 	}
@@ -534,7 +543,7 @@ func TestOneSegmentFailsAlone(t *testing.T) {
 	if err := s.Compact(ctx); err == nil {
 		t.Error("nobody was told")
 	}
-	rewritten, _ := filepath.Glob(filepath.Join(dir, logDir, "?????????????.seg"))
+	rewritten := compactedFiles(t, dir)
 	if len(rewritten) < 2 {
 		t.Errorf("only %v was compacted", rewritten)
 	}

@@ -605,7 +605,7 @@ func TestKept(t *testing.T) {
 			},
 			"": func(*rapid.T) { m.check() },
 		})
-		if list, _ := filepath.Glob(filepath.Join(m.dir, logDir, "1*.seg")); len(list) > 0 {
+		if list := compactedFiles(t, m.dir); len(list) > 0 {
 			compacted++
 		}
 		files := 0
