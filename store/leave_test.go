@@ -72,7 +72,7 @@ func (m *keptModel) tick() time.Time {
 }
 
 func (m *keptModel) open() {
-	s, err := Open(m.dir, Options{disk: fastDisk(), segmentSize: 4000, largeObject: 3000, compact: -1, prepared: -1, now: m.now, Conflicts: m.policy,
+	s, err := Open(m.dir, Options{disk: fastDisk(), segmentSize: 4000, largeObject: 3000, compact: -1, small: 2000, prepared: -1, now: m.now, Conflicts: m.policy,
 		Logger: new(logBook).logger()})
 	if err != nil {
 		m.t.Fatal(err)
