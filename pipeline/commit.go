@@ -148,6 +148,14 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 		delete(open, j)
 		return settled(p.insist(ctx, j, write))
 	}
+	end := func(list []*store.Job) error { // what they are about stays unconfirmed
+		for _, j := range list {
+			if err := write(j, func(ctx context.Context) error { return p.store.Done(ctx, j.Key, store.Change{Lease: j.Lease}) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	peer, err := dimse.ParsePeer(to.to)
 	confirmer, able := p.sender.(Confirmer)
 	if err == nil && !able {
@@ -158,12 +166,7 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	}
 	if p.configured(to.to) && !to.commit {
 		p.log.Info("storage commitment is not asked for any more at this destination: what was delivered to it stays unconfirmed", "to", to.to, "deliveries", len(jobs))
-		for _, j := range jobs {
-			if err := write(j, func(ctx context.Context) error { return p.store.Done(ctx, j.Key, store.Change{Lease: j.Lease}) }); err != nil {
-				return err
-			}
-		}
-		return nil
+		return end(jobs)
 	}
 	var (
 		due      []asked
@@ -210,12 +213,7 @@ func (p *Pipeline) confirm(ctx context.Context, to *destination, job *store.Job)
 	case errors.Is(err, dimse.ErrNotAccepted):
 		p.greeted(to)
 		p.notOffered(to)
-		for _, j := range held {
-			if err := write(j, func(ctx context.Context) error { return p.store.Done(ctx, j.Key, store.Change{Lease: j.Lease}) }); err != nil {
-				return err
-			}
-		}
-		return nil
+		return end(held)
 	case answers == nil && !errors.As(err, &rejected):
 		p.away(to, err)
 		for _, j := range held {
@@ -271,7 +269,7 @@ func (p *Pipeline) askAgain(ctx context.Context, to *destination, a asked, pause
 	return nil
 }
 
-// notOffered lets deliveries stand unconfirmed where the destination has no Storage Commitment.
+// notOffered takes note that the destination has no Storage Commitment, and says so the first time.
 func (p *Pipeline) notOffered(to *destination) {
 	first := false
 	to.count(func(d *destination) { first, d.notOffered = d.notOffered.IsZero(), time.Now() })

@@ -199,11 +199,10 @@ func (s *Store) neighbours() (runs [][]segment, err error) {
 		}
 		last = i
 		if seg.generation > 0 {
-			h, size, err := s.log.readSegmentHeader(seg.id())
-			if err != nil {
+			if seg.end, err = s.log.sealedEnd(seg, nil); err != nil {
 				return nil, err
 			}
-			if seg.end = int64(h.End); size <= s.small {
+			if seg.end <= s.small {
 				run = append(run, seg)
 				continue
 			}
@@ -220,7 +219,8 @@ func (s *Store) isDamaged(seg segment) bool {
 	return slices.ContainsFunc(s.Damage(), func(d Damage) bool { return d.File == name })
 }
 
-// sealedEnd reads where the valid records of a segment end. later are the segments behind it.
+// sealedEnd reads where the valid records of a segment end. later are the segments behind it, of which one says that of a segment
+// that was not compacted.
 func (l *segmentLog) sealedEnd(seg segment, later []segment) (int64, error) {
 	if seg.generation > 0 {
 		h, _, err := l.readSegmentHeader(seg.id())
@@ -310,31 +310,17 @@ type plan struct {
 	studies   []string        // of leaves
 }
 
-// source returns the segment with that number, nil where it is none of those that are rewritten.
-func (p *plan) source(id uint64) *source {
-	for _, from := range p.sources {
-		if from.id() == id {
-			return from
-		}
-	}
-	return nil
-}
-
 // settled is what is to be known of the new file, where value is what is known of a source by now: without what was counted when the plan was made.
 func (p *plan) settled(next segment, value func(number uint64) (*segmentSum, error)) (*segmentSum, error) {
-	sum := &segmentSum{Generation: next.generation, Stamp: next.stamp}
-	days := make(dayTally)
+	sum := &segmentSum{Generation: next.generation, Stamp: next.stamp, Days: make(dayTally)}
 	for _, from := range p.sources {
 		v, err := value(from.num)
 		if err != nil {
 			return nil, err
 		}
 		sum.Dead += max(0, v.Dead-from.before.Dead)
-		days.add(v.Days, 1)
-		days.add(from.before.Days, -1)
-	}
-	if sum.Days = days; len(days) == 0 {
-		sum.Days = nil
+		sum.Days.add(v.Days, 1)
+		sum.Days.add(from.before.Days, -1)
 	}
 	return sum, nil
 }
@@ -947,7 +933,7 @@ func (ix *index) move(next segment, p *plan, to func(location) (location, bool),
 		w := putter{tx: tx}
 		to := func(l location) (location, bool) {
 			at, ok := to(l)
-			if !ok && p.source(l.Segment) != nil && w.err == nil {
+			if !ok && w.err == nil && slices.ContainsFunc(p.sources, func(from *source) bool { return from.id() == l.Segment }) {
 				w.err = fmt.Errorf("%s, offset %d is in use and was not copied", segmentName(l.Segment), l.Offset)
 			}
 			return at, ok

@@ -236,9 +236,9 @@ func (s *Store) Job(key string) (Job, error) {
 		s.mu.RUnlock()
 		return Job{}, fmt.Errorf("store: job %s: %w", key, ErrNotFound)
 	}
-	list := []Job{j.Job}
-	err := s.fillAll(s.mu.RUnlock, list)
-	return list[0], err
+	job := j.Job
+	err := s.fillPayloads(s.mu.RUnlock, &job)
+	return job, err
 }
 
 func (s *Store) fillAll(unlock func(), list []Job) error {
